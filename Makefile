@@ -1,0 +1,35 @@
+# Two commands do everything: `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help install install-dev quickstart test lint clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.installed  ## create .venv and install what training and evaluation need
+
+install-dev: $(VENV)/.installed-dev  ## the same and what the tests need
+
+$(VENV)/.installed: requirements.txt requirements-common.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+quickstart: install  ## generate scenes, train a small model on the CPU, evaluate it, write a report page
+	$(BIN)/python tools/quickstart.py
+
+test: install-dev lint  ## install everything and run all checks
+	$(BIN)/python -m pytest
+
+lint: install-dev
+	$(BIN)/ruff check .
+
+clean:  ## remove what the commands above made
+	rm -rf $(VENV) quickstart
