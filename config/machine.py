@@ -1,0 +1,47 @@
+"""Threads and maths path of this process; to be set before Paddle loads, so nothing here imports it."""
+
+import os
+from pathlib import Path
+
+
+def available_cores():
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_vendor():
+    """ "AuthenticAMD", "GenuineIntel", ... or "" when the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
+
+
+def local_ranks():
+    """Processes that share this machine under paddle.distributed.launch; 1 otherwise."""
+    return int(os.environ.get("PADDLE_LOCAL_SIZE") or os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+
+
+def prepare(num_threads=0):
+    """Choose the number of CPU threads and the maths path.
+
+    Paddle runs on one thread unless told otherwise, and the MKL it bundles takes a slow path on AMD processors unless
+    MKL_DEBUG_CPU_TYPE is 5; on Intel that variable must stay unset. Variables that the user has set are left alone.
+
+    Args:
+        num_threads: 0 means the cores this process may use, divided among the ranks on this machine.
+    Returns:
+        str, what was chosen, for the log.
+    """
+    threads = str(num_threads or max(1, available_cores() // local_ranks()))
+    if num_threads:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = threads
+    else:
+        os.environ.setdefault("OMP_NUM_THREADS", threads)
+        os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+    vendor = cpu_vendor()
+    if vendor == "AuthenticAMD":
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    path = "MKL_DEBUG_CPU_TYPE=" + os.environ["MKL_DEBUG_CPU_TYPE"] if "MKL_DEBUG_CPU_TYPE" in os.environ else "default"
+    return f"{os.environ['OMP_NUM_THREADS']} CPU threads, maths path {path} ({vendor or 'unknown processor'})"

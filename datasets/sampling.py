@@ -1,0 +1,66 @@
+"""Which pairs a training step sees: pure functions of (seed, epoch, index), whatever the workers and ranks."""
+
+from functools import lru_cache
+
+import numpy as np
+
+_ORDER, _NEGATIVES = 1, 2  # separate random streams
+
+
+def _generator(seed, stream, epoch, index=0, which=0):
+    """A counter-based generator; the first counter word is left to the generator's own steps."""
+    key, counter = np.array([seed, stream], np.uint64), np.array([0, epoch, index, which], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+@lru_cache(maxsize=2)  # this epoch's and, for workers that run ahead, the next one's
+def epoch_order(seed, epoch, size):
+    """The shuffled example indices of an epoch: [size] int64, a permutation of 0..size-1, read-only."""
+    order = _generator(seed, _ORDER, epoch).permutation(size)
+    order.flags.writeable = False
+    return order
+
+
+def draw_negative(seed, epoch, index, image, caption, num_images, num_captions, which=0):
+    """One negative for the positive pair (image, caption).
+
+    Another image is drawn uniformly. With probability 1/2 (u <= 0.5) one of its captions joins the tags and regions of
+    `image` (negative caption); otherwise `caption` joins the tags and regions of the other image (negative image).
+
+    Args:
+        seed, epoch, index: what the draw depends on, with `which` counting the negatives of one example.
+        image, caption: the positive pair; captions are numbered image-major, num_captions for each image.
+        num_images: at least 2.
+    Returns:
+        (image whose tags and regions are shown, caption).
+    Source: retrieval.md section 3.
+    """
+    random = _generator(seed, _NEGATIVES, epoch, index, which)
+    other = int(random.integers(num_images - 1))
+    other += other >= image
+    if random.random() <= 0.5:
+        return image, other * num_captions + int(random.integers(num_captions))
+    return other, caption
+
+
+def update_slices(order, update, batch_size, world_size, accumulation):
+    """The examples of one optimizer update, for every micro-batch and rank.
+
+    An update takes the next batch_size * world_size * accumulation examples of the epoch (the last one what is left),
+    so that any division of that product among ranks and micro-batches trains on the same examples.
+
+    Args:
+        order: [size] int, from `epoch_order`.
+        update: number of the update within the epoch, from 0.
+    Returns:
+        list over micro-batches of lists over ranks of index arrays; some may be empty in the last update.
+    """
+    share = batch_size * world_size
+    examples = order[update * share * accumulation : (update + 1) * share * accumulation]
+    starts = range(0, len(examples), share)
+    return [[examples[start:][:share][r * batch_size :][:batch_size] for r in range(world_size)] for start in starts]
+
+
+def updates_per_epoch(size, batch_size, world_size, accumulation):
+    """Optimizer updates of an epoch; the last may be a partial one, as the reference keeps its last batch."""
+    return -(-size // (batch_size * world_size * accumulation))

@@ -1,0 +1,233 @@
+"""BERT encoder blocks that work on packed rows.
+
+Shape letters: B rows, N longest row, P real positions of all rows together, H width, A heads, D width of a head.
+
+A batch of rows with different lengths is kept as one [P, H] matrix, so that the linear layers, LayerNorm and GELU
+never see padding; only the attention scores are laid out as [B, A, N, N]. Names of parameters equal the upstream
+PyTorch names, so a checkpoint converts by transposing linear weights and nothing else.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import paddle
+import paddle.nn as nn
+import paddle.nn.functional as F
+from paddle.distributed.fleet.utils import recompute
+
+from oscar_paddle.config.errors import WeightsError
+
+HIDDEN_BIAS = -10000.0  # Upstream: added to the scores of invisible keys, rather than -inf
+
+_DEFAULTS = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "initializer_range": 0.02,
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 0,
+    "num_labels": 2,
+    "img_feature_dim": 2054,
+    "img_feature_type": "frcnn",
+    "use_img_layernorm": 0,
+    "img_layer_norm_eps": 1e-12,
+    "loss_type": "sfmx",
+    "classifier": "linear",
+    "cls_hidden_scale": 2,
+}
+
+_ALIASES = {"img_feat_dim": "img_feature_dim", "img_feat_type": "img_feature_type"}  # as VinVL-Paddle saves them
+
+
+class BertConfig:
+    """The contents of a `config.json`: known keys with BERT-base defaults, unknown keys kept as they are.
+
+    Source: common_model.md section 2; the reference writes every attribute back, so nothing is dropped here.
+    """
+
+    def __init__(self, **values):
+        self.__dict__.update(_DEFAULTS)
+        self.__dict__.update({_ALIASES.get(key, key): value for key, value in values.items()})
+        if self.hidden_size % self.num_attention_heads:
+            raise WeightsError(
+                f"config.json: hidden_size {self.hidden_size} is not a multiple of "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+        if self.hidden_act != "gelu":
+            raise WeightsError(f"config.json: hidden_act {self.hidden_act!r} is not supported, expected 'gelu'")
+
+    @classmethod
+    def from_json_file(cls, path):
+        """Read `config.json`.
+
+        Raises:
+            WeightsError: the file is missing or is not a JSON object.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise WeightsError(f"{path}: not found; a checkpoint folder needs a config.json") from None
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{path}: cannot be read as JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise WeightsError(f"{path}: expected a JSON object, found {type(values).__name__}")
+        return cls(**values)
+
+    def to_dict(self):
+        return dict(self.__dict__)
+
+
+class Packing(NamedTuple):
+    """Where the real positions of a batch stand; tensors with the fields of `models.packing.PackedBatch`."""
+
+    spread: paddle.Tensor
+    collect: paddle.Tensor
+    first: paddle.Tensor
+    bias: paddle.Tensor
+
+
+class BertEmbeddings(nn.Layer):
+    """Sum of word, position and segment embeddings, then LayerNorm and dropout."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids, token_type_ids, position_ids):
+        """[P] int64 each -> [P, H]."""
+        embedded = (
+            self.word_embeddings(input_ids)
+            + self.position_embeddings(position_ids)
+            + self.token_type_embeddings(token_type_ids)
+        )
+        return self.dropout(self.LayerNorm(embedded))
+
+
+class BertSelfAttention(nn.Layer):
+    def __init__(self, config):
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.head_width = config.hidden_size // config.num_attention_heads
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        # Softmax does not see a constant added to all scores of a query, so the true gradient of this bias is zero.
+        # Left to Adam, rounding noise would become steps that differ between machines and numbers of ranks.
+        self.key.bias.stop_gradient = True
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def forward(self, hidden, packing, first_only=False):
+        """[P, H] -> [P, H], or [B, H] for position 0 of each row when `first_only`."""
+        rows, longest = packing.spread.shape
+        keys = self._by_head(self.key(hidden), packing.spread)
+        values = self._by_head(self.value(hidden), packing.spread)
+        if first_only:
+            queries = self.query(paddle.gather(hidden, packing.first))
+            queries = queries.reshape([rows, 1, self.num_heads, self.head_width]).transpose([0, 2, 1, 3])
+            bias = packing.bias[:, :, :1]
+        else:
+            queries = self._by_head(self.query(hidden), packing.spread)
+            bias = packing.bias
+        scores = paddle.matmul(queries * (1.0 / math.sqrt(self.head_width)), keys, transpose_y=True)
+        weights = self.dropout(F.softmax(scores + bias.astype(scores.dtype), axis=-1))
+        context = paddle.matmul(weights, values).transpose([0, 2, 1, 3])
+        context = context.reshape([-1, self.num_heads * self.head_width])
+        return context if first_only else paddle.gather(context, packing.collect)
+
+    def _by_head(self, packed, spread):
+        """[P, H] -> [B, A, N, D]."""
+        rows, longest = spread.shape
+        padded = paddle.gather(packed, spread.reshape([-1]))
+        return padded.reshape([rows, longest, self.num_heads, self.head_width]).transpose([0, 2, 1, 3])
+
+
+class BertSelfOutput(nn.Layer):
+    """Linear, dropout, residual, LayerNorm; also the second half of the feed-forward block (`BertOutput`)."""
+
+    def __init__(self, config, input_size=None):
+        super().__init__()
+        self.dense = nn.Linear(input_size or config.hidden_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden, residual):
+        return self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
+
+
+class BertAttention(nn.Layer):
+    def __init__(self, config):
+        super().__init__()
+        self.self = BertSelfAttention(config)
+        self.output = BertSelfOutput(config)
+
+    def forward(self, hidden, packing, first_only=False):
+        residual = paddle.gather(hidden, packing.first) if first_only else hidden
+        return self.output(self.self(hidden, packing, first_only), residual)
+
+
+class BertIntermediate(nn.Layer):
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+
+    def forward(self, hidden):
+        return F.gelu(self.dense(hidden))  # the exact erf form, as upstream
+
+
+class BertLayer(nn.Layer):
+    def __init__(self, config):
+        super().__init__()
+        self.attention = BertAttention(config)
+        self.intermediate = BertIntermediate(config)
+        self.output = BertSelfOutput(config, input_size=config.intermediate_size)
+
+    def forward(self, hidden, packing, first_only=False):
+        attended = self.attention(hidden, packing, first_only)
+        return self.output(self.intermediate(attended), attended)
+
+
+class BertEncoder(nn.Layer):
+    """The stack of layers.
+
+    `first_only` computes keys and values of the last layer for all positions and everything else there for
+    position 0 only: exact, since nothing else reads the other positions.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.layer = nn.LayerList([BertLayer(config) for _ in range(config.num_hidden_layers)])
+        self.recompute = False  # trade time for memory: keep only the layers' inputs for the backward pass
+
+    def forward(self, hidden, packing, first_only=False):
+        """[P, H] -> [P, H], or [B, H] when `first_only`."""
+        last = len(self.layer) - 1
+        for index, layer in enumerate(self.layer):
+            only = first_only and index == last
+            if self.recompute and self.training:
+                hidden = recompute(layer, hidden, packing, only)
+            else:
+                hidden = layer(hidden, packing, only)
+        return hidden
+
+
+class BertPooler(nn.Layer):
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, first_hidden):
+        """[B, H], the last layer at position 0 -> [B, H] in (-1, 1)."""
+        return F.tanh(self.dense(first_hidden))

@@ -1,0 +1,42 @@
+"""Losses of the sequence-classification tasks (common_model.md section 7). Shape letters: B rows, C classes."""
+
+import paddle
+import paddle.nn.functional as F
+
+from oscar_paddle.config.errors import ConfigError
+
+
+def classification_losses(logits, labels, loss_type):
+    """Loss of every row; the reference's loss is their mean.
+
+    Args:
+        logits: [B, C] float.
+        labels: [B] int64 class indices, or [B, C] float32 targets (kl and bce only).
+        loss_type: "kl" is the divergence of log-softmax from the targets, "bce" binary cross entropy averaged over
+            classes times C (so: summed over classes), anything else softmax cross entropy. One class (C = 1) is
+            squared error, whatever the type.
+    Returns:
+        [B] float32.
+    Raises:
+        ConfigError: kl or bce with targets that do not have C columns after one-hot encoding.
+    Source: reference modeling_bert.py; its "kl" takes the mean over rows (batchmean).
+    """
+    logits = logits.astype("float32")
+    classes = logits.shape[-1]
+    if classes == 1:
+        return paddle.square(logits[:, 0] - labels.astype("float32").reshape([-1]))
+    if loss_type not in ("kl", "bce"):
+        return F.cross_entropy(logits, labels.reshape([-1]), reduction="none").reshape([-1])
+    targets = F.one_hot(labels, classes) if labels.ndim == 1 else labels.astype("float32")
+    if targets.shape[-1] != classes:
+        found = targets.shape[-1]
+        raise ConfigError(f"OPTIMIZATION.LOSS_TYPE {loss_type}: targets have {found} columns, expected {classes}")
+    if loss_type == "kl":
+        return F.kl_div(F.log_softmax(logits, axis=-1), targets, reduction="none").sum(axis=-1)
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(axis=-1)
+
+
+def match_margin(logits):
+    """[B, C] logits -> [B] float32, "matched" minus "not matched"; the raw logit when C is 1."""
+    logits = logits.astype("float32")
+    return logits[:, 0] if logits.shape[-1] == 1 else logits[:, 1] - logits[:, 0]

@@ -1,0 +1,119 @@
+"""From the config to the objects of a run."""
+
+import logging
+import sys
+from pathlib import Path
+
+import paddle
+
+from oscar_paddle.config.errors import ConfigError, WeightsError
+from oscar_paddle.datasets.tokenization import build_tokenizer
+from oscar_paddle.models.oscar import OscarForClassification
+from oscar_paddle.models.weights import fresh_parts, load_into, read_model_config, read_state
+
+log = logging.getLogger(__name__)
+
+
+def set_device(cfg):
+    """Run where MISC.DEVICE says; "auto" takes a GPU when this Paddle can use one.
+
+    Raises:
+        ConfigError: a GPU or a precision was asked for that is not to be had.
+    """
+    has_gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    if cfg.MISC.DEVICE == "gpu" and not has_gpu:
+        raise ConfigError("MISC.DEVICE is 'gpu', but this Paddle finds none (see requirements-gpu.txt)")
+    use_gpu = has_gpu and cfg.MISC.DEVICE != "cpu"
+    if cfg.OPTIMIZATION.AMP == "fp16" and not use_gpu:
+        raise ConfigError("OPTIMIZATION.AMP is 'fp16', which needs a GPU; on the CPU use 'off' or 'bf16'")
+    paddle.set_device("gpu" if use_gpu else "cpu")
+
+
+def set_up_logging(path=None, rank=0, world_size=1):
+    """Messages of rank 0 to stderr and, when a folder is given, of every rank to its own log file there."""
+    handlers = []
+    if rank == 0:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    if path is not None:
+        name = "log.txt" if rank == 0 else f"log-rank{rank}.txt"
+        handlers.append(logging.FileHandler(Path(path) / name, encoding="utf-8"))
+    prefix = f"rank {rank} " if world_size > 1 else ""
+    logging.basicConfig(
+        level=logging.INFO, handlers=handlers or [logging.NullHandler()], force=True,
+        format=f"%(asctime)s {prefix}%(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S",
+    )  # fmt: skip
+
+
+def load_tokenizer(cfg, folder):
+    """The tokenizer of a checkpoint folder, or of INPUT.BERT_MODEL when the folder has no vocab.txt."""
+    source = folder if (Path(folder) / "vocab.txt").is_file() else cfg.INPUT.BERT_MODEL
+    return build_tokenizer(str(source), cfg.INPUT.DO_LOWER_CASE)
+
+
+def model_for_training(cfg, tokenizer):
+    """A classification model that starts from PRETRAINED.DIR, with the settings of this run in its config.
+
+    Plain BERT gets a fresh image embedding with LayerNorm (the reference's default); PRETRAINED.FROM_SCRATCH starts
+    every weight afresh.
+    """
+    folder = cfg.PRETRAINED.DIR
+    model_config = read_model_config(folder)
+    state = {} if cfg.PRETRAINED.FROM_SCRATCH else read_state(folder)
+    fresh = fresh_parts(state)
+    if cfg.PRETRAINED.USE_IMG_LAYERNORM >= 0:
+        model_config.use_img_layernorm = cfg.PRETRAINED.USE_IMG_LAYERNORM
+        fresh = (*fresh, "bert.LayerNorm.")  # upstream: the forced flag adds an untrained LayerNorm where there is none
+    elif "bert.LayerNorm." in fresh and state:
+        model_config.use_img_layernorm = 1
+    model_config.num_labels = cfg.OUTPUT.NUM_LABELS
+    model_config.loss_type = cfg.OPTIMIZATION.LOSS_TYPE
+    model_config.img_feature_dim = cfg.INPUT.IMG_FEATURE_DIM
+    model_config.img_feature_type = cfg.INPUT.IMG_FEATURE_TYPE
+    model_config.hidden_dropout_prob = cfg.OPTIMIZATION.DROPOUT
+    if cfg.OPTIMIZATION.ATTENTION_DROPOUT >= 0:
+        model_config.attention_probs_dropout_prob = cfg.OPTIMIZATION.ATTENTION_DROPOUT
+    check_input_fits(cfg, model_config, tokenizer, folder)
+    paddle.seed(cfg.MISC.SEED)
+    model = OscarForClassification(model_config)
+    if not cfg.PRETRAINED.FROM_SCRATCH:
+        load_into(model, state, folder, fresh)
+    model.bert.encoder.recompute = cfg.OPTIMIZATION.RECOMPUTE
+    millions = sum(p.size for p in model.parameters()) / 1e6
+    log.info("model: %.2f million parameters, from %s", millions, "scratch" if cfg.PRETRAINED.FROM_SCRATCH else folder)
+    return model
+
+
+def model_for_evaluation(cfg, tokenizer):
+    """The model of EVAL.CHECKPOINT_DIR, built from its own config.json; every weight must be there."""
+    folder = cfg.EVAL.CHECKPOINT_DIR
+    model_config = read_model_config(folder)
+    check_input_fits(cfg, model_config, tokenizer, folder)
+    model = OscarForClassification(model_config)
+    load_into(model, read_state(folder), folder)
+    model.eval()
+    return model
+
+
+def check_input_fits(cfg, model_config, tokenizer, folder):
+    """Refuse input settings that the weights have no room for.
+
+    Raises:
+        ConfigError: INPUT.MAX_SEQ_LEN beyond the position table, or another IMG_FEATURE_DIM than the weights'.
+        WeightsError: a vocabulary with more words than the word table.
+    """
+    positions = model_config.max_position_embeddings
+    if positions < cfg.INPUT.MAX_SEQ_LEN:
+        raise ConfigError(
+            f"INPUT.MAX_SEQ_LEN is {cfg.INPUT.MAX_SEQ_LEN}, but {folder}/config.json has {positions} positions "
+            "(max_position_embeddings)"
+        )
+    if model_config.img_feature_dim != cfg.INPUT.IMG_FEATURE_DIM:
+        raise ConfigError(
+            f"INPUT.IMG_FEATURE_DIM is {cfg.INPUT.IMG_FEATURE_DIM}, but {folder}/config.json has "
+            f"img_feature_dim {model_config.img_feature_dim}"
+        )
+    if tokenizer.vocab_size > model_config.vocab_size:
+        raise WeightsError(
+            f"{folder}: the vocabulary has {tokenizer.vocab_size} words, but config.json says vocab_size "
+            f"{model_config.vocab_size}"
+        )

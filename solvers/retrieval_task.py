@@ -1,0 +1,88 @@
+"""Image-text retrieval for the trainer: batches, loss, and the score on the dev split."""
+
+import numpy as np
+import paddle
+from tqdm import tqdm
+
+from oscar_paddle.models.losses import classification_losses
+from oscar_paddle.models.packing import pack
+from oscar_paddle.solvers.metrics.retrieval import (
+    candidate_ranks,
+    format_recall_line,
+    image_to_text_ranks,
+    retrieval_metrics,
+    text_to_image_ranks,
+)
+from oscar_paddle.solvers.pair_scorer import EagerBackend, PairScorer
+
+IMAGE_BLOCK = 8  # images scored together: enough short rows to fill batches, few enough to embed at once
+
+
+class RetrievalTask:
+    """Binary classification of (image, caption) pairs, one or more negatives for every positive.
+
+    Args:
+        train: RetrievalDataset to train on.
+        dev: RetrievalDataset to score while training, or None.
+        cfg: the frozen config.
+        ranks: Ranks; images of the dev split are divided among them.
+    """
+
+    def __init__(self, train, dev, cfg, ranks):
+        self.train, self.dev, self.cfg, self.ranks = train, dev, cfg, ranks
+        self.num_examples = train.num_captions
+        self.rows_per_example = 1 + cfg.OPTIMIZATION.NEGATIVES
+
+    def fingerprint(self):
+        return self.train.fingerprint()
+
+    def batch(self, examples, epoch):
+        """Examples (caption indices) -> (PackedBatch, labels [B]) of positives and negatives."""
+        pairs = self.train.training_pairs(examples, self.cfg.MISC.SEED, epoch, self.cfg.OPTIMIZATION.NEGATIVES)
+        fields = self.train.batch(*pairs)
+        return pack(**fields), pairs[2]
+
+    def losses(self, model, batch):
+        """Loss of every row, [B] float32."""
+        packed, labels = batch
+        return classification_losses(model(packed), paddle.to_tensor(labels), self.cfg.OPTIMIZATION.LOSS_TYPE)
+
+    def describe(self, examples):
+        """The examples as [image id, caption number] pairs, for messages."""
+        return ", ".join(str(list(self.train.caption_ids[i])) for i in examples)
+
+    def evaluate(self, model):
+        """(score, metrics) on the dev split: R@1 of text retrieval, or of both directions' mean across images."""
+        margins = score_split(model, self.dev, self.cfg.EVAL.BATCH_TOKENS, self.ranks)
+        metrics = split_metrics(margins, self.dev)
+        recalls = [metrics[d]["R@1"] for d in ("i2t_retrieval", "t2i_retrieval") if d in metrics]
+        return float(np.mean(recalls)), metrics
+
+
+def score_split(model, data, batch_tokens, ranks):
+    """Margins of a whole split, images divided among ranks; [K, m] float32 on every rank."""
+    scorer = PairScorer(EagerBackend(model), data, batch_tokens)
+    images = np.arange(data.num_images)
+    blocks = [images[start : start + IMAGE_BLOCK] for start in range(0, len(images), IMAGE_BLOCK)]
+    width = scorer.columns(images[:1]).shape[1]
+    mine = {}
+    with tqdm(total=len(images) * width, desc="scoring", unit="pair", unit_scale=True, leave=False,
+              disable=not ranks.is_main, dynamic_ncols=True) as bar:  # fmt: skip
+        for number in range(ranks.rank, len(blocks), ranks.world_size):
+            mine[number] = scorer.score(blocks[number], lambda count: bar.update(count * ranks.world_size))
+    scored = {number: block for part in ranks.gather(mine) for number, block in part.items()}
+    return np.concatenate([scored[number] for number in range(len(blocks))])
+
+
+def split_metrics(margins, data):
+    """Retrieval metrics of a scored split: both directions across images, text retrieval only for candidate lists."""
+    if data.candidates is not None:
+        return retrieval_metrics(candidate_ranks(margins, data.positives), num_candidates=margins.shape[1])
+    caption_image = data.caption_image()
+    return retrieval_metrics(image_to_text_ranks(margins, caption_image), text_to_image_ranks(margins, caption_image))
+
+
+def recall_lines(metrics):
+    """The lines that users of these repositories know."""
+    names = {"I2T": "i2t_retrieval", "T2I": "t2i_retrieval"}
+    return [format_recall_line(name, metrics[key]) for name, key in names.items() if key in metrics]

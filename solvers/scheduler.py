@@ -1,0 +1,37 @@
+"""Learning rate by step."""
+
+from oscar_paddle.config.errors import ConfigError
+
+
+def linear(step, warmup_steps, total_steps):
+    """Multiplier of the base rate: up from 0 over the warm-up, then down to 0 at `total_steps`."""
+    if step < warmup_steps:
+        return step / max(1, warmup_steps)
+    return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+
+
+def constant(step, warmup_steps, total_steps):
+    """Multiplier of the base rate: up from 0 over the warm-up, then 1."""
+    return step / max(1, warmup_steps) if step < warmup_steps else 1.0
+
+
+SCHEDULES = {"linear": linear, "constant": constant}
+
+
+def learning_rate(update, options, total_steps):
+    """Rate used by an update.
+
+    Upstream: fine-tuning advances the scheduler before the optimizer, so update k (counted from 1) uses the
+    multiplier of step k; the first is already one notch down and the last one of a linear schedule is exactly 0.
+
+    Args:
+        update: which update, from 1 to total_steps.
+        options: the config section OPTIMIZATION (LR, LR_SCHEDULER, WARMUP_STEPS).
+        total_steps: updates of the whole run.
+    Source: common_model.md section 12.
+    """
+    if options.LR_SCHEDULER not in SCHEDULES:
+        raise ConfigError(
+            f"OPTIMIZATION.LR_SCHEDULER: {options.LR_SCHEDULER!r} is unknown, expected one of {', '.join(SCHEDULES)}"
+        )
+    return options.LR * SCHEDULES[options.LR_SCHEDULER](update, options.WARMUP_STEPS, total_steps)

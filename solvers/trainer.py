@@ -1,0 +1,234 @@
+"""The one training loop.
+
+A task (see `solvers.retrieval_task`) says what an example is; the loop owns autocast, accumulation, clipping,
+schedule, checkpoints and reports. Everything random is a function of (seed, epoch, index) or (seed, step, rank), so a
+run that is killed and started again repeats itself exactly.
+"""
+
+import contextlib
+import logging
+import math
+import time
+
+import numpy as np
+import paddle
+
+from oscar_paddle.config.errors import TrainingError
+from oscar_paddle.datasets.sampling import epoch_order, update_slices, updates_per_epoch
+from oscar_paddle.solvers.checkpoint import newest_checkpoint, read_training_state, restore_checkpoint, save_checkpoint
+from oscar_paddle.solvers.loss_scaler import LossScaler
+from oscar_paddle.solvers.monitor import Monitor
+from oscar_paddle.solvers.optimizer import clip_gradients, global_norm
+from oscar_paddle.solvers.prefetch import prefetch
+from oscar_paddle.solvers.resume import check_resumable, settings_for_resume
+from oscar_paddle.solvers.scheduler import learning_rate
+
+log = logging.getLogger(__name__)
+
+AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
+
+
+class Trainer:
+    """Trains a model on a task.
+
+    Args:
+        model: layer with upstream parameter names; called by the task only.
+        optimizer: ReferenceAdamW over the model's parameters.
+        task: has `num_examples`, `rows_per_example`, `fingerprint()`, `batch(examples, epoch)`,
+            `losses(model, batch) -> [rows]`, `describe(examples)` and `evaluate(model) -> (score, metrics)`.
+        tokenizer: saved with every checkpoint.
+        cfg: the frozen config.
+        ranks: Ranks of this run.
+        run_folder: RunFolder.
+    """
+
+    def __init__(self, model, optimizer, task, tokenizer, cfg, ranks, run_folder):
+        self.model, self.optimizer, self.task, self.tokenizer = model, optimizer, task, tokenizer
+        self.cfg, self.options, self.ranks, self.run_folder = cfg, cfg.OPTIMIZATION, ranks, run_folder
+        self.parameters = [p for p in model.parameters() if not p.stop_gradient]
+        self.share = (self.options.BATCH_SIZE, ranks.world_size, self.options.GRADIENT_ACCUMULATION_STEPS)
+        self.epoch_steps = updates_per_epoch(task.num_examples, *self.share)
+        self.total_steps = self.options.MAX_STEPS or self.epoch_steps * self.options.EPOCHS
+        self.scaler = LossScaler(self.options.AMP == "fp16")
+        self.step = 0
+        self.best_score, self.best_step, self.poor_evaluations = -math.inf, 0, 0
+
+    def run(self):
+        """Train to the end, or until dev stops improving (OPTIMIZATION.EARLY_STOP_PATIENCE)."""
+        self.resume()
+        monitor = Monitor(self.run_folder, self.total_steps, self.step, self.cfg.MONITOR, self.ranks.is_main)
+        reason = "training is complete"
+        started = time.monotonic()
+        batches = prefetch(self.prepare, range(self.step, self.total_steps), self.cfg.MISC.NUM_WORKERS)
+        with contextlib.closing(batches):
+            for examples, micro_batches in batches:
+                record = self.update(examples, micro_batches)
+                now = time.monotonic()
+                monitor.step(record, len(examples) * self.task.rows_per_example, now - started)
+                if self.evaluation_is_due():
+                    monitor.evaluation(self.evaluate())
+                if self.checkpoint_is_due():
+                    self.save()
+                if self.options.EARLY_STOP_PATIENCE and self.poor_evaluations >= self.options.EARLY_STOP_PATIENCE:
+                    reason = f"stopped after {self.poor_evaluations} evaluations without a better score"
+                    self.save()
+                    break
+                started = time.monotonic()
+        if self.best_step:
+            reason += f"; best dev score {self.best_score:.4f} at step {self.best_step}"
+        if self.scaler.skipped_updates:
+            reason += f"; {self.scaler.skipped_updates} updates skipped by float16 loss scaling"
+        monitor.close(reason)
+
+    def prepare(self, step):
+        """Examples of the update that follows `step`, and this rank's batches of it; runs ahead, in a thread."""
+        epoch, position = divmod(step, self.epoch_steps)
+        order = epoch_order(self.cfg.MISC.SEED, epoch, self.task.num_examples)
+        shares = update_slices(order, position, *self.share)
+        examples = np.concatenate([part for micro in shares for part in micro])
+        mine = [micro[self.ranks.rank] for micro in shares]
+        return examples, [self.task.batch(part, epoch) if len(part) else None for part in mine]
+
+    def update(self, examples, micro_batches):
+        """One optimizer update: the gradient of the mean loss over all rows of all ranks and micro-batches."""
+        lr = learning_rate(self.step + 1, self.options, self.total_steps)
+        rows = len(examples) * self.task.rows_per_example
+        self.model.train()
+        loss = 0.0
+        for number, batch in enumerate(micro_batches):
+            if batch is None:  # the last update of an epoch may leave nothing for this rank
+                continue
+            paddle.seed(self.dropout_seed(number))
+            with self.autocast():
+                row_losses = self.task.losses(self.model, batch)
+            share = row_losses.sum() / rows
+            loss += float(share)
+            (share * self.scaler.scale).backward()
+        self.ranks.sum_gradients(self.parameters)
+        (loss,) = self.ranks.sum([loss])
+        norm = float(global_norm(self.parameters)) / self.scaler.scale
+        finite = math.isfinite(norm)
+        if not math.isfinite(loss) or not (finite or self.scaler.enabled):
+            self.stop_on_non_finite(loss, norm, lr, examples)
+        if finite:
+            self.scale_gradients(norm)
+            self.optimizer.update(lr)
+        self.optimizer.clear_grad(set_to_zero=False)
+        self.scaler.after_update(finite)
+        epoch = self.step // self.epoch_steps + 1
+        self.step += 1
+        return {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm if finite else None}
+
+    def scale_gradients(self, norm):
+        """Undo loss scaling and clip by global norm."""
+        if self.scaler.enabled:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad.scale_(1.0 / self.scaler.scale)
+        clip_gradients(self.parameters, self.options.CLIP_MAX_NORM, norm)
+
+    def autocast(self):
+        if self.options.AMP == "off":
+            return contextlib.nullcontext()
+        return paddle.amp.auto_cast(dtype=AUTOCAST[self.options.AMP], level="O1")
+
+    def dropout_seed(self, micro_batch):
+        words = [self.cfg.MISC.SEED, self.step, micro_batch, self.ranks.rank]
+        return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
+
+    def stop_on_non_finite(self, loss, norm, lr, examples):
+        raise TrainingError(
+            f"step {self.step + 1}: loss {loss}, gradient norm {norm} at learning rate {lr:.3e}; nothing was saved "
+            f"over the last checkpoint; the batch: {self.task.describe(examples)}"
+        )
+
+    def evaluation_is_due(self):
+        monitor = self.cfg.MONITOR
+        if not monitor.EVAL_FREQ and not monitor.EVAL_STEPS:
+            return False
+        return self._is_due(monitor.EVAL_FREQ, monitor.EVAL_STEPS)
+
+    def checkpoint_is_due(self):
+        return self.best_step == self.step or self._is_due(self.cfg.OUTPUT.SAVE_FREQ, self.cfg.OUTPUT.SAVE_STEPS)
+
+    def _is_due(self, epochs, steps):
+        at_epoch = epochs and self.step % (epochs * self.epoch_steps) == 0
+        at_step = steps and self.step % steps == 0
+        return bool(at_epoch or at_step or self.step == self.total_steps)
+
+    def evaluate(self):
+        """Score the dev split with all ranks; a better score makes this step the best one."""
+        self.model.eval()
+        score, metrics = self.task.evaluate(self.model)
+        if score > self.best_score:
+            self.best_score, self.best_step, self.poor_evaluations = score, self.step, 0
+        else:
+            self.poor_evaluations += 1
+        epoch = -(-self.step // self.epoch_steps)
+        log.info("dev after step %d: score %.4f (best %.4f at %d)", self.step, score, self.best_score, self.best_step)
+        return {
+            "step": self.step, "epoch": epoch, "score": score, "best_score": self.best_score, "metrics": metrics,
+        }  # fmt: skip
+
+    def save(self):
+        """Write checkpoint-<step> and move `last` (and `best`); the main rank only, the others wait."""
+        self.ranks.on_main(self._save)
+
+    def _save(self):
+        folder = self.run_folder.checkpoint(self.step)
+        save_checkpoint(folder, self.model, self.optimizer, self.tokenizer, self.state())
+        self.run_folder.point("last", folder)
+        if self.best_step == self.step:
+            self.run_folder.point("best", folder)
+        self.run_folder.prune(self.cfg.OUTPUT.KEEP)
+
+    def state(self):
+        epoch, position = divmod(self.step, self.epoch_steps)
+        return {
+            "step": self.step,
+            "epoch": epoch,
+            "position_in_epoch": position,
+            "total_steps": self.total_steps,
+            "best_score": self.best_score if self.best_step else None,
+            "best_step": self.best_step,
+            "poor_evaluations": self.poor_evaluations,
+            "loss_scaler": self.scaler.state(),
+            "random_state": {"seed": self.cfg.MISC.SEED, "rule": "draws depend on seed, epoch, index, step, rank"},
+            "settings": self.settings(),
+        }
+
+    def settings(self):
+        has_dropout = any(getattr(layer, "p", 0) for layer in self.model.sublayers())
+        return settings_for_resume(self.cfg, self.ranks.world_size, has_dropout, self.task.fingerprint())
+
+    def resume(self):
+        """Continue from PRETRAINED.RESUME, where it names a checkpoint or "auto" finds one."""
+        folder, state = self.ranks.on_main(self._find_checkpoint)
+        if state is None:
+            return
+        restore_checkpoint(folder, self.model, self.optimizer, state)
+        self.step = state["step"]
+        self.scaler.restore(state["loss_scaler"])
+        if state["best_step"]:
+            self.best_score, self.best_step = state["best_score"], state["best_step"]
+        self.poor_evaluations = state["poor_evaluations"]
+        log.info("resumed from %s: step %d of %d", folder, self.step, self.total_steps)
+
+    def _find_checkpoint(self):
+        """(folder, state) to continue from, or (None, None); the run folder is brought to that step."""
+        wanted = self.cfg.PRETRAINED.RESUME
+        self.run_folder.remove_leftovers()
+        folder = state = None
+        if wanted == "auto":
+            folder, state = newest_checkpoint(self.run_folder)
+        elif wanted:
+            folder, state = wanted, read_training_state(wanted)
+        elif self.run_folder.checkpoints():
+            raise TrainingError(
+                f"{self.run_folder.path}: holds checkpoints of an earlier run; set PRETRAINED.RESUME to auto to "
+                "continue it, or another OUTPUT.SAVE_NAME"
+            )
+        if state:
+            check_resumable(state["settings"], self.settings(), folder)
+        self.run_folder.keep_metrics_until(state["step"] if state else 0)
+        return folder, state
