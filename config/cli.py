@@ -1,0 +1,92 @@
+"""What every tool's command line has in common: arguments, one-line errors, exit codes.
+
+Nothing heavy is imported here, so `--help` and errors in the arguments answer at once; a tool imports Paddle inside
+its `main`.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+
+from oscar_paddle.config.errors import UserError
+from oscar_paddle.config.loader import load_config
+from oscar_paddle.config.yaml_file import one_line
+
+SUCCESS, FAILURE, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def run_tool(description, main, task, example, extra=None, argv=None):
+    """Reads the command line and the configuration, runs a tool, and turns what goes wrong into one line on stderr.
+
+    A tool ends with ``sys.exit(run_tool(...))``.
+
+    Args:
+        description: what the tool does, for `--help`.
+        main: called as `main(cfg, args)` with the frozen configuration and the parsed arguments.
+        task: "train", "eval" or None: which settings must be present, see `load_config`.
+        example: a whole working command, for `--help`.
+        extra: called with the argparse parser, to add the tool's own arguments.
+        argv: the words after the program's name; None = those of this process.
+    Returns:
+        int exit code: 0 success; 1 failure at run time; 2 bad arguments or configuration; 130 interrupted (Ctrl-C).
+    """
+    parser = _Parser(
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--cfg_file", required=True, metavar="FILE", help="YAML file with the settings")
+    parser.add_argument(
+        "--opts",
+        nargs="*",
+        action="extend",
+        default=[],
+        metavar="KEY VALUE",
+        help="settings that override the file, for example: --opts OPTIMIZATION.LR 1e-5 MISC.SEED 7",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if extra:
+        extra(parser)
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as stop:  # --help, or bad arguments: argparse has said all there is to say
+        return stop.code
+
+    try:
+        main(load_config(args.cfg_file, args.opts, task), args)
+    except KeyboardInterrupt:
+        return _report("interrupted", INTERRUPTED, args.debug)
+    except UserError as error:
+        return _report(f"error: {_rank()}{one_line(error, limit=2000)}", error.exit_code, args.debug)
+    except Exception as error:
+        what = f"unexpected {type(error).__name__}: {_gist(error)}"
+        hint = "" if args.debug else " (run again with --debug for the traceback)"
+        return _report(f"error: {_rank()}{what}{hint}", FAILURE, args.debug)
+    return SUCCESS
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with errors in the form of all our errors: one line, code 2."""
+
+    def error(self, message):
+        self.exit(BAD_USAGE, f"error: {_rank()}{message} (--help shows a working command)\n")
+
+
+def _report(line, code, debug):
+    if debug:
+        traceback.print_exc()
+    print(line, file=sys.stderr, flush=True)
+    return code
+
+
+def _rank():
+    """Which of several training processes speaks; paddle.distributed.launch sets both variables."""
+    many = os.environ.get("PADDLE_TRAINERS_NUM", "1") not in ("", "0", "1")
+    return f"rank {os.environ.get('PADDLE_TRAINER_ID', '?')}: " if many else ""
+
+
+def _gist(error):
+    """An exception's message in one line; of Paddle's long ones, the part after the C++ stack."""
+    return one_line(str(error).rpartition("Error Message Summary:")[2].strip(" -\n"), limit=500)

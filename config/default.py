@@ -1,0 +1,181 @@
+"""Every setting there is, with its default value.
+
+The comment above a key says what it means, its unit, its options, and in brackets where it comes from:
+``[--flag]`` is that flag of Oscar's ``run_retrieval.py``, ``[VinVL-Paddle]`` a key of that port without such a flag,
+``[new]`` a key of this project. Keys shared with VinVL-Paddle keep its names, meaning and defaults, so YAML files
+written for it run unchanged. A key's type is the type of its default. The values a key may take are enforced in
+``config/checks.py``; the order in which YAML files and ``--opts`` override these defaults is in ``config/loader.py``.
+"""
+
+from yacs.config import CfgNode
+
+_DEFAULTS = {
+    # ---- what the model sees
+    "INPUT": {
+        # Vocabulary, used when the checkpoint folder has no vocab.txt: a folder that holds one, or a PaddleNLP name.
+        # [--model_name_or_path]
+        "BERT_MODEL": "bert-base-uncased",
+        # Regions per image: further ones are cut, in file order. VinVL 70, Oscar 50. [--max_img_seq_length]
+        "MAX_REGION": 70,
+        # Text positions: [CLS] caption [SEP] tags [SEP], in WordPieces. [--max_seq_length]
+        "MAX_SEQ_LEN": 70,
+        # Values per region: 2048 of the detector and 6 of the box. [--img_feature_dim]
+        "IMG_FEATURE_DIM": 2054,
+        # Kind of region features, as config.json records it (frcnn, faster_r-cnn, ...); all are read alike. The
+        # reference's discrete codes (dis_code*) are not supported. [--img_feature_type]
+        "IMG_FEATURE_TYPE": "frcnn",
+        # Whether the object tags follow the caption as the second sentence. [--add_od_labels]
+        "ADD_OD_LABEL": True,
+        # Whether text is lower-cased and stripped of accents before WordPiece. [--do_lower_case]
+        "DO_LOWER_CASE": True,
+        # Which of Caption, Labels (tags) and Regions see each other: CLR (all) | CL | CR | LR. [--att_mask_type]
+        "ATT_MASK_TYPE": "CLR",
+        # Captions per training image: the first so many; one epoch shows each once. [--num_captions_per_img_train]
+        "NUM_CAPTIONS_PER_IMAGE_TRN": 5,
+        # Captions per image in evaluation: the first so many with EVAL_CROSS_IMAGE; with EVAL_CAPTION_INDEX_FILE the
+        # length of each image's candidate list (20 for COCO minival). [--num_captions_per_img_val]
+        "NUM_CAPTIONS_PER_IMAGE_DEV": 5,
+        # MiB of decoded region features that each process keeps in memory; 0 = none. [new]
+        "FEATURE_CACHE_MB": 1024,
+    },
+    # ---- where the data are
+    "DATASET": {
+        # Name of the data set, free text for logs and results. [VinVL-Paddle]
+        "NAME": "COCO",
+        # Folder with the captions, image-key lists and candidate lists. [--data_dir]
+        "DATA_DIR": "",
+        # The region file; its .lineidx, imageid2idx.json and predictions.tsv lie beside it.
+        # '' = DATA_DIR/features.tsv if there, else DATA_DIR/../model_0060000/features.tsv. [--img_feat_file]
+        "FEAT_FILE": "",
+        # Split to train on: the xxx of xxx_captions.pt. [fixed to train in the reference]
+        "TRAIN": "train",
+        # Split evaluated during training. [fixed to minival in the reference]
+        "DEV": "minival",
+        # Split that tools/eval_retrieval.py scores. [--test_split]
+        "TEST": "test",
+        # Folder for cached token ids. '' = DATA_DIR/.oscar_cache, or the user's cache folder where that is read-only.
+        # [new]
+        "CACHE_DIR": "",
+    },
+    # ---- what is written
+    "OUTPUT": {
+        # Name of the run folder inside CHECKPOINT_DIR. '' = the YAML file's name without .yaml. [VinVL-Paddle]
+        "SAVE_NAME": "",
+        # Epochs between checkpoints; 0 = never by epoch. [VinVL-Paddle]
+        "SAVE_FREQ": 1,
+        # Outputs of the classifier: 2 = not matched | matched; 1 = one matching score, trained by squared error.
+        # [--num_labels]
+        "NUM_LABELS": 2,
+        # Folder that holds the run folders. [--output_dir]
+        "CHECKPOINT_DIR": "./exp",
+        # Also a checkpoint every so many optimizer steps; 0 = off. [--save_steps]
+        "SAVE_STEPS": 0,
+        # Newest checkpoints kept, besides the best one; 0 = all. [new]
+        "KEEP": 3,
+    },
+    # ---- how the model is trained
+    "OPTIMIZATION": {
+        # Peak learning rate. [--learning_rate]
+        "LR": 2e-5,
+        # Adam's epsilon, added to the uncorrected root of the second moment. [--adam_epsilon]
+        "EPSILON": 1e-8,
+        # Loss for NUM_LABELS 2: sfmx (softmax cross entropy) | kl | bce (times the number of labels). [--loss_type]
+        "LOSS_TYPE": "sfmx",
+        # Positive pairs per process and micro-batch; each brings NEGATIVES negative pairs, so 1 + NEGATIVES times as
+        # many rows. Positives per step = this x processes x GRADIENT_ACCUMULATION_STEPS. [--per_gpu_train_batch_size]
+        "BATCH_SIZE": 32,
+        # Optimizer steps in which the learning rate rises from 0 to LR. [--warmup_steps]
+        "WARMUP_STEPS": 0,
+        # Learning rate after warm-up: linear (falls to 0 at the last step) | constant. [--scheduler]
+        "LR_SCHEDULER": "linear",
+        # Decoupled weight decay; biases and weights named LayerNorm.weight are exempt. [--weight_decay]
+        "WEIGHT_DECAY": 0.05,
+        # Passes over the training captions. [--num_train_epochs]
+        "EPOCHS": 30,
+        # Largest global L2 norm of the gradient; 0 = no clipping. [--max_grad_norm]
+        "CLIP_MAX_NORM": 1.0,
+        # The optimizer: adamw. [VinVL-Paddle]
+        "OPTIMIZER": "adamw",
+        # Micro-batches per optimizer step. [--gradient_accumulation_steps]
+        "GRADIENT_ACCUMULATION_STEPS": 1,
+        # Hidden dropout during training, probability in [0, 1). [--drop_out]
+        "DROPOUT": 0.1,
+        # Dropout of attention probabilities, in [0, 1); negative = as the checkpoint's config.json says. [new]
+        "ATTENTION_DROPOUT": -1.0,
+        # Mixed precision in training: off | bf16 | fp16 (GPU only, with loss scaling). [new]
+        "AMP": "off",
+        # Recompute activations in the backward pass: less memory, about a third more time. [new]
+        "RECOMPUTE": False,
+        # Negative pairs per positive pair; the reference has 1. [new]
+        "NEGATIVES": 1,
+        # Stop after this many optimizer steps, and shape the schedule by it; 0 = EPOCHS decides. [--max_steps, which
+        # in the reference shapes the schedule only]
+        "MAX_STEPS": 0,
+        # Stop after this many evaluations in a row without a better dev score; 0 = off. [new]
+        "EARLY_STOP_PATIENCE": 0,
+    },
+    # ---- what is reported while training
+    "MONITOR": {
+        # Optimizer steps between two lines of log and metrics.jsonl. [--logging_steps]
+        "PRINT_STEP": 100,
+        # Epochs between evaluations on DATASET.DEV; 0 = never by epoch. [--evaluate_during_training]
+        "EVAL_FREQ": 1,
+        # Also evaluate every so many optimizer steps; 0 = off. [new]
+        "EVAL_STEPS": 0,
+        # Also write the scalars for VisualDL, into the run folder. [new]
+        "VISUALDL": False,
+    },
+    # ---- what training starts from
+    "PRETRAINED": {
+        # Folder with weights, config.json and vocab.txt: Oscar/VinVL, Hugging Face BERT, VinVL-Paddle or our own.
+        # [--model_name_or_path]
+        "DIR": "",
+        # Go on with an earlier run: '' = no | auto (the run folder's newest checkpoint, if any) | a checkpoint folder.
+        # [VinVL-Paddle]
+        "RESUME": "",
+        # Start from random weights of the shape DIR/config.json describes; DIR then needs no weights file. [new]
+        "FROM_SCRATCH": False,
+        # LayerNorm on the embedded regions: -1 (as config.json says; on when starting from plain BERT) | 0 (off: Oscar)
+        # | 1 (on: VinVL). [--use_img_layernorm]
+        "USE_IMG_LAYERNORM": -1,
+    },
+    # ---- how pairs are scored, here and in the evaluation during training
+    "EVAL": {
+        # Checkpoint folder that tools/eval_retrieval.py scores with. [--eval_model_dir]
+        "CHECKPOINT_DIR": "",
+        # Score every image with every caption of the split. [--cross_image_eval]
+        "EVAL_CROSS_IMAGE": False,
+        # File in DATA_DIR with one image id a line: which images, in which order. '' = all. [--eval_img_keys_file]
+        "EVAL_IMG_KEYS_FILE": "",
+        # File in DATA_DIR with the candidate captions of each image, instead of all. [--eval_caption_index_file]
+        "EVAL_CAPTION_INDEX_FILE": "",
+        # What runs the model: auto (the fastest that works here) | eager | inference (Paddle Inference). [new]
+        "BACKEND": "auto",
+        # Number format of the scoring: float32 | bfloat16 | float16 (GPU only). [new]
+        "PRECISION": "float32",
+        # Text and region positions in one scoring batch. [new]
+        "BATCH_TOKENS": 4096,
+        # 1 | 5: also the mean of five 1K folds of a 5K list, as some papers report it. [new]
+        "FOLDS": 1,
+    },
+    # ---- the machine
+    "MISC": {
+        # Seed of every random choice, 0 to 2**32 - 1; published Oscar runs use 88. [--seed]
+        "SEED": 123,
+        # Processes that prepare batches, per training process; 0 = none, in the training process. [--num_workers]
+        "NUM_WORKERS": 8,
+        # Where the model runs: auto (a GPU if Paddle sees one) | cpu | gpu. [new]
+        "DEVICE": "auto",
+        # CPU threads; 0 = all cores this process may use, divided among the training processes. [new]
+        "NUM_THREADS": 0,
+    },
+}
+
+
+def get_cfg_defaults():
+    """The default settings, as a new node that the caller may change.
+
+    Returns:
+        yacs CfgNode: sections (`cfg.INPUT`, ...) of keys (`cfg.INPUT.MAX_REGION`, ...), not frozen.
+    """
+    return CfgNode(_DEFAULTS)
