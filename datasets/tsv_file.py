@@ -1,0 +1,214 @@
+"""Rows of a tab-separated file by number, as the published features and tags come: `X.tsv` with `X.lineidx`.
+
+`X.lineidx` holds the byte offset of each row, one decimal number a line. A missing or stale one is rebuilt.
+"""
+
+import logging
+import os
+import threading
+
+import numpy as np
+from tqdm import tqdm
+
+from oscar_paddle.config.errors import DataError
+
+_LOG = logging.getLogger(__name__)
+_CHUNK = 16 << 20  # bytes read at a time while looking for line ends
+_PREFIX = 64  # bytes that usually hold the first field
+_SAMPLED_ROWS = 64  # rows whose start is checked when the file is opened
+
+
+class TsvFile:
+    """Random access to the rows of a `.tsv` file.
+
+    Reads with `os.pread`, which has no file position to share: an object may be used by many threads, before and
+    after a fork, and after pickling (it opens the file again). Blank lines at the end are not rows.
+
+    Args:
+        path: the `.tsv` file; the index beside it has the same stem and ends with `.lineidx`.
+    Raises:
+        DataError: the file is missing or holds no rows.
+    """
+
+    def __init__(self, path):
+        self.path = str(path)
+        self._open()
+        self._offsets = self._read_index()
+        if self._offsets is None:
+            self._offsets = self._rebuild_index()
+
+    def _open(self):
+        self._lock = threading.Lock()
+        try:
+            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            self._size = os.fstat(self._descriptor).st_size
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read ({error.strerror})") from None
+
+    def __del__(self):
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def __getstate__(self):
+        return {"path": self.path, "_offsets": self._offsets}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._open()
+
+    def __len__(self):
+        return len(self._offsets) - 1
+
+    def row(self, number):
+        """The fields of a row (0-based number), each without the blanks around it: list of bytes.
+
+        Raises:
+            DataError: there is no such row.
+        """
+        return [field.strip() for field in self.line(number).split(b"\t")]
+
+    def line(self, number):
+        """The bytes of a row without the `\\n` at its end (raises as `row`)."""
+        line = self._line(number)
+        if line is None:
+            self._mend(number)
+            line = self._line(number)
+        if line is None:
+            raise DataError(f"{self.path}: changed while it was being read (row {number + 1})")
+        return line
+
+    def first_field(self, number):
+        """The first field of a row as text; reads only the start of the row (raises as `row`)."""
+        field = self._first_field(number)
+        if field is None:
+            self._mend(number)
+            field = self._first_field(number) or b""
+        try:
+            return field.decode()
+        except UnicodeDecodeError:
+            raise DataError(f"{self.path} row {number + 1}: the first field {field[:20]!r} is not UTF-8 text") from None
+
+    def first_fields(self):
+        """The first field of every row, in order: list of str."""
+        name = f"reading ids of {os.path.basename(self.path)}"
+        rows = tqdm(range(len(self)), desc=name, unit=" rows", delay=2, leave=False)
+        return [self.first_field(number) for number in rows]
+
+    # ---- one row ----
+
+    def _bounds(self, number):
+        if not 0 <= number < len(self):
+            raise DataError(f"{self.path}: row {number + 1} was asked for, the file has {len(self)} rows")
+        return int(self._offsets[number]), int(self._offsets[number + 1])
+
+    def _line(self, number):
+        """The line, or None if the index is wrong: no line starts there, or it does not end where the next starts."""
+        start, end = self._bounds(number)
+        before = min(start, 1)  # read the line end before the row too
+        data = os.pread(self._descriptor, end - start + before, start - before)
+        last = data.find(b"\n", before)
+        ends_here = last == len(data) - 1 or (last < 0 and end == self._size)
+        if not ends_here or data[:before] not in (b"", b"\n") or len(data) != end - start + before:
+            return None
+        return data[before : last if last >= 0 else None]
+
+    def _first_field(self, number):
+        """The first field, or None if no line starts there."""
+        start, end = self._bounds(number)
+        before, length = min(start, 1), _PREFIX
+        while True:
+            data = os.pread(self._descriptor, min(length, end - start) + before, start - before)
+            if data[:before] not in (b"", b"\n"):
+                return None
+            if b"\t" in data or length >= end - start:
+                return data[before:].split(b"\t", 1)[0].split(b"\n", 1)[0].strip()
+            length *= 8
+
+    # ---- the index ----
+
+    @property
+    def _index_path(self):
+        return os.path.splitext(self.path)[0] + ".lineidx"
+
+    def _mend(self, number):
+        """The index is wrong at a row, although what was checked at opening was right."""
+        with self._lock:
+            _LOG.warning("%s does not fit %s at row %d", self._index_path, self.path, number + 1)
+            self._size = os.fstat(self._descriptor).st_size
+            self._offsets = self._rebuild_index()
+
+    def _read_index(self):
+        """Row starts and, last, the end of the last row, as int64 [rows + 1]; None if there is no valid index."""
+        try:
+            with open(self._index_path, "rb") as file:
+                starts = np.array(file.read().split(), dtype=np.int64)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, OverflowError) as error:
+            _LOG.warning("%s cannot be used (%s)", self._index_path, error)
+            return None
+        reason = self._why_stale(starts)
+        if reason:
+            _LOG.warning("%s is stale: %s", self._index_path, reason)
+            return None
+        return self._with_end(starts)
+
+    def _why_stale(self, starts):
+        """What in the index contradicts the file, or None. Judged by content: copying files changes their times."""
+        if len(starts) == 0 or starts[0] != 0:
+            return "it does not begin with offset 0"
+        if np.any(starts[1:] <= starts[:-1]):
+            return "its offsets do not increase"
+        if starts[-1] >= self._size:
+            return f"it reaches to byte {starts[-1]}, the file has {self._size} bytes"
+        for number in np.unique(np.linspace(0, len(starts) - 1, _SAMPLED_ROWS).astype(int))[1:]:
+            if os.pread(self._descriptor, 1, int(starts[number]) - 1) != b"\n":
+                return f"no line starts at the offset of row {number + 1}"
+        rest = self._find_newline(int(starts[-1])) + 1
+        if self._size - rest > _CHUNK or os.pread(self._descriptor, _CHUNK, rest).strip():
+            return f"the file has more rows than {len(starts)}"
+        return None
+
+    def _find_newline(self, position):
+        """Position of the first line end from here on, or of the end of the file."""
+        while position < self._size:
+            data = os.pread(self._descriptor, 1 << 20, position)
+            found = data.find(b"\n")
+            if found >= 0:
+                return position + found
+            position += len(data)
+        return self._size
+
+    def _with_end(self, starts):
+        """Drops blank lines at the end and appends the end of the last row."""
+        for number in range(len(starts) - 1, -1, -1):
+            start = int(starts[number])
+            end = min(self._find_newline(start) + 1, self._size)
+            if end - start > _PREFIX or os.pread(self._descriptor, end - start, start).strip():
+                return np.append(starts[: number + 1], end)
+        raise DataError(f"{self.path}: the file has no rows")
+
+    def _rebuild_index(self):
+        """Finds the line starts, writes them to the index file (if the folder allows) and returns them."""
+        _LOG.info("building %s", self._index_path)
+        starts, position = [np.zeros(1, np.int64)], 0
+        name = f"indexing {os.path.basename(self.path)}"
+        with tqdm(total=self._size, desc=name, unit="B", unit_scale=True, delay=2, leave=False) as progress:
+            while position < self._size:
+                data = np.frombuffer(os.pread(self._descriptor, _CHUNK, position), np.uint8)
+                starts.append(np.flatnonzero(data == ord("\n")) + (position + 1))
+                position += len(data)
+                progress.update(len(data))
+        starts = np.concatenate(starts)
+        offsets = self._with_end(starts[starts < self._size])
+        self._write_index(offsets[:-1])
+        return offsets
+
+    def _write_index(self, starts):
+        temporary = f"{self._index_path}.{os.getpid()}.tmp"
+        try:
+            with open(temporary, "w") as file:
+                file.write("".join(f"{start}\n" for start in starts.tolist()))
+            os.replace(temporary, self._index_path)
+        except OSError as error:
+            _LOG.warning("%s cannot be written (%s): the index stays in memory", self._index_path, error.strerror)
