@@ -7,6 +7,7 @@ its `main`.
 import argparse
 import os
 import sys
+import textwrap
 import traceback
 
 from oscar_paddle.config.errors import UserError
@@ -25,7 +26,7 @@ def run_tool(description, main, task, example, extra=None, argv=None):
         description: what the tool does, for `--help`.
         main: called as `main(cfg, args)` with the frozen configuration and the parsed arguments.
         task: "train", "eval" or None: which settings must be present, see `load_config`.
-        example: a whole working command, for `--help`.
+        example: a whole working command for `--help`, or several, one a line.
         extra: called with the argparse parser, to add the tool's own arguments.
         argv: the words after the program's name; None = those of this process.
     Returns:
@@ -33,7 +34,7 @@ def run_tool(description, main, task, example, extra=None, argv=None):
     """
     parser = _Parser(
         description=description,
-        epilog=f"example:\n  {example}",
+        epilog="example:\n" + textwrap.indent(textwrap.dedent(example), "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-TOOL = """
+TOOL = '''
 import sys, time
 from oscar_paddle.config.cli import run_tool
 from oscar_paddle.config.errors import ConfigError, DataError
@@ -31,8 +31,11 @@ def extra(parser):
     parser.add_argument("--fail", default="")
     parser.add_argument("--output_dir", default="out")
 
-sys.exit(run_tool("Does nothing.", main, {task!r}, "python tools/nothing.py --cfg_file configs/a.yaml", extra))
-"""
+EXAMPLE = """
+    python tools/nothing.py --cfg_file configs/a.yaml
+    python -m paddle.distributed.launch tools/nothing.py --cfg_file configs/a.yaml"""
+sys.exit(run_tool("Does nothing.", main, {task!r}, EXAMPLE, extra))
+'''
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def test_opts_may_be_given_twice(tool):
 def test_help_shows_a_whole_command(tool):
     done = tool("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "\n  python tools/nothing.py --cfg_file configs/a.yaml\n" in done.stdout
+    assert "\n  python tools/nothing.py --cfg_file configs/a.yaml\n  python -m paddle" in done.stdout
     assert "--output_dir" in done.stdout
 
 

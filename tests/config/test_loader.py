@@ -170,7 +170,7 @@ CHANGES = st.sets(st.sampled_from(sorted(KEYS)), max_size=8).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(CHANGES)
 def test_opts_arrive_and_dumping_then_loading_changes_nothing(changes):
     with tempfile.TemporaryDirectory() as folder:
@@ -211,6 +211,14 @@ def test_a_dump_that_fails_leaves_the_old_file_and_nothing_else(write, tmp_path,
         dump_config(cfg, target)
     assert target.read_text() == "old"
     assert os.listdir(target.parent) == ["config.yaml"]
+
+
+def test_a_dump_replaces_the_file_and_never_writes_into_it(write, tmp_path):
+    target, reader = tmp_path / "config.yaml", tmp_path / "opened_earlier.yaml"
+    target.write_text("old")
+    os.link(target, reader)  # whoever reads the old file meanwhile
+    dump_config(load_config(write("")), target)
+    assert (target.read_text()[:6], reader.read_text()) == ("INPUT:", "old")
 
 
 def test_dump_into_something_that_is_no_folder(write, tmp_path):
