@@ -38,9 +38,9 @@ class RetrievalTask:
 
     def batch(self, examples, epoch):
         """Examples (caption indices) -> (PackedBatch, labels [B]) of positives and negatives."""
-        pairs = self.train.training_pairs(examples, self.cfg.MISC.SEED, epoch, self.cfg.OPTIMIZATION.NEGATIVES)
-        fields = self.train.batch(*pairs)
-        return pack(**fields), pairs[2]
+        negatives = self.cfg.OPTIMIZATION.NEGATIVES
+        images, captions, labels = self.train.training_pairs(examples, self.cfg.MISC.SEED, epoch, negatives)
+        return pack(**self.train.batch(images, captions)), labels
 
     def losses(self, model, batch):
         """Loss of every row, [B] float32."""

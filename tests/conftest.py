@@ -1,0 +1,32 @@
+"""What tests share: the golden folder, the real data when it is there, and one CPU thread per process."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("shared") and not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not here: real photographs and full golden sets are not part of the project")
+
+
+@pytest.fixture(scope="session")
+def repository():
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared():
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """The retrieval golden set: a tiny checkpoint, tiny data, and what the reference computed with them."""
+    return REPOSITORY / "tests" / "golden" / "retrieval"
