@@ -60,7 +60,15 @@ def load(path, map_from=MAP_FROM_BYTES):
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
-    return _load_buffer(buffer, str(path), _NAMES)
+    where = str(path)
+
+    def storage_from_bytes(data):
+        """pickle.dump of a torch tensor wraps its storage in a torch.save file of its own."""
+        return _load_buffer(data, f"{where}: a tensor inside the pickle", TENSOR_NAMES)
+
+    return _load_buffer(
+        buffer, where, {**TENSOR_NAMES, "torch.storage._load_from_bytes": Constructor(storage_from_bytes)}
+    )
 
 
 def _load_buffer(buffer, where, names):
@@ -231,11 +239,3 @@ def _join_paddle_slices(value, where):
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where}: the slices of a large parameter do not fit together ({error})") from None
     return value
-
-
-def _storage_from_bytes(data):
-    """pickle.dump of a torch tensor wraps its storage in a file of its own."""
-    return _load_buffer(data, "a tensor inside the pickle", TENSOR_NAMES)
-
-
-_NAMES = {**TENSOR_NAMES, "torch.storage._load_from_bytes": Constructor(_storage_from_bytes)}
