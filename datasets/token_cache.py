@@ -1,0 +1,202 @@
+"""Token ids of many strings, computed once and kept on disk.
+
+A cache file belongs to one tokenizer (vocabulary, casing, version) and one list of strings, in that order;
+anything else has another name. It is memory-mapped, so data-loader workers and ranks share its pages.
+
+File layout, a one-dimensional .npy of int32:
+    header   5 x int64: format, CRC-32 of what follows the header, number of strings, of distinct strings, of ids
+    offsets  int64 [distinct + 1]: where the ids of a distinct string start
+    rows     int32 [strings]: string -> distinct string
+    ids      int32 [ids]
+"""
+
+import hashlib
+import logging
+import os
+import re
+import time
+import uuid
+import zlib
+from array import array
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from oscar_paddle.config.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+HEADER_WORDS = 10  # int32 words
+STRINGS_PER_HASH = 65536
+STALE_SECONDS = 3600  # a temporary file this old was left by a killed process
+
+
+class TokenTable:
+    """Token ids of a list of strings; equal strings share their storage.
+
+    `table[i]` is the int32 array of the ids of string i, a read-only view; `len(table)` counts strings.
+    """
+
+    def __init__(self, ids, offsets, rows):
+        """
+        Args:
+            ids: int32 [number of ids].
+            offsets: int64 [distinct + 1], rising from 0 to the number of ids.
+            rows: int32 [strings], string -> distinct string.
+        """
+        self.ids, self.offsets, self.rows = (_read_only(values) for values in (ids, offsets, rows))
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        row = self.rows[index]
+        return self.ids[self.offsets[row] : self.offsets[row + 1]]
+
+    def starts(self, indices):
+        """Where in `ids` the ids of these strings begin, int64 with the shape of `indices`."""
+        return self.offsets[self.rows[indices]]
+
+    def lengths(self, indices=slice(None)):
+        """Number of ids of these strings (all of them by default), int64."""
+        rows = self.rows[indices]
+        return self.offsets[rows + 1] - self.offsets[rows]
+
+
+def token_table(strings, tokenizer, cache_dir, name):
+    """Token ids of all strings, from the cache where it has them.
+
+    Several processes may call this at once for the same strings: each writes the same file, whole, and the
+    last one stays. Older files of the same name are deleted.
+
+    Args:
+        strings: list of str; each distinct one is tokenised once.
+        tokenizer: has `encode(text) -> list of int` and `fingerprint`.
+        cache_dir: folder for the cache. If it cannot be written, a folder under ~/.cache/oscar_paddle takes its
+            place, and if that cannot be written either, memory.
+        name: short name for the file and the progress bar, such as "train_captions".
+    Returns:
+        A `TokenTable` with `len(strings)` entries.
+    Raises:
+        DataError: an entry is not a string.
+    """
+    path = Path(cache_dir) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.{_content_key(strings, tokenizer, name)}.npy"
+    paths = [path, _user_cache(cache_dir) / path.name]
+    for path in paths:
+        table = _load(path)
+        if table is not None:
+            return table
+    table = _tokenise(strings, tokenizer, name)
+    for path in paths:
+        try:
+            _store(path, table)
+        except OSError as error:
+            logger.info("cannot keep token ids of %s in %s: %s", name, path.parent, error.strerror or error)
+            continue
+        _remove_older(path)
+        mapped = _load(path)  # the copy in memory goes, the mapped one is shared
+        return table if mapped is None else mapped
+    logger.warning("token ids of %s stay in memory and are computed again next time: no folder can be written", name)
+    return table
+
+
+def _read_only(values):
+    values = values.view()
+    values.flags.writeable = False
+    return values
+
+
+def _content_key(strings, tokenizer, name):
+    """Hex digest of tokenizer and strings; 600,000 captions take a fraction of a second."""
+    digest = hashlib.blake2b(f"{FORMAT} {tokenizer.fingerprint} {len(strings)}".encode(), digest_size=16)
+    for start in range(0, len(strings), STRINGS_PER_HASH):
+        chunk = strings[start : start + STRINGS_PER_HASH]
+        try:
+            text = "".join(chunk)
+        except TypeError:
+            bad = next(i for i, value in enumerate(chunk, start) if not isinstance(value, str))
+            kind = type(strings[bad]).__name__
+            raise DataError(f"{name}: entry {bad} is {kind} {strings[bad]!r}, expected a string") from None
+        # The lengths tell where one string ends: ["ab", "c"] is not ["a", "bc"].
+        digest.update(np.fromiter(map(len, chunk), np.int64, len(chunk)).tobytes())
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _user_cache(cache_dir):
+    """A folder of the user's own for what belongs into `cache_dir`, distinct for every such folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    place = hashlib.blake2b(os.fsencode(os.path.abspath(cache_dir)), digest_size=8).hexdigest()
+    return Path(base) / "oscar_paddle" / "tokens" / place
+
+
+def _tokenise(strings, tokenizer, name):
+    """The table in memory, every distinct string encoded once."""
+    row_of = {}
+    rows = np.fromiter((row_of.setdefault(text, len(row_of)) for text in strings), np.int32, len(strings))
+    ids, offsets = array("i"), array("q", [0])
+    tokenizer.encode("a")  # imports and tables now, so that the bar's first estimate is not off by hours
+    other_rank = os.environ.get("PADDLE_TRAINER_ID", "0") != "0"
+    for text in tqdm(row_of, desc=f"tokenising {name}", unit=" texts", unit_scale=True, delay=1, disable=other_rank):
+        ids.extend(tokenizer.encode(text))
+        offsets.append(len(ids))
+    return TokenTable(np.array(ids, np.int32), np.array(offsets, np.int64), rows)
+
+
+def _store(path, table):
+    """Write the file under a temporary name, then rename it: readers see all of it or nothing.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+    """
+    body = np.concatenate([table.offsets.view(np.int32), table.rows, table.ids])
+    header = np.array([FORMAT, zlib.crc32(body), len(table), len(table.offsets) - 1, len(table.ids)], np.int64)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, np.concatenate([header.view(np.int32), body]))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _load(path):
+    """The memory-mapped table, or None when there is no file or it is damaged (said in the log)."""
+    try:
+        return _map_table(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except Exception as error:  # numpy reads the header as Python text: damage raises anything, tokenize.TokenError too
+        logger.warning("%s cannot be used (%s); computing the token ids again", path, error)
+        return None
+
+
+def _map_table(path):
+    words = np.load(path, mmap_mode="r", allow_pickle=False)
+    if words.dtype != np.int32 or words.ndim != 1 or len(words) < HEADER_WORDS:
+        raise ValueError("not a token cache")
+    words = np.asarray(words)  # the same memory, without the slow slicing of numpy.memmap
+    version, checksum, num_strings, num_distinct, num_ids = words[:HEADER_WORDS].view(np.int64).tolist()
+    body = words[HEADER_WORDS:]
+    rows_at = 2 * (num_distinct + 1)
+    ids_at = rows_at + num_strings
+    if version != FORMAT or len(body) != ids_at + num_ids or zlib.crc32(body) != checksum:
+        raise ValueError("damaged token cache")
+    return TokenTable(body[ids_at:], body[:rows_at].view(np.int64), body[rows_at:ids_at])
+
+
+def _remove_older(path):
+    """Delete other cache files of the same name, and temporary ones that nobody is writing any more."""
+    name = path.name.split(".")[0]
+    pattern = re.compile(re.escape(name) + r"\.[0-9a-f]{32}(\.npy|\.\d+-[0-9a-f]{8}\.tmp)")
+    try:
+        for other in path.parent.iterdir():
+            if other == path or not pattern.fullmatch(other.name):
+                continue
+            if other.suffix == ".npy" or time.time() - other.stat().st_mtime > STALE_SECONDS:
+                other.unlink(missing_ok=True)
+    except OSError as error:  # another process was faster, or may not delete here: old files only take room
+        logger.info("could not remove old token caches in %s: %s", path.parent, error)
