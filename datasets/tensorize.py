@@ -1,0 +1,160 @@
+"""The one builder of `[CLS] caption [SEP] tags [SEP]`, its attention mask, and padded batches.
+
+`TextBuilder.build_rows` makes the rows of a batch at once from token tables; `build` makes a single one from plain ids.
+Shape letters: B batch, T text positions, R region positions, N = T + R.
+
+Source: specs/retrieval.md section 4, specs/common_model.md sections 5.2 and 5.3.
+"""
+
+import numpy as np
+
+from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.datasets.token_cache import TokenTable
+
+# Which kinds of position may see each other, on top of their own kind. CLR needs no table: all see all.
+VISIBLE_PAIRS = {"CL": ("caption", "tags"), "CR": ("caption", "regions"), "LR": ("tags", "regions")}
+MASK_TYPES = ("CLR", *VISIBLE_PAIRS)
+KINDS = ("padding", "caption", "tags", "regions")
+
+
+class TextBuilder:
+    """Joins word-piece ids of a caption and of its tags into one row."""
+
+    def __init__(self, cls_id, sep_id, pad_id, max_seq_len):
+        """
+        Args:
+            cls_id, sep_id, pad_id: ids of the special tokens.
+            max_seq_len: most positions of a row, special tokens included (INPUT.MAX_SEQ_LEN).
+        Raises:
+            ConfigError: no room for [CLS], a word piece and [SEP].
+        """
+        if max_seq_len < 3:
+            raise ConfigError(f"INPUT.MAX_SEQ_LEN is {max_seq_len}; [CLS], one word piece and [SEP] need at least 3")
+        self.cls_id, self.sep_id, self.pad_id, self.max_seq_len = cls_id, sep_id, pad_id, max_seq_len
+
+    def row_lengths(self, caption_lengths, tag_lengths, has_tags):
+        """Word pieces that each row keeps: the caption keeps its room, the tags get what is left.
+
+        A task with another way to make a pair fit (shortening the longer of the two) replaces this method only.
+
+        Args:
+            caption_lengths, tag_lengths: [B] int, word pieces before cutting.
+            has_tags: [B] bool, False where there is no second sentence: tags are off, or the tag string is "".
+        Returns:
+            caption_kept [B], tags_kept [B] (-1 where there is no second sentence), text_length [B]; int64.
+        """
+        caption_kept = np.minimum(caption_lengths, self.max_seq_len - 2)
+        room = self.max_seq_len - (caption_kept + 2) - 1
+        # Upstream: room is -1 behind a caption that fills the row, which slices off one tag and overflows; here
+        # the tags are dropped. With room 0 the [SEP] of an empty second sentence stays, as upstream.
+        tags_kept = np.where(has_tags & (room >= 0), np.minimum(tag_lengths, room), -1)
+        return caption_kept, tags_kept, caption_kept + 2 + tags_kept + 1
+
+    def build_rows(self, caption_tokens, captions, tag_tokens, tags, has_tags):
+        """The text of B rows, padded to max_seq_len.
+
+        Args:
+            caption_tokens, tag_tokens: TokenTables (word pieces without special tokens).
+            captions, tags: [B] int, which entry of its table each row takes.
+            has_tags: [B] bool, see `row_lengths`.
+        Returns:
+            input_ids: [B, max_seq_len] int64, `[CLS] caption [SEP] tags [SEP]`, then padding.
+            token_type_ids: [B, max_seq_len] int64, 1 for tags and their [SEP].
+            caption_length: [B] int64, positions of [CLS] caption [SEP].
+            text_length: [B] int64, positions of the whole text.
+        """
+        kept = self.row_lengths(caption_tokens.lengths(captions), tag_tokens.lengths(tags), has_tags)
+        caption_kept, tags_kept, text_length = (lengths[:, None] for lengths in kept)
+        column = np.arange(self.max_seq_len)
+        second = column - caption_kept - 2  # place within the tags
+        is_caption = (column > 0) & (column <= caption_kept)
+        is_tag = (second >= 0) & (second < tags_kept)
+        ids = np.full(is_tag.shape, self.pad_id, np.int64)
+        ids[:, 0] = self.cls_id
+        ids[(column == caption_kept + 1) | (second == tags_kept)] = self.sep_id
+        ids[is_caption] = caption_tokens.ids[(caption_tokens.starts(captions)[:, None] + column - 1)[is_caption]]
+        ids[is_tag] = tag_tokens.ids[(tag_tokens.starts(tags)[:, None] + second)[is_tag]]
+        types = ((second >= 0) & (second <= tags_kept)).astype(np.int64)
+        return ids, types, kept[0] + 2, kept[2]
+
+    def build(self, caption_ids, tag_ids):
+        """One row, not padded: for a single pair, such as a typed query.
+
+        Args:
+            caption_ids: sequence of int, word pieces of the caption without special tokens.
+            tag_ids: sequence of int, or None where there is no second sentence: tags are off, or the tag string
+                is "". (Upstream: a tag string of blanks only has no ids and still gets its [SEP].)
+        Returns:
+            input_ids, token_type_ids: [t] int64, t <= max_seq_len.
+            caption_length: int, positions of [CLS] caption [SEP].
+        """
+        caption, tags = _table_of_one(caption_ids), _table_of_one(() if tag_ids is None else tag_ids)
+        only = np.zeros(1, np.int64)
+        rows = self.build_rows(caption, only, tags, only, np.array([tag_ids is not None]))
+        input_ids, token_type_ids, caption_length, text_length = (values[0] for values in rows)
+        return input_ids[:text_length], token_type_ids[:text_length], int(caption_length)
+
+
+def _table_of_one(ids):
+    return TokenTable(np.asarray(ids, np.int32), np.array([0, len(ids)], np.int64), np.zeros(1, np.int32))
+
+
+def attention_mask(mask_type, caption_len, text_len, num_regions, max_text, max_region):
+    """Which positions are visible, 1 or 0, padding included.
+
+    Args:
+        mask_type: INPUT.ATT_MASK_TYPE. "CLR": all real positions see each other; "CL", "CR", "LR": caption (C), tags
+            (L) and regions (R) see their own kind, and the two named kinds see each other.
+        caption_len: int or [B] int, positions of [CLS] caption [SEP].
+        text_len: int or [B] int, positions of the whole text; equal to caption_len without tags.
+        num_regions: int or [B] int, real regions.
+        max_text: T, text positions of the padded row.
+        max_region: R, region positions of the padded row.
+    Returns:
+        int64 [B, N] for CLR, where 1 = every query sees this key; int64 [B, N, N] (query, key) for the others.
+        Without the leading B where the lengths are plain ints.
+    Raises:
+        ConfigError: unknown mask type.
+    """
+    if mask_type not in MASK_TYPES:
+        raise ConfigError(f"INPUT.ATT_MASK_TYPE is {mask_type!r}; expected one of {', '.join(MASK_TYPES)}")
+    caption_len, text_len, num_regions = (
+        np.asarray(length, np.int64)[..., None] for length in (caption_len, text_len, num_regions)
+    )
+    if (caption_len > text_len).any() or (text_len > max_text).any() or (num_regions > max_region).any():
+        raise ValueError(f"lengths beyond the padded row of {max_text} text and {max_region} region positions")
+    text, region = np.arange(max_text), np.arange(max_region)
+    of_text = np.where(text < caption_len, KINDS.index("caption"), KINDS.index("tags")) * (text < text_len)
+    of_region = KINDS.index("regions") * (region < num_regions)
+    kind = np.concatenate([of_text, of_region], axis=-1)  # [B, N], index into KINDS
+    if mask_type == "CLR":
+        return (kind != KINDS.index("padding")).astype(np.int64)
+    sees = np.diag([0, 1, 1, 1])  # [4, 4] int64: own kind, padding excepted
+    first, second = (KINDS.index(name) for name in VISIBLE_PAIRS[mask_type])
+    sees[first, second] = sees[second, first] = 1
+    return sees[kind[..., :, None], kind[..., None, :]]
+
+
+def pad_rows(rows, pad_value, length=None):
+    """Rows of different lengths in one array.
+
+    Args:
+        rows: list of B arrays [t, ...] that differ in t only.
+        pad_value: what fills the end of short rows.
+        length: T, or None for the longest row.
+    Returns:
+        [B, T, ...] with the dtype of the first row.
+    Raises:
+        ValueError: a row is longer than `length`, or there is none.
+    """
+    if not len(rows):
+        raise ValueError("no rows to pad")
+    rows = [np.asarray(row) for row in rows]
+    longest = max(len(row) for row in rows)
+    length = longest if length is None else length
+    if longest > length:
+        raise ValueError(f"a row of {longest} positions does not fit into {length}")
+    padded = np.full((len(rows), length, *rows[0].shape[1:]), pad_value, rows[0].dtype)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded

@@ -1,0 +1,217 @@
+"""Rows, masks and padding: against the reference's arrays, then the boundaries one by one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.datasets.tensorize import MASK_TYPES, TextBuilder, attention_mask, pad_rows
+from oscar_paddle.datasets.token_cache import TokenTable
+
+CLS, SEP, PAD = 9, 10, 0
+GOLDEN = Path(__file__).parents[1] / "golden" / "retrieval"
+
+
+def builder(max_seq_len):
+    return TextBuilder(CLS, SEP, PAD, max_seq_len)
+
+
+def ids(count, start=100):
+    return np.arange(start, start + count, dtype=np.int32)
+
+
+# ---------------------------------------------------------------- against the reference
+
+
+def test_the_first_forty_pairs_equal_the_reference(tmp_path):
+    from oscar_paddle.datasets.published_files import read_captions
+    from oscar_paddle.datasets.region_features import ObjectTags
+    from oscar_paddle.datasets.token_cache import token_table
+    from oscar_paddle.datasets.tokenization import build_tokenizer
+
+    expected = np.load(GOLDEN / "expected_arrays.npz")
+    captions = read_captions(GOLDEN / "coco_ir", "test")
+    tags = ObjectTags(GOLDEN / "model_0060000" / "predictions.tsv")
+    keys = [int(line) for line in (GOLDEN / "coco_ir" / "test_img_keys.tsv").read_text().split()]
+    tokenizer = build_tokenizer(GOLDEN / "checkpoint", do_lower_case=True)
+    per_image, max_text, max_region = 5, 40, 12
+    texts = [captions[key][number] for key in keys for number in range(per_image)]
+    tag_texts = [tags[key] for key in keys]
+    caption_table = token_table(texts, tokenizer, tmp_path, "captions")
+    tag_table = token_table(tag_texts, tokenizer, tmp_path, "tags")
+
+    pairs = np.arange(40)
+    image, caption = pairs // len(texts), pairs % len(texts)
+    has_tags = np.array([bool(text) for text in tag_texts])[image]
+    text = TextBuilder(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, max_text)
+    input_ids, token_type_ids, caption_len, text_len = text.build_rows(
+        caption_table, caption, tag_table, image, has_tags
+    )
+    np.testing.assert_array_equal(input_ids, expected["input_ids"])
+    np.testing.assert_array_equal(token_type_ids, expected["token_type_ids"])
+    # The reference's own count of real regions; reading features is tested elsewhere.
+    num_regions = expected["attention_mask"][:, max_text:].sum(axis=1)
+    mask = attention_mask("CLR", caption_len, text_len, num_regions, max_text, max_region)
+    np.testing.assert_array_equal(mask, expected["attention_mask"])
+    assert len(set(text_len.tolist())) > 3  # captions of many lengths, one of which leaves the tags no room
+    assert text_len.max() == max_text
+
+
+# ---------------------------------------------------------------- one row
+
+
+def test_layout_of_a_row():
+    input_ids, token_type_ids, caption_len = builder(20).build(ids(3), ids(2, 200))
+    assert input_ids.tolist() == [CLS, 100, 101, 102, SEP, 200, 201, SEP]
+    assert token_type_ids.tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
+    assert caption_len == 5
+    assert input_ids.dtype == token_type_ids.dtype == np.int64
+
+
+def test_without_tags_there_is_no_second_sentence():
+    input_ids, token_type_ids, caption_len = builder(20).build(ids(2), None)
+    assert input_ids.tolist() == [CLS, 100, 101, SEP]
+    assert token_type_ids.tolist() == [0] * 4 and caption_len == 4
+
+
+def test_tags_without_word_pieces_keep_their_separator():
+    input_ids, token_type_ids, _ = builder(20).build(ids(1), ids(0))
+    assert input_ids.tolist() == [CLS, 100, SEP, SEP]
+    assert token_type_ids.tolist() == [0, 0, 0, 1]
+
+
+def test_plain_lists_and_an_empty_caption():
+    input_ids, _, caption_len = builder(20).build([], [7])
+    assert input_ids.tolist() == [CLS, SEP, 7, SEP] and caption_len == 2
+
+
+@pytest.mark.parametrize(
+    ("caption", "kept_caption", "kept_tags"),
+    [
+        (4, 4, 3),  # ten positions: 1 + 4 + 1 leave room for three tags and [SEP]
+        (6, 6, 1),
+        (7, 7, 0),  # one position left: the [SEP] of an empty second sentence
+        (8, 8, None),  # the caption fills the row: no second sentence, no over-long row
+        (9, 8, None),
+        (50, 8, None),
+    ],
+)
+def test_the_caption_keeps_its_room_and_the_tags_are_cut(caption, kept_caption, kept_tags):
+    input_ids, token_type_ids, caption_len = builder(10).build(ids(caption), ids(5, 200))
+    expected = [CLS, *range(100, 100 + kept_caption), SEP]
+    assert caption_len == len(expected)
+    second = [] if kept_tags is None else [*range(200, 200 + kept_tags), SEP]
+    assert input_ids.tolist() == expected + second
+    assert token_type_ids.tolist() == [0] * len(expected) + [1] * len(second)
+
+
+@given(st.integers(3, 30), st.integers(0, 40), st.none() | st.integers(0, 40))
+def test_no_row_is_ever_too_long(max_seq_len, caption, tags):
+    row, segments, caption_len = builder(max_seq_len).build(ids(caption), None if tags is None else ids(tags, 200))
+    assert caption_len == min(caption, max_seq_len - 2) + 2
+    assert caption_len <= len(row) == len(segments) <= max_seq_len
+    assert row[caption_len - 1] == SEP and row[-1] == SEP
+    assert segments.sum() == len(row) - caption_len
+
+
+def test_inputs_are_not_changed():
+    caption, tags = ids(30), ids(30, 200)
+    builder(10).build(caption, tags)
+    assert caption.tolist() == ids(30).tolist() and tags.tolist() == ids(30, 200).tolist()
+
+
+@pytest.mark.parametrize("length", [-1, 0, 2])
+def test_a_row_without_room_for_a_word_is_a_config_error(length):
+    with pytest.raises(ConfigError, match=rf"INPUT\.MAX_SEQ_LEN is {length};"):
+        builder(length)
+
+
+def table(*texts):
+    texts = [np.asarray(text, np.int32) for text in texts]
+    offsets = np.cumsum([0, *map(len, texts)])
+    return TokenTable(np.concatenate(texts), offsets, np.arange(len(texts), dtype=np.int32))
+
+
+def test_batches_hold_the_same_rows_padded_to_the_limit():
+    captions, tags = table(ids(3), ids(30), ids(1), ids(9)), table(ids(2, 200), ids(0), ids(40, 300))
+    which = np.array([2, 0, 1, 0, 3, 2])
+    whose = np.array([0, 1, 0, 1, 2, 2])
+    has = np.array([True, True, True, False, True, True])
+    text = builder(12)
+    input_ids, token_type_ids, caption_length, text_length = text.build_rows(captions, which, tags, whose, has)
+    assert input_ids.dtype == token_type_ids.dtype == np.int64
+    for b in range(len(which)):
+        row, segments, length = text.build(captions[which[b]], tags[whose[b]] if has[b] else None)
+        assert input_ids[b].tolist() == row.tolist() + [PAD] * (12 - len(row))
+        assert token_type_ids[b].tolist() == segments.tolist() + [0] * (12 - len(row))
+        assert (caption_length[b], text_length[b]) == (length, len(row))
+    assert text_length.tolist() == [6, 6, 12, 5, 12, 12]
+
+
+def test_the_padding_id_is_the_vocabularys():
+    row = TextBuilder(CLS, SEP, 77, 8).build_rows(table(ids(1)), [0], table(ids(1)), [0], np.array([False]))[0]
+    assert row.tolist() == [[CLS, 100, SEP, 77, 77, 77, 77, 77]]
+
+
+# ---------------------------------------------------------------- masks
+
+
+def test_clr_mask_by_hand():
+    mask = attention_mask("CLR", 2, 3, 1, 5, 3)
+    assert mask.tolist() == [1, 1, 1, 0, 0, 1, 0, 0]
+    assert mask.dtype == np.int64
+
+
+@pytest.mark.parametrize(("mask_type", "pair"), [("CL", "ct"), ("CR", "cr"), ("LR", "tr")])
+def test_pair_masks_by_hand(mask_type, pair):
+    kinds = "cct..r.."  # two caption positions, one tag, one region of five and three
+    expected = [[int(q != "." != k and (q == k or {q, k} == set(pair))) for k in kinds] for q in kinds]
+    mask = attention_mask(mask_type, 2, 3, 1, 5, 3)
+    assert mask.tolist() == expected
+    assert mask.dtype == np.int64
+
+
+@pytest.mark.parametrize("mask_type", MASK_TYPES)
+def test_masks_of_a_batch_are_those_of_its_rows(mask_type):
+    caption_len, text_len, num_regions = np.array([2, 4, 3]), np.array([5, 4, 6]), np.array([0, 2, 4])
+    batch = attention_mask(mask_type, caption_len, text_len, num_regions, 6, 4)
+    assert batch.shape == ((3, 10) if mask_type == "CLR" else (3, 10, 10))
+    for row, *lengths in zip(batch, caption_len, text_len, num_regions, strict=True):
+        np.testing.assert_array_equal(row, attention_mask(mask_type, *lengths, 6, 4))
+
+
+def test_an_unknown_mask_type_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"INPUT\.ATT_MASK_TYPE is 'RL'; expected one of CLR, CL, CR, LR"):
+        attention_mask("RL", 2, 3, 1, 5, 3)
+
+
+@pytest.mark.parametrize("lengths", [(4, 3, 1), (2, 6, 1), (2, 3, 4)])
+def test_lengths_beyond_the_row_are_refused(lengths):
+    with pytest.raises(ValueError, match="5 text and 3 region"):
+        attention_mask("CLR", *lengths, 5, 3)
+
+
+# ---------------------------------------------------------------- padding
+
+
+def test_padding_to_the_longest_or_to_a_length():
+    rows = [np.array([1, 2], np.int32), np.array([], np.int32), np.array([3, 4, 5], np.int32)]
+    assert pad_rows(rows, 7).tolist() == [[1, 2, 7], [7, 7, 7], [3, 4, 5]]
+    wide = pad_rows(rows, 0, 4)
+    assert wide.tolist() == [[1, 2, 0, 0], [0, 0, 0, 0], [3, 4, 5, 0]]
+    assert wide.dtype == np.int32
+
+
+def test_padding_keeps_trailing_dimensions():
+    padded = pad_rows([np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)], 0.0, 2)
+    assert padded.shape == (2, 2, 3) and padded.sum() == 9
+
+
+def test_padding_refuses_rows_that_do_not_fit():
+    with pytest.raises(ValueError, match="3 positions does not fit into 2"):
+        pad_rows([np.zeros(3)], 0, 2)
+    with pytest.raises(ValueError, match="no rows"):
+        pad_rows([], 0)
