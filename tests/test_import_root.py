@@ -1,0 +1,78 @@
+"""`oscar_paddle` and PaddleNLP work in one process, from anywhere; see "The import root" in DESIGN.md.
+
+PaddleNLP imports the Hugging Face package `datasets`, a folder name of ours. What breaks this: a
+`datasets/__init__.py`, or a module that imports our folders as top-level names.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = ("config", "datasets", "models", "solvers", "tools")
+
+BOTH_WAYS = {
+    "ours first": "from oscar_paddle.datasets import tokenization, token_cache, tensorize\nimport paddlenlp\n",
+    "theirs first": "import paddlenlp\nfrom oscar_paddle.datasets import tokenization, token_cache, tensorize\n",
+}
+# PaddleNLP imports lazily: take what we use of it, and check whose `datasets` it met.
+CHECK = """
+from pathlib import Path
+import datasets
+assert hasattr(datasets, "load_dataset"), datasets
+assert Path(tokenization.__file__).parents[1] == Path({root!r}), tokenization
+assert tokenization._paddlenlp().BertTokenizer
+"""
+
+
+def run(arguments, folder):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("order", "elsewhere"), [("ours first", False), ("theirs first", True)])
+def test_from_any_folder(order, elsewhere, tmp_path):
+    run(["-c", BOTH_WAYS[order] + CHECK.format(root=str(ROOT))], tmp_path if elsewhere else ROOT)
+
+
+@pytest.mark.slow
+def test_under_pytest(tmp_path):
+    lines = (BOTH_WAYS["ours first"] + CHECK.format(root=str(ROOT))).splitlines()
+    case = tmp_path / "test_imports.py"
+    case.write_text("def test_imports():\n" + "".join(f"    {line}\n" for line in lines))
+    # "python -m" puts the working folder, here the repository root, on the path as well.
+    run(["-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), str(case)], ROOT)
+
+
+def sources():
+    return [path for folder in (*OURS, "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imported(path):
+    """Top-level names that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+
+
+def test_one_file_imports_paddlenlp():
+    users = [path.relative_to(ROOT).as_posix() for path in sources() if "paddlenlp" in imported(path)]
+    assert users == ["datasets/tokenization.py"]
+
+
+def test_nothing_imports_our_folders_as_top_level_names():
+    wrong = {path.relative_to(ROOT).as_posix(): set(OURS) & set(imported(path)) for path in sources()}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def test_our_datasets_folder_is_not_a_package_of_its_own():
+    assert not (ROOT / "datasets" / "__init__.py").exists()
