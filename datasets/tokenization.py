@@ -13,15 +13,12 @@ Source: specs/common_model.md section 13.
 
 import hashlib
 import json
-import logging
 import re
 import unicodedata
 import warnings
 from pathlib import Path
 
 from oscar_paddle.config.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 VOCAB_FILE = "vocab.txt"
 CONFIG_FILE = "tokenizer_config.json"
