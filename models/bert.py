@@ -94,6 +94,35 @@ class Packing(NamedTuple):
     first: paddle.Tensor
     bias: paddle.Tensor
 
+    def to_rows(self, hidden):
+        """[P, H] -> [B, N, H]."""
+        rows, longest = self.spread.shape
+        return paddle.gather(hidden, self.spread.reshape([-1])).reshape([rows, longest, hidden.shape[-1]])
+
+    def from_rows(self, padded):
+        """[B, N, H] -> [P, H]."""
+        return paddle.gather(padded.reshape([-1, padded.shape[-1]]), self.collect)
+
+    def first_position(self, hidden):
+        """[P, H] -> [B, H]."""
+        return paddle.gather(hidden, self.first)
+
+
+class EqualRows(NamedTuple):
+    """The same for rows of (nearly) equal length, which stay [B, N, H] throughout, the little padding included."""
+
+    bias: paddle.Tensor
+
+    def to_rows(self, hidden):
+        return hidden
+
+    def from_rows(self, padded):
+        return padded
+
+    def first_position(self, hidden):
+        """[B, N, H] -> [B, H]."""
+        return hidden[:, 0]
+
 
 class BertEmbeddings(nn.Layer):
     """Sum of word, position and segment embeddings, then LayerNorm and dropout."""
@@ -131,27 +160,23 @@ class BertSelfAttention(nn.Layer):
 
     def forward(self, hidden, packing, first_only=False):
         """[P, H] -> [P, H], or [B, H] for position 0 of each row when `first_only`."""
-        rows, longest = packing.spread.shape
-        keys = self._by_head(self.key(hidden), packing.spread)
-        values = self._by_head(self.value(hidden), packing.spread)
+        keys = self._by_head(packing.to_rows(self.key(hidden)))
+        values = self._by_head(packing.to_rows(self.value(hidden)))
         if first_only:
-            queries = self.query(paddle.gather(hidden, packing.first))
-            queries = queries.reshape([rows, 1, self.num_heads, self.head_width]).transpose([0, 2, 1, 3])
+            queries = self._by_head(self.query(packing.first_position(hidden)).unsqueeze(1))
             bias = packing.bias[:, :, :1]
         else:
-            queries = self._by_head(self.query(hidden), packing.spread)
+            queries = self._by_head(packing.to_rows(self.query(hidden)))
             bias = packing.bias
         scores = paddle.matmul(queries * (1.0 / math.sqrt(self.head_width)), keys, transpose_y=True)
         weights = self.dropout(F.softmax(scores + bias.astype(scores.dtype), axis=-1))
         context = paddle.matmul(weights, values).transpose([0, 2, 1, 3])
-        context = context.reshape([-1, self.num_heads * self.head_width])
-        return context if first_only else paddle.gather(context, packing.collect)
+        context = context.reshape([0, 0, self.num_heads * self.head_width])
+        return context.squeeze(1) if first_only else packing.from_rows(context)
 
-    def _by_head(self, packed, spread):
-        """[P, H] -> [B, A, N, D]."""
-        rows, longest = spread.shape
-        padded = paddle.gather(packed, spread.reshape([-1]))
-        return padded.reshape([rows, longest, self.num_heads, self.head_width]).transpose([0, 2, 1, 3])
+    def _by_head(self, rows):
+        """[B, N, H] -> [B, A, N, D]."""
+        return rows.reshape([0, 0, self.num_heads, self.head_width]).transpose([0, 2, 1, 3])
 
 
 class BertSelfOutput(nn.Layer):
@@ -174,7 +199,7 @@ class BertAttention(nn.Layer):
         self.output = BertSelfOutput(config)
 
     def forward(self, hidden, packing, first_only=False):
-        residual = paddle.gather(hidden, packing.first) if first_only else hidden
+        residual = packing.first_position(hidden) if first_only else hidden
         return self.output(self.self(hidden, packing, first_only), residual)
 
 
@@ -212,7 +237,7 @@ class BertEncoder(nn.Layer):
         self.recompute = False  # trade time for memory: keep only the layers' inputs for the backward pass
 
     def forward(self, hidden, packing, first_only=False):
-        """[P, H] -> [P, H], or [B, H] when `first_only`."""
+        """[P, H] with Packing, or [B, N, H] with EqualRows -> the same shape, or [B, H] when `first_only`."""
         last = len(self.layer) - 1
         for index, layer in enumerate(self.layer):
             only = first_only and index == last

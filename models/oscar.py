@@ -41,7 +41,8 @@ class OscarModel(nn.Layer):
 
         Args:
             regions: [Pu, H] from `embed_regions`.
-            order: [P] int32, see `models.packing.PackedBatch`.
+            order: [P] int32 with Packing, [B, N] int32 with EqualRows; see `models.packing`.
+            packing: Packing or EqualRows.
         """
         text = self.embeddings(input_ids, token_type_ids, position_ids)
         text_length = text.shape[0]
@@ -50,7 +51,7 @@ class OscarModel(nn.Layer):
             hidden = paddle.gather(paddle.concat([text, regions.astype(text.dtype)]), order)
             hidden = paddle.where(shown.unsqueeze(-1), self.dropout(hidden), hidden)
         else:
-            hidden = paddle.gather(paddle.concat([text, regions.astype(text.dtype)]), order)
+            hidden = paddle.gather_nd(paddle.concat([text, regions.astype(text.dtype)]), order.unsqueeze(-1))
         return self.pooler(self.encoder(hidden, packing, first_only=True))
 
     def forward(self, input_ids, token_type_ids, position_ids, img_feats, order, spread, collect, first, bias):

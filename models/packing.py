@@ -36,6 +36,23 @@ class PackedBatch(NamedTuple):
     bias: np.ndarray
 
 
+class RowBatch(NamedTuple):
+    """Pairs of (nearly) equal length, whose rows stay apart; the scorer's batches, as NumPy arrays.
+
+    Attributes:
+        input_ids, token_type_ids, position_ids: [Pt] int64, the real text positions, row by row.
+        order: [B, N] int32, for each position of a row its place in concat(text [Pt], regions [Pu]); any place where
+            the row has ended.
+        bias: [B, 1, 1, N] or [B, 1, N, N] float32, added to the attention scores.
+    """
+
+    input_ids: np.ndarray
+    token_type_ids: np.ndarray
+    position_ids: np.ndarray
+    order: np.ndarray
+    bias: np.ndarray
+
+
 def pack(input_ids, token_type_ids, attention_mask, img_feats, img_index=None):
     """Drop all padding from a batch of named arrays.
 

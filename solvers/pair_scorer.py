@@ -1,17 +1,26 @@
 """Scores of images x captions: every pair through the model, nothing computed twice.
 
-Each image is read, embedded and normalised once for a block of images, each caption is tokenised once for the data
-set, rows are sorted by length so that next to nothing is padding, and all work around the model is NumPy on whole
-batches. Shape letters: I images of a block, m captions compared with each image.
+The matrix of pairs is cut into blocks. For a block each image is read, embedded and normalised once; captions and tags
+were tokenised once for the data set; pairs are sorted by length, so that batches hold rows of nearly one length and
+next to nothing is padding; and all work around the model is NumPy on the whole block. What a block's margins are
+depends on the block alone, never on which rank computes it or what was computed before.
+
+Shape letters: I images of a block, m captions of a block, B rows of a batch, N longest row, T text positions,
+Pt real text positions, Pu regions.
 """
+
+import time
+from typing import NamedTuple
 
 import numpy as np
 import paddle
 
-from oscar_paddle.datasets.tensorize import attention_mask
-from oscar_paddle.models.bert import Packing
+from oscar_paddle.datasets.tensorize import KINDS, VISIBLE_PAIRS
+from oscar_paddle.models.bert import HIDDEN_BIAS, EqualRows
 from oscar_paddle.models.losses import match_margin
-from oscar_paddle.models.packing import pack_rows, pair_bias
+from oscar_paddle.models.packing import RowBatch, length_bias
+
+BLOCK_PAIRS = 1024  # what a killed run may lose; enough pairs for batches of nearly equal rows
 
 
 class EagerBackend:
@@ -19,98 +28,216 @@ class EagerBackend:
 
     Args:
         model: OscarForClassification; it is put into evaluation mode.
+        precision: "float32", or "bfloat16" or "float16" for automatic mixed precision with fused attention.
     """
 
-    def __init__(self, model):
-        self.model = model
+    def __init__(self, model, precision="float32"):
         model.eval()
+        self.model, self.precision = model, precision
+        self.name = f"eager Paddle, {precision}"
 
     @paddle.no_grad()
     def embed_regions(self, img_feats):
-        """[Pu, 2054] float32 array -> embedded regions, a tensor for `margins`."""
+        """[Pu, 2054] float32 array -> embedded regions, float32, as `margins` takes them."""
         return self.model.bert.embed_regions(paddle.to_tensor(img_feats))
 
     @paddle.no_grad()
-    def margins(self, packed):
-        """PackedBatch whose `img_feats` are embedded regions -> [B] float32 array."""
-        bert = self.model.bert
-        fields = {name: paddle.to_tensor(value) for name, value in packed._asdict().items() if name != "img_feats"}
-        packing = Packing(fields["spread"], fields["collect"], fields["first"], fields["bias"])
-        pooled = bert.encode(
-            fields["input_ids"], fields["token_type_ids"], fields["position_ids"], packed.img_feats, fields["order"],
-            packing,
-        )  # fmt: skip
-        return match_margin(self.model.classifier(pooled)).numpy()
+    def margins(self, batch, regions):
+        """RowBatch, and what `embed_regions` made of the regions it points to -> [B] float32 array."""
+        ids, types, positions, order, bias = (paddle.to_tensor(field) for field in batch)
+        half = self.precision != "float32"
+        with paddle.amp.auto_cast(enable=half, dtype=self.precision if half else "float16"):
+            pooled = self.model.bert.encode(ids, types, positions, regions, order, EqualRows(bias))
+            return match_margin(self.model.classifier(pooled)).numpy()
+
+
+class Block(NamedTuple):
+    """A part of the matrix of pairs: rows images.start to images.stop, columns captions.start to captions.stop."""
+
+    images: range
+    captions: range
+
+    @property
+    def pairs(self):
+        return len(self.images) * len(self.captions)
+
+
+def image_groups(num_images, num_columns):
+    """The matrix of pairs as blocks, grouped by the images they share.
+
+    The layout depends on the size of the matrix only, so that runs with any number of ranks, killed or not, agree.
+
+    Returns:
+        list of lists of Blocks; those of one list have the same images.
+    """
+    height = max(1, BLOCK_PAIRS // num_columns)
+    parts = -(-num_columns // BLOCK_PAIRS) if height == 1 else 1
+    width = -(-num_columns // parts)
+    columns = [range(start, min(start + width, num_columns)) for start in range(0, num_columns, width)]
+    rows = [range(start, min(start + height, num_images)) for start in range(0, num_images, height)]
+    return [[Block(images, captions) for captions in columns] for images in rows]
+
+
+def num_columns(data):
+    """Captions that each image is compared with: all of the split, or its own candidates."""
+    return data.num_captions if data.candidates is None else data.candidates.shape[1]
 
 
 class PairScorer:
-    """Scores blocks of images against their captions.
+    """Scores blocks of pairs.
 
     Args:
         backend: has `embed_regions` and `margins`, see EagerBackend.
         data: RetrievalDataset.
         batch_tokens: positions in one batch, padding included.
+    Attributes:
+        num_columns: captions that each image is compared with.
     """
 
     def __init__(self, backend, data, batch_tokens):
         self.backend, self.data, self.batch_tokens = backend, data, batch_tokens
+        self.num_columns = num_columns(data)
+        self._embedded = None  # images and their regions, for the next block of the same images
 
-    def columns(self, images):
-        """[I, m] int64: the captions that each image is compared with."""
-        if self.data.candidates is not None:
-            return self.data.candidates[images]
-        return np.broadcast_to(np.arange(self.data.num_captions), (len(images), self.data.num_captions))
-
-    def score(self, images, on_pairs=lambda count: None):
-        """Margins of some images with their captions.
+    def score(self, block, on_pairs=lambda count: None):
+        """Margins of one block.
 
         Args:
-            images: [I] int, image indices.
+            block: Block.
             on_pairs: called with the number of pairs after each batch (progress).
         Returns:
             [I, m] float32.
         """
-        images = np.asarray(images)
-        columns = self.columns(images)
-        features = [self.data.regions[self.data.image_ids[image]] for image in images]
-        num_regions = np.array([len(rows) for rows in features])
-        region_start = np.cumsum(num_regions) - num_regions
-        regions = self.backend.embed_regions(np.concatenate(features))
+        margins = np.empty(block.pairs, np.float32)
+        for rows, batch, regions in self.batches(block):
+            margins[rows] = self.backend.margins(batch, regions)
+            on_pairs(len(rows))
+        return margins.reshape(len(block.images), len(block.captions))
 
-        place = np.repeat(np.arange(len(images)), columns.shape[1])
-        captions = columns.ravel()
-        lengths = self.data.text_lengths(images[place], captions) + num_regions[place]
-        margins = np.empty(len(place), np.float32)
-        for batch in length_batches(lengths, self.batch_tokens):
-            here = place[batch]
-            packed = self.pack(images[here], captions[batch], num_regions[here], region_start[here], regions)
-            margins[batch] = self.backend.margins(packed)
-            on_pairs(len(batch))
-        return margins.reshape(columns.shape)
+    def pairs_per_second(self, block, seconds=1.0):
+        """Speed, measured for about a second on the first batches of a block and scaled to its average pair."""
+        positions = spent = 0.0
+        for number, (_, batch, regions) in enumerate(self.batches(block)):
+            if number == 0:
+                self.backend.margins(batch, regions)  # the first run also prepares what the later ones use
+            started = time.perf_counter()
+            self.backend.margins(batch, regions)
+            spent += time.perf_counter() - started
+            positions += batch.order.size
+            if spent > seconds:
+                break
+        per_pair = self._lengths(block)[2].mean()
+        return positions / spent / per_pair
 
-    def pack(self, images, captions, num_regions, region_start, regions):
-        """PackedBatch of pairs whose images' regions stand in `regions` from row `region_start` on."""
-        input_ids, token_type_ids, caption_length, text_length = self.data.text_rows(images, captions)
-        packed = pack_rows(input_ids, token_type_ids, text_length, num_regions, region_start, regions)
-        if self.data.mask_type == "CLR":
-            return packed
-        widths = input_ids.shape[1], int(num_regions.max())
-        mask = attention_mask(self.data.mask_type, caption_length, text_length, num_regions, *widths)
-        return packed._replace(bias=pair_bias(mask, widths[0], text_length, num_regions))
+    def batches(self, block):
+        """The block as batches of nearly equal rows.
+
+        Yields:
+            (places in the flattened block [B], RowBatch, embedded regions), longest rows first.
+        """
+        regions, _, region_start = self._regions(block.images)
+        place, captions, lengths = self._lengths(block)
+        by_length = np.argsort(-lengths, kind="stable")
+        place, captions, lengths = place[by_length], captions[by_length], lengths[by_length]
+        rows = TextRows(self.data, block.images.start + place, captions)
+        for start, stop in length_batches(lengths, self.batch_tokens):
+            here = slice(start, stop)
+            yield by_length[here], rows.batch(here, lengths[here], region_start[place[here]]), regions
+
+    def _lengths(self, block):
+        """[pairs] int64 each: image within the block, caption, and positions, of text and regions together."""
+        place = np.repeat(np.arange(len(block.images)), len(block.captions))
+        captions = self._captions(block).ravel()
+        num_regions = self._regions(block.images)[1]
+        return place, captions, self.data.text_lengths(block.images.start + place, captions) + num_regions[place]
+
+    def _captions(self, block):
+        """[I, m] int64, caption of every pair of the block."""
+        columns = slice(block.captions.start, block.captions.stop)
+        if self.data.candidates is not None:
+            return self.data.candidates[block.images.start : block.images.stop, columns]
+        return np.broadcast_to(np.arange(columns.start, columns.stop), (len(block.images), len(block.captions)))
+
+    def _regions(self, images):
+        """(embedded regions of the images, number of regions [I], where those of each image start [I])."""
+        if self._embedded is None or self._embedded[0] != images:
+            features = [self.data.regions[self.data.image_ids[image]] for image in images]
+            num_regions = np.array([len(rows) for rows in features])
+            start = np.cumsum(num_regions) - num_regions
+            self._embedded = images, (self.backend.embed_regions(np.concatenate(features)), num_regions, start)
+        return self._embedded[1]
+
+
+class TextRows:
+    """The text of many pairs, of which batches are slices.
+
+    Args:
+        data: RetrievalDataset.
+        images, captions: [pairs] int.
+    """
+
+    def __init__(self, data, images, captions):
+        ids, types, self.caption_length, self.text_length = data.text_rows(images, captions)
+        real = np.arange(ids.shape[1]) < self.text_length[:, None]
+        self.ids, self.types, self.positions = ids[real], types[real], np.nonzero(real)[1]
+        self.start = np.concatenate([[0], np.cumsum(self.text_length)])
+        self.mask_type = data.mask_type
+
+    def batch(self, here, lengths, region_start):
+        """RowBatch of consecutive pairs.
+
+        Args:
+            here: slice of the pairs.
+            lengths: [B] int, positions of each, text and regions.
+            region_start: [B] int, row of the embedded regions where those of each pair's image start.
+        """
+        text = slice(self.start[here.start], self.start[here.stop])
+        text_length = self.text_length[here, None]
+        column = np.arange(int(lengths.max()))
+        from_text = self.start[here, None] - text.start + column
+        from_image = (text.stop - text.start + region_start)[:, None] - text_length + column
+        order = np.where(column < text_length, from_text, from_image)
+        if self.mask_type == "CLR":
+            bias = length_bias(lengths, len(column))
+        else:
+            bias = kind_bias(self.mask_type, self.caption_length[here], text_length[:, 0], lengths, len(column))
+        return RowBatch(
+            input_ids=self.ids[text],
+            token_type_ids=self.types[text],
+            position_ids=self.positions[text],
+            order=np.where(column < lengths[:, None], order, 0).astype(np.int32),
+            bias=bias,
+        )
+
+
+def kind_bias(mask_type, caption_length, text_length, lengths, longest):
+    """[B] lengths -> [B, 1, N, N] float32: 0 where the query's kind of position sees the key's, else -10000.
+
+    Args:
+        mask_type: "CL", "CR" or "LR", see `datasets.tensorize.attention_mask`.
+        caption_length, text_length, lengths: [B] int, where caption, text and row end.
+    """
+    column = np.arange(longest)
+    ends = np.stack([caption_length, text_length, lengths], axis=1)[:, :, None]  # [B, 3, 1]
+    kind = np.where(column < ends[:, 2], 1 + (column >= ends[:, :2]).sum(axis=1), KINDS.index("padding"))
+    sees = np.diag([0, 1, 1, 1])
+    first, second = (KINDS.index(name) for name in VISIBLE_PAIRS[mask_type])
+    sees[first, second] = sees[second, first] = 1
+    visible = sees[kind[:, :, None], kind[:, None, :]]
+    return np.where(visible, np.float32(0), np.float32(HIDDEN_BIAS))[:, None]
 
 
 def length_batches(lengths, batch_tokens):
-    """Rows sorted by length, cut into batches of at most `batch_tokens` positions, padding included.
+    """Cut rows into batches of at most `batch_tokens` positions, padding included.
 
     Args:
-        lengths: [P] int.
+        lengths: [P] int, descending.
         batch_tokens: a single longer row still makes a batch.
     Yields:
-        index arrays that together hold every row once, longest rows first.
+        (start, stop) of each batch.
     """
-    order = np.argsort(-lengths, kind="stable")
     start = 0
-    while start < len(order):
-        rows = max(1, batch_tokens // int(lengths[order[start]]))
-        yield order[start : start + rows]
+    while start < len(lengths):
+        rows = max(1, batch_tokens // int(lengths[start]))
+        yield start, min(start + rows, len(lengths))
         start += rows

@@ -13,9 +13,7 @@ from oscar_paddle.solvers.metrics.retrieval import (
     retrieval_metrics,
     text_to_image_ranks,
 )
-from oscar_paddle.solvers.pair_scorer import EagerBackend, PairScorer
-
-IMAGE_BLOCK = 8  # images scored together: enough short rows to fill batches, few enough to embed at once
+from oscar_paddle.solvers.pair_scorer import EagerBackend, PairScorer, image_groups
 
 
 class RetrievalTask:
@@ -62,16 +60,15 @@ class RetrievalTask:
 def score_split(model, data, batch_tokens, ranks):
     """Margins of a whole split, images divided among ranks; [K, m] float32 on every rank."""
     scorer = PairScorer(EagerBackend(model), data, batch_tokens)
-    images = np.arange(data.num_images)
-    blocks = [images[start : start + IMAGE_BLOCK] for start in range(0, len(images), IMAGE_BLOCK)]
-    width = scorer.columns(images[:1]).shape[1]
+    groups = image_groups(data.num_images, scorer.num_columns)
     mine = {}
-    with tqdm(total=len(images) * width, desc="scoring", unit="pair", unit_scale=True, leave=False,
+    with tqdm(total=data.num_images * scorer.num_columns, desc="scoring", unit="pair", unit_scale=True, leave=False,
               disable=not ranks.is_main, dynamic_ncols=True) as bar:  # fmt: skip
-        for number in range(ranks.rank, len(blocks), ranks.world_size):
-            mine[number] = scorer.score(blocks[number], lambda count: bar.update(count * ranks.world_size))
-    scored = {number: block for part in ranks.gather(mine) for number, block in part.items()}
-    return np.concatenate([scored[number] for number in range(len(blocks))])
+        for number in range(ranks.rank, len(groups), ranks.world_size):
+            parts = [scorer.score(part, lambda n: bar.update(n * ranks.world_size)) for part in groups[number]]
+            mine[number] = np.concatenate(parts, axis=1)
+    scored = {number: rows for part in ranks.gather(mine) for number, rows in part.items()}
+    return np.concatenate([scored[number] for number in range(len(groups))])
 
 
 def split_metrics(margins, data):

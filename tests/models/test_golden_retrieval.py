@@ -18,7 +18,7 @@ from oscar_paddle.solvers.metrics.retrieval import (
     text_to_image_ranks,
 )
 from oscar_paddle.solvers.optimizer import build_optimizer, clip_gradients, global_norm
-from oscar_paddle.solvers.pair_scorer import EagerBackend, PairScorer
+from oscar_paddle.solvers.pair_scorer import Block, EagerBackend, PairScorer
 from oscar_paddle.solvers.scheduler import learning_rate
 
 CROSS = ("cross", "cross_notags", "cross_CL", "cross_CR", "cross_LR")
@@ -75,7 +75,8 @@ def data_and_model(cfg, split):
 
 
 def score(data, model):
-    return PairScorer(EagerBackend(model), data, batch_tokens=600).score(np.arange(data.num_images))
+    scorer = PairScorer(EagerBackend(model), data, batch_tokens=600)
+    return scorer.score(Block(range(data.num_images), range(scorer.num_columns)))
 
 
 def pair_logits(data, model):

@@ -1,0 +1,235 @@
+"""The folder of one evaluation: margins, what they belong to, what is finished, and when it may be used again.
+
+    provenance.json       what was scored, with what; "state" is "in progress" until every block is there
+    margins.npy           float32 [images, captions]
+    finished_blocks.npy   uint8, 1 for every finished block of pairs; there while scoring is in progress
+    image_ids.json, captions.json, metrics.json
+
+A block is recorded only after its margins are on disk, and provenance is removed before anything it vouches for is
+replaced, so a run may be killed at any moment. Blocks are written with pwrite rather than through a mapping: several
+ranks share the file, memory does not grow, and a full disk is an error instead of a signal.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from oscar_paddle.config.errors import UserError
+
+log = logging.getLogger(__name__)
+
+COMPLETE, IN_PROGRESS = "complete", "in progress"
+MARGINS, BLOCKS, PROVENANCE = "margins.npy", "finished_blocks.npy", "provenance.json"
+SYNC_SECONDS = 2.0  # blocks finished within this time share one wait for the disk
+
+
+class EvaluationFolder:
+    """Files of one evaluation, as the main rank sees them.
+
+    Args:
+        path: the folder; created when missing.
+    Raises:
+        UserError: it cannot be created or written.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot make this folder: {error.strerror}; see --output_dir") from None
+        if not os.access(self.path, os.W_OK):
+            raise UserError(f"{self.path}: this folder cannot be written; see --output_dir")
+        self._lock = None
+
+    def lock(self):
+        """Keep other runs out for as long as this process lives.
+
+        Raises:
+            UserError: another run is writing here.
+        """
+        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until the process ends)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.path}: another run is writing into this folder; see --output_dir") from None
+        except OSError as error:  # a file system without locks
+            log.info("%s: cannot be locked (%s); do not start two runs there", self.path, error.strerror)
+
+    def unlock(self):
+        if self._lock is not None:
+            self._lock.close()
+
+    def state(self, wanted, shape, num_blocks, computation=None):
+        """What is here already.
+
+        Args:
+            wanted: dict, what the margins must belong to.
+            shape: (images, captions). num_blocks: blocks of the whole matrix.
+            computation: dict, what else their last bits depend on; a run that was not finished must agree on it.
+        Returns:
+            COMPLETE, IN_PROGRESS, or None when scoring starts afresh.
+        """
+        try:
+            found = json.loads((self.path / PROVENANCE).read_text(encoding="utf-8"))
+            margins = self.margins()
+            recorded = {key: value for key, value in found.items() if key not in ("state", "computation")}
+        except (OSError, ValueError, AttributeError):
+            return None
+        if recorded != wanted:
+            differing = ", ".join(key for key in wanted if recorded.get(key) != wanted[key])
+            log.info("%s: holds results of another evaluation (differing: %s); scoring again", self.path, differing)
+            return None
+        if margins.shape != shape or margins.dtype != np.float32:
+            log.warning("%s: %s is not what its provenance says; scoring again", self.path, MARGINS)
+            return None
+        if found.get("state") == COMPLETE:
+            return COMPLETE
+        if computation is not None and found.get("computation") != computation:
+            log.info("%s: was begun with %s; scoring again", self.path, found.get("computation"))
+            return None
+        try:
+            finished = np.load(self.path / BLOCKS, allow_pickle=False)
+        except (OSError, ValueError):
+            return None
+        return IN_PROGRESS if finished.shape == (num_blocks,) and finished.dtype == np.uint8 else None
+
+    def start(self, data, wanted, layout, computation):
+        """Lay out the files of a new evaluation; nothing of an older one stays.
+
+        Args:
+            layout: (shape, num_blocks); the rest as in `state`.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        shape, num_blocks = layout
+        try:
+            for name in (PROVENANCE, "metrics.json", BLOCKS):
+                (self.path / name).unlink(missing_ok=True)
+            self.write_json("image_ids.json", data.image_ids)
+            self.write_json("captions.json", caption_list(data))
+            self._write_array(MARGINS, np.float32, shape)
+            self._write_array(BLOCKS, np.uint8, (num_blocks,))
+            self.write_json(PROVENANCE, {"state": IN_PROGRESS, **wanted, "computation": computation})
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}; see --output_dir") from None
+
+    def finish(self, wanted, computation):
+        """Every block is there."""
+        self.write_json(PROVENANCE, {"state": COMPLETE, **wanted, "computation": computation})
+        (self.path / BLOCKS).unlink(missing_ok=True)
+
+    def margins(self):
+        """[images, captions] float32, memory-mapped."""
+        return np.load(self.path / MARGINS, mmap_mode="r", allow_pickle=False)
+
+    def write_json(self, name, value):
+        """Replace a file in one step."""
+        temporary = self.path / f".tmp-{name}"
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path / name)
+
+    def _write_array(self, name, dtype, shape):
+        """A .npy file of zeros; unwritten parts of a new file take no room and no time."""
+        temporary = self.path / f".tmp-{name}"
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape).flush()
+        os.replace(temporary, self.path / name)
+
+
+class BlockFiles:
+    """`margins.npy` and `finished_blocks.npy`, open for one rank's blocks.
+
+    Args:
+        folder: path of an evaluation folder in progress.
+        blocks: list of all Blocks, in the order of `finished_blocks.npy`.
+    Raises:
+        UserError: the files are not there: the folder is not shared by the ranks.
+    """
+
+    def __init__(self, folder, blocks):
+        self.folder, self.blocks = Path(folder), blocks
+        try:
+            self._margins, self._row_bytes, self._data = _open_rows(self.folder / MARGINS)
+            self._flags, _, self._first_flag = _open_rows(self.folder / BLOCKS)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: {error.strerror}; with several ranks the evaluation folder must be on a disk that "
+                "all of them share (see --output_dir)"
+            ) from None
+        self._waiting, self._last_sync = [], time.monotonic()
+
+    def finished(self):
+        """[blocks] bool, as all ranks have recorded so far."""
+        found = os.pread(self._flags, len(self.blocks), self._first_flag)
+        return np.frombuffer(found, np.uint8).astype(bool)
+
+    def write(self, number, margins):
+        """Write one block; it is recorded as finished once it is on disk.
+
+        Args:
+            number: index into `blocks`. margins: [I, m] float32.
+        Raises:
+            UserError: the disk is full or broken.
+        """
+        block = self.blocks[number]
+        with self._errors():
+            for image, row in zip(block.images, margins, strict=True):
+                at = self._data + image * self._row_bytes + block.captions.start * 4
+                _write_all(self._margins, row.tobytes(), at)
+        self._waiting.append(number)
+        if time.monotonic() - self._last_sync > SYNC_SECONDS:
+            self.sync()
+
+    def sync(self):
+        """Wait until all that was written is on disk, and record it."""
+        with self._errors():
+            os.fdatasync(self._margins)
+            for number in self._waiting:
+                os.pwrite(self._flags, b"\1", self._first_flag + number)
+        self._waiting, self._last_sync = [], time.monotonic()
+
+    def close(self):
+        os.close(self._margins)
+        os.close(self._flags)
+
+    @contextlib.contextmanager
+    def _errors(self):
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.folder / MARGINS}: cannot be written: {error.strerror}") from None
+
+
+def _open_rows(path):
+    """(file descriptor, bytes of a row, where the data start) of a .npy file."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return os.open(path, os.O_RDWR), array.strides[0], array.offset
+
+
+def _write_all(descriptor, data, at):
+    """pwrite may write less than it was given."""
+    while data:
+        count = os.pwrite(descriptor, data, at)
+        data, at = data[count:], at + count
+
+
+def caption_list(data):
+    """What the columns of the margins are: a list of captions, or one list for each image that has its own."""
+    columns = [
+        {"image_id": image_id, "number": number, "caption": caption}
+        for (image_id, number), caption in zip(data.caption_ids, data.captions, strict=True)
+    ]
+    if data.candidates is None:
+        return columns
+    return [[columns[caption] for caption in row] for row in data.candidates]
