@@ -96,13 +96,15 @@ _DEFAULTS = {
         "CLIP_MAX_NORM": 1.0,
         # The optimizer: adamw. [VinVL-Paddle]
         "OPTIMIZER": "adamw",
-        # Micro-batches per optimizer step. [--gradient_accumulation_steps]
+        # Micro-batches per optimizer step: k of BATCH_SIZE B are exactly one of k x B. The gradient is clipped once, at
+        # the step (the reference clips what it has after every micro-batch). [--gradient_accumulation_steps]
         "GRADIENT_ACCUMULATION_STEPS": 1,
         # Hidden dropout during training, probability in [0, 1). [--drop_out]
         "DROPOUT": 0.1,
         # Dropout of attention probabilities, in [0, 1); negative = as the checkpoint's config.json says. [new]
         "ATTENTION_DROPOUT": -1.0,
-        # Mixed precision in training: off | bf16 | fp16 (GPU only, with loss scaling). [new]
+        # Mixed precision in training, on a GPU: off | bf16 | fp16 (with dynamic loss scaling). Weights and Adam's
+        # moments stay float32. [new]
         "AMP": "off",
         # Recompute activations in the backward pass: less memory, about a third more time. [new]
         "RECOMPUTE": False,
@@ -116,7 +118,7 @@ _DEFAULTS = {
     },
     # ---- what is reported while training
     "MONITOR": {
-        # Optimizer steps between two lines of log and metrics.jsonl. [--logging_steps]
+        # Optimizer steps between two lines of the log; metrics.jsonl has a line for every step. [--logging_steps]
         "PRINT_STEP": 100,
         # Epochs between evaluations on DATASET.DEV; 0 = never by epoch. [--evaluate_during_training]
         "EVAL_FREQ": 1,
@@ -130,8 +132,8 @@ _DEFAULTS = {
         # Folder with weights, config.json and vocab.txt: Oscar/VinVL, Hugging Face BERT, VinVL-Paddle or our own.
         # [--model_name_or_path]
         "DIR": "",
-        # Go on with an earlier run: '' = no | auto (the run folder's newest checkpoint, if any) | a checkpoint folder.
-        # [VinVL-Paddle]
+        # Go on with an earlier run: '' = no | auto (the run folder's newest whole checkpoint, if any) | a checkpoint
+        # folder. Refused where the result would not be exactly that of an unbroken run. [VinVL-Paddle]
         "RESUME": "",
         # Start from random weights of the shape DIR/config.json describes; DIR then needs no weights file. [new]
         "FROM_SCRATCH": False,
@@ -162,7 +164,7 @@ _DEFAULTS = {
     "MISC": {
         # Seed of every random choice, 0 to 2**32 - 1; published Oscar runs use 88. [--seed]
         "SEED": 123,
-        # Processes that prepare batches, per training process; 0 = none, in the training process. [--num_workers]
+        # Threads that prepare batches ahead, per training process; 0 = each batch when it is needed. [--num_workers]
         "NUM_WORKERS": 8,
         # Where the model runs: auto (a GPU if Paddle sees one) | cpu | gpu. [new]
         "DEVICE": "auto",
