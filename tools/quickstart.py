@@ -1,0 +1,283 @@
+#!/usr/bin/env python
+"""Draw scenes, train a small model from scratch, evaluate it on held-out scenes, and write a page with pictures.
+
+The same tools and settings as for any other data; only the data set is made here. Run again, it goes on where it was
+stopped, and what is finished is used as it is.
+"""
+
+import contextlib
+import hashlib
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from oscar_paddle.config.errors import ConfigError, DataError, UserError
+from oscar_paddle.config.loader import load_config
+from oscar_paddle.config.plain_cli import run_plain_tool
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TRAIN_FILE, TEST_FILE = (REPOSITORY / "configs" / f"scenes_{name}.yaml" for name in ("train", "test"))
+WEIGHTS = "model.safetensors"  # of a checkpoint
+DEFAULT_ROOT = "quickstart"  # as in the two files
+EXAMPLE = "python tools/quickstart.py"
+
+# What the full quick start makes, and how long that takes on 2 CPU cores.
+SIZES = {"train": 3000, "dev": 100, "test": 200}
+MODEL = {
+    "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 512, "dropout": 0.0,
+}  # fmt: skip
+SEED = 1  # of the scenes
+TIMES = {"scenes": "about a minute", "training": "about 5 minutes", "evaluation": "about a minute"}
+
+# --fast: only shows that everything works.
+FAST_SIZES = {"train": 60, "dev": 10, "test": 12}
+FAST_MODEL = {**MODEL, "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64}
+FAST_OPTS = ["OPTIMIZATION.MAX_STEPS", "6", "OPTIMIZATION.BATCH_SIZE", "16", "OPTIMIZATION.WARMUP_STEPS", "2"]
+
+PATIENCE = 60  # seconds that an interrupted tool has to end by itself
+
+
+class StageError(UserError):
+    """A tool has failed; it has said why."""
+
+    def __init__(self, message, exit_code):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def add_arguments(parser):
+    parser.add_argument(
+        "--root", metavar="DIR",
+        help=f"folder for everything (default: {DEFAULT_ROOT}, with --fast {DEFAULT_ROOT}/fast)",
+    )  # fmt: skip
+    for split, size in SIZES.items():
+        parser.add_argument(f"--{split}", type=int, metavar="N", help=f"{split} pictures (default: {size})")
+    parser.add_argument("--fast", action="store_true", help="a run of seconds that learns nothing")
+
+
+def main(args):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a running tool is ended, too
+    root = args.root or (f"{DEFAULT_ROOT}/fast" if args.fast else DEFAULT_ROOT)
+    sizes = dict(FAST_SIZES if args.fast else SIZES)
+    for split, least in (("train", 2), ("dev", 4), ("test", 2)):
+        asked = getattr(args, split)
+        if asked is not None and asked < least:
+            raise ConfigError(f"--{split} is {asked}; expected at least {least}")
+        sizes[split] = sizes[split] if asked is None else asked
+    model, opts = (FAST_MODEL, FAST_OPTS) if args.fast else (MODEL, [])
+    try:
+        QuickStart(Path(root), sizes, model, opts).run()
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        raise
+
+
+class QuickStart:
+    """The stages, one after the other; training and evaluation are commands that a person could type.
+
+    Args:
+        root: folder for everything.
+        sizes: pictures of each split: train, dev, test.
+        model: size of the model, see `scenes_files.write_init_folder`.
+        opts: settings that override those of configs/scenes_train.yaml.
+    """
+
+    def __init__(self, root, sizes, model, opts):
+        self.root, self.sizes, self.model = root, sizes, model
+        self.opts = {TRAIN_FILE: opts + _moved(TRAIN_FILE, root), TEST_FILE: _moved(TEST_FILE, root)}
+        self.train = load_config(TRAIN_FILE, self.opts[TRAIN_FILE], "train")
+        self.test = load_config(TEST_FILE, self.opts[TEST_FILE], "eval")
+        self.diary = Diary(root / "stages.json")
+
+    def run(self):
+        started = time.monotonic()
+        test, train, dev = (self.sizes[split] for split in ("test", "train", "dev"))
+        self.say("scenes", f"1 of 4: drawing {train:,} scenes to train on, {dev:,} to watch, {test:,} to test")
+        self.draw_scenes()
+        self.say("training", "2 of 4: training a small model from scratch")
+        self.stage("training", TRAIN_FILE, Path(self.test.EVAL.CHECKPOINT_DIR) / WEIGHTS)
+        self.say("evaluation", f"3 of 4: comparing {test:,} new scenes with {5 * test:,} captions")
+        output = self.root / "eval"
+        self.stage("evaluation", TEST_FILE, output / "metrics.json", ["--output_dir", str(output)])
+        self.say("report", "4 of 4: writing the report page")
+        with self.diary.stage("report"):
+            table, page = self.report()
+        print(f"\n{table}\n\ntime: {self.diary.summary()}; this run: {duration(time.monotonic() - started)}")
+        print(f"report with pictures (open it in a browser): {page.resolve()}", flush=True)
+
+    def say(self, stage, words):
+        """Announce a stage, and how long it takes where that is known."""
+        known = f" ({TIMES[stage]} on 2 cores)" if self.sizes == SIZES and stage in TIMES else ""
+        print(f"\n== {words}{known}", flush=True)
+
+    def draw_scenes(self):
+        from oscar_paddle.datasets.scenes import write_scenes
+
+        folder = self.root / "scenes"
+        sizes = {f"num_{split}": size for split, size in self.sizes.items()}
+        key = str((sizes, SEED))
+        known = self.already("scenes", key, folder / "scenes.json")
+        try:
+            with contextlib.nullcontext() if known else self.diary.stage("scenes", key):
+                write_scenes(folder, seed=SEED, model=self.model, **sizes)  # keeps what is there; writes init/
+        except DataError as error:
+            raise DataError(f"{error} (here: --root DIR, or delete {folder})") from None
+
+    def stage(self, name, cfg_file, result, arguments=()):
+        """Run the tool of a YAML file, unless it has already made `result` from the same settings and scenes."""
+        key = self.key(name)
+        if self.already(name, key, result):
+            return
+        tool = {"training": "train_retrieval.py", "evaluation": "eval_retrieval.py"}[name]
+        command = [_short(REPOSITORY / "tools" / tool), "--cfg_file", _short(cfg_file), *arguments]
+        if self.opts[cfg_file]:
+            command += ["--opts", *self.opts[cfg_file]]
+        print(f"$ python {shlex.join(command)}", flush=True)
+        with self.diary.stage(name, key):
+            code = _run([sys.executable, *command])
+            if code != 0 or not result.exists():
+                again = f"the same command goes on from here; to start afresh, delete {self.root}"
+                reason = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}, see above"
+                raise StageError(f"{name} {reason} ({again})", code if code > 0 else 1)
+
+    def already(self, name, key, result):
+        """Whether a stage was finished by an earlier run, from the same settings; says so."""
+        known = result.exists() and self.diary.has_finished(name, key)
+        if known:
+            print(f"finished earlier, in {duration(self.diary.seconds(name))}; used as it is", flush=True)
+        return known
+
+    def key(self, name):
+        """What the result of a stage depends on."""
+        parts = [(self.root / "scenes" / file).read_text() for file in ("scenes.json", "init/config.json")]
+        parts.append(str(self.train))
+        if name == "evaluation":
+            parts += [str(self.test), str((Path(self.test.EVAL.CHECKPOINT_DIR) / WEIGHTS).stat().st_mtime_ns)]
+        return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+    def report(self):
+        """(table of the results as text, path of the page)."""
+        from oscar_paddle.solvers.report import write_report
+        from oscar_paddle.solvers.report_data import RetrievalResults
+
+        facts = [("Checkpoint", self.test.EVAL.CHECKPOINT_DIR)]
+        for name in ("training", "evaluation"):
+            facts.append((f"Time of {name}", duration(self.diary.seconds(name))))
+        facts.append(("Time in all", self.diary.total()))
+        shape = f"{self.model['num_hidden_layers']} layers of width {self.model['hidden_size']}, from scratch"
+        page = write_report(
+            self.root / "eval", self.root / "scenes" / "images", self.root / "report.html",
+            features=self.train.DATASET.FEAT_FILE,
+            run_folder=Path(self.train.OUTPUT.CHECKPOINT_DIR) / self.train.OUTPUT.SAVE_NAME,
+            title="Quick start: finding scenes by captions, and captions by scenes",
+            facts=[("Model", shape), *facts],
+        )  # fmt: skip
+        results = RetrievalResults(self.root / "eval")
+        return recall_table(results.metrics, results.chance()), page
+
+
+class Diary:
+    """How long every stage took, over all runs, and which are finished: a small JSON file.
+
+    Args:
+        path: of the file; one that is missing or damaged counts as empty.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            self.stages = json.loads(path.read_text(encoding="utf-8"))
+            assert all({"key", "seconds", "finished"} <= stage.keys() for stage in self.stages.values())
+        except (OSError, ValueError, AttributeError, AssertionError):
+            self.stages = {}
+
+    def has_finished(self, name, key):
+        stage = self.stages.get(name, {})
+        return stage.get("finished", False) and stage["key"] == key
+
+    def seconds(self, name):
+        return self.stages.get(name, {}).get("seconds", 0.0)
+
+    @contextlib.contextmanager
+    def stage(self, name, key=""):
+        """Context in which a stage runs; its time adds to that of earlier runs that were stopped."""
+        before = self.stages.get(name, {})
+        goes_on = before.get("key") == key and not before["finished"]
+        earlier = before["seconds"] if goes_on else 0.0
+        started, finished = time.monotonic(), False
+        try:
+            yield
+            finished = True
+        finally:
+            seconds = earlier + time.monotonic() - started
+            self.stages[name] = {"key": key, "seconds": round(seconds, 2), "finished": finished}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(self.stages, indent=1) + "\n", encoding="utf-8")
+
+    def summary(self):
+        parts = [f"{name} {duration(stage['seconds'])}" for name, stage in self.stages.items()]
+        return f"{', '.join(parts)}; all together {self.total()}"
+
+    def total(self):
+        return duration(sum(stage["seconds"] for stage in self.stages.values()))
+
+
+def recall_table(metrics, chance):
+    """Recalls of both directions in percent, each above what a random order would reach."""
+    names = {
+        "i2t_retrieval": "text retrieval (a picture finds captions)",
+        "t2i_retrieval": "image retrieval (a caption finds pictures)",
+    }
+    columns = list(chance["i2t_retrieval"])
+    lines = ["".join([" " * 44, *(f"{column:>9}" for column in columns)])]
+    for key, name in names.items():
+        for label, recalls in ((name, metrics[key]), ("  by chance", chance[key])):
+            lines.append(f"{label:44}" + "".join(f"{100 * recalls[column]:7.1f} %" for column in columns))
+    return "\n".join(lines)
+
+
+def duration(seconds):
+    """Seconds as a person says them: 8 s, 4 min 5 s."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def _moved(cfg_file, root):
+    """Settings that move a file's paths from the default root to another one."""
+    opts = []
+    for section, keys in load_config(cfg_file).items():
+        for key, value in keys.items():
+            if isinstance(value, str) and (value + "/").startswith(DEFAULT_ROOT + "/"):
+                moved = str(root / Path(value).relative_to(DEFAULT_ROOT))
+                opts += [f"{section}.{key}", moved] if moved != value else []
+    return opts
+
+
+def _short(path):
+    """A path as a person would type it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _run(command):
+    """Exit code of a command; it ends with us: Ctrl-C reaches it by itself, for anything else it is told."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        raise
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(run_plain_tool(__doc__, main, add_arguments, EXAMPLE))
