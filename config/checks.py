@@ -145,8 +145,8 @@ def _pairs(cfg):
         ),
         (
             ("OPTIMIZATION.AMP", "MISC.DEVICE"),
-            optim.AMP == "fp16" and on_cpu,
-            "fp16 training needs a GPU: set AMP to 'off' or 'bf16'",
+            optim.AMP != "off" and on_cpu,
+            "Paddle's mixed precision needs a GPU: on the CPU set AMP to 'off'",
         ),
         (
             ("EVAL.PRECISION", "MISC.DEVICE"),

@@ -1,10 +1,12 @@
 """Full training state on disk: written whole or not at all, verified when read.
 
 A checkpoint folder holds `model.safetensors`, `config.json`, `vocab.txt`, `tokenizer_config.json` (what evaluation
-needs), `optimizer.safetensors` (both moments) and `trainer_state.json` (position, schedule, scores, settings, and the
-hashes of the tensor files). Random state needs no file: every draw is a function of seed, epoch, index and step.
+needs), `optimizer.safetensors` (both moments) and `trainer_state.json` (position, schedule, loss scaler, scores,
+config, and the hashes of all files). Random state needs no file: every draw is a function of seed, epoch, index, step
+and rank.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -17,21 +19,21 @@ from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import TrainingError, WeightsError
 from oscar_paddle.models.weights import file_hash, load_into, read_state, write_model
+from oscar_paddle.solvers.run_folder import flush
 
 log = logging.getLogger(__name__)
 
 STATE_FILE = "trainer_state.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
-_HASHED = ("model.safetensors", OPTIMIZER_FILE)
 
 
 def save_checkpoint(folder, model, optimizer, tokenizer, state):
     """Write a checkpoint: into a temporary folder, flushed to disk, then renamed.
 
     Args:
-        folder: Path checkpoint-<step>; one that is already there is replaced.
+        folder: Path checkpoint-<step>, which must not exist yet.
         model, optimizer, tokenizer: what to save.
-        state: dict, becomes trainer_state.json.
+        state: JSON-serialisable dict, becomes trainer_state.json.
     Raises:
         TrainingError: the disk is full or the folder cannot be written; what was there before is untouched.
     """
@@ -43,12 +45,17 @@ def save_checkpoint(folder, model, optimizer, tokenizer, state):
         tokenizer.save(temporary)
         moments = {name: tensor.numpy() for name, tensor in optimizer.moments().items()}
         save_file(moments, str(temporary / OPTIMIZER_FILE))
-        state = {**state, "optimizer_updates": optimizer.updates, "hashes": _hashes(temporary)}
-        (temporary / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        hashes = {path.name: file_hash(path) for path in sorted(temporary.iterdir())}
+        state = {**state, "optimizer_updates": optimizer.updates, "hashes": hashes}
+        text = json.dumps({**state, "digest": _digest(state)}, indent=2)
+        (temporary / STATE_FILE).write_text(text + "\n", encoding="utf-8")
+        mode = (temporary / STATE_FILE).stat().st_mode
         for path in temporary.iterdir():
-            _flush(path)
-        _flush(temporary)
-        _replace_folder(temporary, folder)
+            path.chmod(mode)  # safetensors makes files that nobody else can read
+            flush(path)
+        flush(temporary)
+        os.rename(temporary, folder)
+        flush(folder.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or error
@@ -56,7 +63,7 @@ def save_checkpoint(folder, model, optimizer, tokenizer, state):
 
 
 def read_training_state(folder):
-    """`trainer_state.json` of a checkpoint whose tensor files are as they were written.
+    """`trainer_state.json` of a checkpoint that is, with all its files, as it was written.
 
     Raises:
         WeightsError: no such folder, not a training checkpoint, or a file that was damaged since.
@@ -64,11 +71,13 @@ def read_training_state(folder):
     path = Path(folder) / STATE_FILE
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        hashes = state["hashes"]
+        digest, hashes = state.pop("digest"), state["hashes"]
     except FileNotFoundError:
         raise WeightsError(f"{folder}: no {STATE_FILE} here, so training cannot be resumed from it") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: not a trainer state: {error}") from None
+    if digest != _digest(state):
+        raise WeightsError(f"{path}: damaged: its content is not what was written")
     for name, expected in hashes.items():
         file = Path(folder) / name
         if not file.is_file():
@@ -88,12 +97,11 @@ def restore_checkpoint(folder, model, optimizer, state):
         raise WeightsError(f"{folder}/{OPTIMIZER_FILE}: does not fit the model; differing: {', '.join(differing[:5])}")
     for name, tensor in targets.items():
         tensor.set_value(np.ascontiguousarray(moments[name]))
-    optimizer.updates = state["optimizer_updates"]
 
 
 def newest_checkpoint(run_folder):
     """The newest whole checkpoint of a run and its state, or (None, None); damaged ones are named and passed over."""
-    for folder in reversed(run_folder.checkpoints()):
+    for folder in reversed(run_folder.checkpoints().values()):
         try:
             return folder, read_training_state(folder)
         except WeightsError as error:
@@ -101,24 +109,5 @@ def newest_checkpoint(run_folder):
     return None, None
 
 
-def _hashes(folder):
-    return {name: file_hash(folder / name) for name in _HASHED}
-
-
-def _flush(path):
-    """Make the content of a file, or the entries of a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _replace_folder(temporary, folder):
-    """Rename; a folder cannot be renamed over another, so an existing one steps aside first."""
-    aside = folder.with_name(f".tmp-replaced-{folder.name}")
-    if folder.exists():
-        os.rename(folder, aside)
-    os.rename(temporary, folder)
-    _flush(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+def _digest(state):
+    return hashlib.blake2b(json.dumps(state, sort_keys=True).encode(), digest_size=16).hexdigest()

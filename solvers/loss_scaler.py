@@ -20,6 +20,11 @@ class LossScaler:
         self.good_updates = 0
         self.skipped_updates = 0
 
+    @property
+    def may_overflow(self):
+        """Whether a non-finite gradient may come from the scale; at scale 1 it is the run's own."""
+        return self.enabled and self.scale > 1.0
+
     def after_update(self, finite):
         """Adapt the scale to whether the gradients were finite."""
         if not self.enabled:

@@ -1,11 +1,14 @@
 """What a person sees of a training run: progress bar, log lines, metrics.jsonl, VisualDL scalars, curves.png."""
 
 import logging
+import sys
 import time
 
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
+
+_BAR_SECONDS = 0.5 if sys.stderr.isatty() else 30.0  # between two updates of the bar; in a file each is a line
 
 
 class Monitor:
@@ -24,11 +27,12 @@ class Monitor:
         self.total_steps = total_steps
         self.started = time.monotonic()
         self.pairs = 0
-        self.losses = []
+        self.recent = []  # (loss, pairs, seconds) since the last log line
         self.bar = tqdm(
-            total=total_steps, initial=first_step, desc="training", unit="step", disable=not active, dynamic_ncols=True
-        )
-        self.scalars = _visualdl_writer(run_folder) if options.VISUALDL and active else None
+            total=total_steps, initial=first_step, desc="training", unit="step", disable=not active, dynamic_ncols=True,
+            mininterval=_BAR_SECONDS,
+        )  # fmt: skip
+        self.scalars = _visualdl_writer(run_folder, first_step) if options.VISUALDL and active else None
 
     def step(self, record, num_pairs, seconds):
         """One optimizer update.
@@ -40,21 +44,21 @@ class Monitor:
         """
         if not self.active:
             return
-        rate = num_pairs / seconds
-        self.run_folder.append_metrics({**record, "pairs_per_s": round(rate, 2)})
-        self.bar.update(1)
-        self.bar.set_postfix(
-            loss=f"{record['loss']:.4f}", lr=f"{record['lr']:.2e}", pairs=f"{rate:.1f}/s", refresh=False
-        )
+        self.run_folder.append_metrics({**record, "pairs_per_s": round(num_pairs / seconds, 2)})
         self.pairs += num_pairs
-        self.losses.append(record["loss"])
-        if record["step"] % self.options.PRINT_STEP == 0:
+        self.recent.append((record["loss"], num_pairs, seconds))
+        losses, pairs, times = zip(*self.recent, strict=True)
+        loss, rate = sum(losses) / len(losses), sum(pairs) / sum(times)
+        shown = {"loss": f"{loss:.4f}", "lr": f"{record['lr']:.2e}", "pairs/s": f"{rate:.1f}"}
+        self.bar.set_postfix(shown, refresh=False)
+        self.bar.update(1)
+        if record["step"] % self.options.PRINT_STEP == 0 or record["step"] == self.total_steps:
             log.info(
                 "step %d of %d, epoch %d: loss %.4f (mean of the last %d), lr %.3e, gradient norm %s, %.1f pairs/s",
-                record["step"], self.total_steps, record["epoch"], sum(self.losses) / len(self.losses),
-                len(self.losses), record["lr"], record["grad_norm"], rate,
+                record["step"], self.total_steps, record["epoch"], loss, len(losses), record["lr"],
+                "overflow, update skipped" if record["grad_norm"] is None else f"{record['grad_norm']:.3f}", rate,
             )  # fmt: skip
-            self.losses = []
+            self.recent = []
         if self.scalars:
             for name in ("loss", "lr", "grad_norm"):
                 if record[name] is not None:
@@ -66,53 +70,74 @@ class Monitor:
             return
         self.run_folder.append_metrics(record)
         if self.scalars:
-            self.scalars.add_scalar(tag="dev/score", step=record["step"], value=record["score"])
-        draw_curves(self.run_folder)
+            for name, value in {"score": record["score"], **recalls(record["metrics"])}.items():
+                self.scalars.add_scalar(tag=f"dev/{name}", step=record["step"], value=value)
+        try:
+            draw_curves(self.run_folder)
+        except OSError as error:  # a picture less is no reason to stop
+            log.warning("%s/curves.png: cannot be drawn: %s", self.run_folder.path, error)
 
-    def close(self, reason):
-        """The summary line at the end of a run."""
+    def summary(self, outcome):
+        """The line at the end of a run."""
+        self.bar.close()
+        if self.active:
+            seconds = max(time.monotonic() - self.started, 1e-9)
+            speed = f"{self.pairs} pairs in {seconds:.0f} s ({self.pairs / seconds:.1f} pairs/s)"
+            log.info("%s; %s; %s", outcome, speed if self.pairs else "nothing left to do", self.run_folder.path)
+
+    def close(self):
+        """Clear away the bar and finish the files, whatever ended the run."""
         self.bar.close()
         if self.scalars:
             self.scalars.close()
-        if self.active:
-            seconds = max(time.monotonic() - self.started, 1e-9)
-            log.info("%s: %d pairs in %.0f s (%.1f pairs/s)", reason, self.pairs, seconds, self.pairs / seconds)
+
+
+def recalls(metrics):
+    """{"i2t_retrieval R@1": 0.5, ...} of nested metrics."""
+    groups = {name: group for name, group in metrics.items() if isinstance(group, dict)}
+    return {f"{name} R@1": group["R@1"] for name, group in groups.items() if "R@1" in group}
 
 
 def draw_curves(run_folder):
-    """Loss, learning rate and dev score by step, into `curves.png` of the run folder."""
+    """Loss, learning rate and dev scores by step, into `curves.png` of the run folder."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     records = run_folder.read_metrics()
-    steps = [record for record in records if "loss" in record]
-    scores = [record for record in records if "score" in record]
-    figure, axes = pyplot.subplots(3, 1, figsize=(8, 9), sharex=True, layout="constrained")
-    axes[0].plot([r["step"] for r in steps], [r["loss"] for r in steps], color="0.8", label="each step")
+    updates = [record for record in records if "loss" in record]
+    evaluations = [record for record in records if "score" in record]
+    steps, losses = [r["step"] for r in updates], [r["loss"] for r in updates]
+    figure, (top, middle, bottom) = pyplot.subplots(3, 1, figsize=(8, 9), sharex=True, layout="constrained")
     window = max(1, len(steps) // 50)
-    smooth = [sum(r["loss"] for r in steps[i - window : i]) / window for i in range(window, len(steps) + 1)]
-    axes[0].plot([r["step"] for r in steps][window - 1 :], smooth, label=f"mean of {window}")
-    axes[0].set_ylabel("loss")
-    axes[0].legend()
-    axes[1].plot([r["step"] for r in steps], [r["lr"] for r in steps])
-    axes[1].set_ylabel("learning rate")
-    for direction, label in (("i2t_retrieval", "text retrieval R@1"), ("t2i_retrieval", "image retrieval R@1")):
-        points = [(r["step"], 100 * r["metrics"][direction]["R@1"]) for r in scores if direction in r["metrics"]]
-        if points:
-            axes[2].plot(*zip(*points, strict=True), marker="o", label=label)
-    axes[2].set_ylabel("dev, %")
-    axes[2].set_xlabel("optimizer step")
-    if scores:
-        axes[2].legend()
+    sums = [0.0]
+    for loss in losses:
+        sums.append(sums[-1] + loss)
+    smooth = [(sums[i] - sums[i - window]) / window for i in range(window, len(sums))]
+    top.plot(steps, losses, color="0.8", label="each step")
+    top.plot(steps[window - 1 :], smooth, label=f"mean of {window} steps")
+    top.set_ylabel("training loss")
+    top.legend()
+    middle.plot(steps, [r["lr"] for r in updates])
+    middle.set_ylabel("learning rate")
+    for name in recalls(evaluations[-1]["metrics"]) or ("score",):
+        values = [100 * recalls(r["metrics"]).get(name, r["score"]) for r in evaluations]
+        bottom.plot([r["step"] for r in evaluations], values, marker="o", label=name)
+    best = max(evaluations, key=lambda r: r["score"])
+    bottom.axvline(best["step"], color="0.7", linestyle=":", label=f"best: step {best['step']}")
+    bottom.set_ylabel("dev, %")
+    bottom.set_xlabel("optimizer step")
+    bottom.legend()
+    figure.suptitle(run_folder.path.name)
     temporary = run_folder.path / ".tmp-curves.png"
     figure.savefig(temporary, dpi=100)
     pyplot.close(figure)
     temporary.replace(run_folder.path / "curves.png")
 
 
-def _visualdl_writer(run_folder):
+def _visualdl_writer(run_folder, first_step):
+    """A new file for every start of the run; VisualDL shows the files of a folder as one."""
     from visualdl import LogWriter
 
-    return LogWriter(logdir=str(run_folder.path / "visualdl"))
+    return LogWriter(logdir=str(run_folder.path / "visualdl"), file_name=f"vdlrecords.from-step-{first_step}.log")

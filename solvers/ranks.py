@@ -1,6 +1,8 @@
 """The processes of one run: a thin layer over paddle.distributed that is a no-op for a single process."""
 
+import ctypes
 import os
+import signal
 
 import numpy as np
 import paddle
@@ -9,6 +11,7 @@ import paddle.distributed as dist
 from oscar_paddle.config.errors import UserError
 
 _BUCKET = 32 * 1024 * 1024  # values all-reduced at once (128 MiB of float32)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Ranks:
@@ -20,18 +23,15 @@ class Ranks:
     """
 
     def __init__(self):
-        self.world_size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
-        self.rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+        self.world_size = int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
+        self.rank = int(os.environ.get("PADDLE_TRAINER_ID") or 0)
         if self.world_size > 1:
+            _die_with_the_launcher()
             dist.init_parallel_env()
 
     @property
     def is_main(self):
         return self.rank == 0
-
-    def barrier(self):
-        if self.world_size > 1:
-            dist.barrier()
 
     def gather(self, value):
         """Any picklable value of each rank -> list of all of them, on every rank."""
@@ -55,10 +55,16 @@ class Ranks:
         return result
 
     def sum(self, values):
-        """List of floats, added up over ranks in double precision."""
+        """List of floats, added up over ranks in double precision, always in the order of the ranks."""
         if self.world_size == 1:
             return list(values)
         return np.sum(self.gather(list(values)), axis=0).tolist()
+
+    @paddle.no_grad()
+    def copy_from_main(self, tensors):
+        """Overwrite tensors, in place, with those of the main rank."""
+        for tensor in tensors if self.world_size > 1 else ():
+            dist.broadcast(tensor, src=0)
 
     @paddle.no_grad()
     def sum_gradients(self, parameters):
@@ -83,4 +89,15 @@ class Ranks:
         flat = paddle.concat([p.grad.reshape([-1]) for p in parameters])
         dist.all_reduce(flat)
         for parameter, piece in zip(parameters, paddle.split(flat, [p.size for p in parameters]), strict=True):
-            parameter.grad.set_value(piece.reshape(parameter.shape))
+            paddle.assign(piece.reshape(parameter.shape), output=parameter.grad)
+
+
+def _die_with_the_launcher():
+    """Have the kernel kill this process when its parent dies.
+
+    Otherwise a launcher that is killed with -9 leaves its workers behind, writing into the run folder of their
+    successors. Linux only; elsewhere nothing happens.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -2,25 +2,36 @@
 
 from oscar_paddle.config.errors import ConfigError
 
-# Keys that decide the numbers of a run. The batch is compared as a product, below.
+# Keys that decide the numbers of a run; the batch is compared as a product, the data and the model by content, below.
 _EXACT_KEYS = (
-    "INPUT.MAX_REGION", "INPUT.MAX_SEQ_LEN", "INPUT.IMG_FEATURE_DIM", "INPUT.ADD_OD_LABEL", "INPUT.DO_LOWER_CASE",
-    "INPUT.ATT_MASK_TYPE", "INPUT.NUM_CAPTIONS_PER_IMAGE_TRN", "OUTPUT.NUM_LABELS", "OPTIMIZATION.LR",
-    "OPTIMIZATION.EPSILON", "OPTIMIZATION.LOSS_TYPE", "OPTIMIZATION.WARMUP_STEPS", "OPTIMIZATION.LR_SCHEDULER",
-    "OPTIMIZATION.WEIGHT_DECAY", "OPTIMIZATION.CLIP_MAX_NORM", "OPTIMIZATION.OPTIMIZER", "OPTIMIZATION.DROPOUT",
-    "OPTIMIZATION.ATTENTION_DROPOUT", "OPTIMIZATION.AMP", "OPTIMIZATION.NEGATIVES", "MISC.SEED",
+    "OPTIMIZATION.LR", "OPTIMIZATION.LR_SCHEDULER", "OPTIMIZATION.WARMUP_STEPS", "OPTIMIZATION.OPTIMIZER",
+    "OPTIMIZATION.EPSILON", "OPTIMIZATION.WEIGHT_DECAY", "OPTIMIZATION.CLIP_MAX_NORM", "OPTIMIZATION.LOSS_TYPE",
+    "OPTIMIZATION.DROPOUT", "OPTIMIZATION.ATTENTION_DROPOUT", "OPTIMIZATION.AMP", "OPTIMIZATION.NEGATIVES",
+    "OUTPUT.NUM_LABELS", "INPUT.MAX_REGION", "INPUT.MAX_SEQ_LEN", "INPUT.IMG_FEATURE_DIM", "INPUT.ADD_OD_LABEL",
+    "INPUT.DO_LOWER_CASE", "INPUT.ATT_MASK_TYPE", "INPUT.NUM_CAPTIONS_PER_IMAGE_TRN", "MISC.SEED",
 )  # fmt: skip
 _SCHEDULE_KEYS = ("OPTIMIZATION.EPOCHS", "OPTIMIZATION.MAX_STEPS")  # free with a constant learning rate
 _BATCH_KEYS = ("OPTIMIZATION.BATCH_SIZE", "OPTIMIZATION.GRADIENT_ACCUMULATION_STEPS")
+_PROCESSES = "the number of processes"
 
 
-def settings_for_resume(cfg, world_size, has_dropout, fingerprint):
-    """What a checkpoint remembers of its run, as a JSON-serialisable dict."""
+def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints):
+    """What a checkpoint remembers of its run, as a JSON-serialisable dict.
+
+    Args:
+        cfg: the frozen config.
+        world_size: number of processes.
+        model_config: dict, the contents of the model's config.json.
+        has_dropout: whether any layer drops values.
+        fingerprints: {what: hex digest} of the data.
+    """
+    keys = (*_EXACT_KEYS, *_SCHEDULE_KEYS, *_BATCH_KEYS)
     return {
-        "keys": {key: _value(cfg, key) for key in (*_EXACT_KEYS, *_SCHEDULE_KEYS, *_BATCH_KEYS)},
+        "keys": {key: cfg[key.split(".")[0]][key.split(".")[1]] for key in keys},
         "world_size": world_size,
+        "model": model_config,
         "has_dropout": has_dropout,
-        "training_data": fingerprint,
+        "data": fingerprints,
     }
 
 
@@ -28,13 +39,14 @@ def check_resumable(saved, present, where):
     """Refuse a checkpoint that would not continue exactly.
 
     Another number of processes, batch size or accumulation is allowed when their product (examples per update) stays
-    the same and dropout is off: dropout masks are drawn per process and micro-batch.
+    the same and dropout is off: dropout masks are drawn per process and micro-batch. Keys that only say what is
+    reported, when, and with how many workers are free.
 
     Args:
         saved, present: dicts from `settings_for_resume`.
         where: the checkpoint folder.
     Raises:
-        ConfigError: names the first key that differs, with both values.
+        ConfigError: names the first thing that differs, with both values.
     """
 
     def refuse(key, old, new, why=""):
@@ -44,27 +56,29 @@ def check_resumable(saved, present, where):
     for key in _EXACT_KEYS if constant else (*_EXACT_KEYS, *_SCHEDULE_KEYS):
         if saved["keys"].get(key) != present["keys"][key]:
             refuse(key, saved["keys"].get(key), present["keys"][key])
-    if saved["training_data"] != present["training_data"]:
-        refuse("the training data (images, captions or tags)", saved["training_data"], present["training_data"])
-    if _examples_per_update(saved) != _examples_per_update(present):
-        why = "; processes x OPTIMIZATION.BATCH_SIZE x OPTIMIZATION.GRADIENT_ACCUMULATION_STEPS must stay the same"
-        refuse("the number of examples per update", _examples_per_update(saved), _examples_per_update(present), why)
-    if present["has_dropout"]:
-        why = "; dropout masks depend on it (only runs with DROPOUT and ATTENTION_DROPOUT 0 may change it)"
-        if saved["world_size"] != present["world_size"]:
-            refuse("the number of processes", saved["world_size"], present["world_size"], why)
-        for key in _BATCH_KEYS:
-            if saved["keys"][key] != present["keys"][key]:
-                refuse(key, saved["keys"][key], present["keys"][key], why)
+    for name in sorted({*saved["model"], *present["model"]}):
+        old, new = saved["model"].get(name), present["model"].get(name)
+        if old != new:
+            refuse(f"{name} of the model (config.json in PRETRAINED.DIR)", old, new)
+    for what in saved["data"].keys() & present["data"].keys():  # a run may start or stop evaluating on the way
+        if saved["data"][what] != present["data"][what]:
+            refuse(f"the content of {what}", saved["data"][what], present["data"][what])
+
+    batches = {_PROCESSES: (saved["world_size"], present["world_size"])}
+    batches.update({key: (saved["keys"][key], present["keys"][key]) for key in _BATCH_KEYS})
+    changed = {key: values for key, values in batches.items() if values[0] != values[1]}
+    if _product(batches, 0) != _product(batches, 1):
+        key, (old, new) = next(iter(changed.items()))
+        why = f"; {' x '.join(batches)} must stay {_product(batches, 0)} (it would be {_product(batches, 1)})"
+        refuse(key, old, new, why)
+    if changed and present["has_dropout"]:
+        key, (old, new) = next(iter(changed.items()))
+        why = "; dropout masks depend on it (only a run with DROPOUT and ATTENTION_DROPOUT 0 may change it)"
+        refuse(key, old, new, why)
 
 
-def _examples_per_update(settings):
-    product = settings["world_size"]
-    for key in _BATCH_KEYS:
-        product *= settings["keys"][key]
+def _product(batches, which):
+    product = 1
+    for values in batches.values():
+        product *= values[which]
     return product
-
-
-def _value(cfg, key):
-    section, name = key.split(".")
-    return cfg[section][name]

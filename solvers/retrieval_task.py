@@ -1,5 +1,8 @@
 """Image-text retrieval for the trainer: batches, loss, and the score on the dev split."""
 
+import hashlib
+import logging
+
 import numpy as np
 import paddle
 from tqdm import tqdm
@@ -14,6 +17,10 @@ from oscar_paddle.solvers.metrics.retrieval import (
     text_to_image_ranks,
 )
 from oscar_paddle.solvers.pair_scorer import EagerBackend, PairScorer, image_groups
+
+log = logging.getLogger(__name__)
+
+FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another
 
 
 class RetrievalTask:
@@ -32,7 +39,15 @@ class RetrievalTask:
         self.rows_per_example = 1 + cfg.OPTIMIZATION.NEGATIVES
 
     def fingerprint(self):
-        return self.train.fingerprint()
+        """{what: hex digest} of the data that the numbers of a run depend on, under names for messages."""
+        digests = {"the training split (DATASET.TRAIN)": self.train.fingerprint()}
+        for name, tokens in (("captions", self.train.caption_tokens), ("tags", self.train.tag_tokens)):
+            digests[f"the token ids of the training {name} (vocab.txt)"] = hashlib.blake2b(tokens.ids).hexdigest()[:32]
+        sample = self.train.image_ids[:: -(-self.train.num_images // FINGERPRINT_IMAGES)]
+        digests["the region features (DATASET.FEAT_FILE)"] = self.train.regions.fingerprint(sample)
+        if self.dev is not None:
+            digests["the dev split (DATASET.DEV, EVAL.*)"] = self.dev.fingerprint()
+        return digests
 
     def batch(self, examples, epoch):
         """Examples (caption indices) -> (PackedBatch, labels [B]) of positives and negatives."""
@@ -53,6 +68,8 @@ class RetrievalTask:
         """(score, metrics) on the dev split: R@1 of text retrieval, or of both directions' mean across images."""
         margins = score_split(model, self.dev, self.cfg.EVAL.BATCH_TOKENS, self.ranks)
         metrics = split_metrics(margins, self.dev)
+        for line in recall_lines(metrics):
+            log.info("%s: %s", self.cfg.DATASET.DEV, line)
         recalls = [metrics[d]["R@1"] for d in ("i2t_retrieval", "t2i_retrieval") if d in metrics]
         return float(np.mean(recalls)), metrics
 

@@ -1,10 +1,13 @@
 """The folder of a training run: log, metrics by step, checkpoints, and the names `last` and `best`."""
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 from oscar_paddle.config.errors import TrainingError
@@ -12,6 +15,8 @@ from oscar_paddle.config.errors import TrainingError
 log = logging.getLogger(__name__)
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_TEMPORARY = ".tmp-"  # names of what is being written or deleted; never read
+_LOCK_SECONDS = 20  # the processes of a killed run may take a moment to die
 
 
 class RunFolder:
@@ -25,70 +30,128 @@ class RunFolder:
 
     def __init__(self, path):
         self.path = Path(path)
-        try:
+        self.metrics_file = self.path / "metrics.jsonl"
+        with writing(self.path, "cannot make the run folder (OUTPUT.CHECKPOINT_DIR/OUTPUT.SAVE_NAME)"):
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(f"{self.path}: cannot make the run folder: {error.strerror}") from None
         if not os.access(self.path, os.W_OK):
             raise TrainingError(f"{self.path}: the run folder cannot be written; see OUTPUT.CHECKPOINT_DIR")
-        self.metrics_file = self.path / "metrics.jsonl"
+
+    def claim(self):
+        """Lock the folder for this process, until it ends, and delete what a killed process left half-written.
+
+        Raises:
+            TrainingError: another process is training here.
+        """
+        with writing(self.path / ".lock"):
+            self._lock = open(self.path / ".lock", "a", encoding="utf-8")  # noqa: SIM115 (held open as long as we live)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TrainingError(f"{self.path}: another process is training in this run folder") from None
+                time.sleep(0.2)
+            except OSError as error:  # a file system without locks
+                log.info("%s: cannot be locked (%s); do not start a second run here", self.path, error.strerror)
+                break
+        for path in self.path.glob(f"{_TEMPORARY}*"):
+            log.info("removing %s, left half-written by an earlier process", path)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def checkpoints(self):
-        """Whole checkpoint folders, oldest first (by step)."""
+        """Checkpoint folders as {step: path}, oldest first."""
         found = [(int(m[1]), p) for p in self.path.iterdir() if (m := _CHECKPOINT.fullmatch(p.name)) and p.is_dir()]
-        return [path for _, path in sorted(found)]
+        return dict(sorted(found))
 
     def checkpoint(self, step):
         return self.path / f"checkpoint-{step}"
 
-    def remove_leftovers(self):
-        """Delete what a killed process left half-written."""
-        for path in self.path.glob(".tmp-*"):
-            log.info("removing %s, left half-written by an earlier run", path)
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    def point(self, name, step):
+        """Make the symbolic link `name` ("last" or "best") point to the checkpoint of a step, atomically."""
+        temporary = self.path / f"{_TEMPORARY}{name}"
+        with writing(self.path / name):
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(self.checkpoint(step).name)
+            os.replace(temporary, self.path / name)
+            flush(self.path)
 
-    def point(self, name, target):
-        """Make the symbolic link `name` ("last" or "best") point to a checkpoint of this folder, atomically."""
-        temporary = self.path / f".tmp-{name}"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target.name)
-        os.replace(temporary, self.path / name)
+    def prune(self, keep, best_step):
+        """Keep the `keep` newest checkpoints and the best one; 0 keeps all."""
+        for step, path in list(self.checkpoints().items())[:-keep] if keep else []:
+            if step != best_step:
+                with writing(path, "cannot remove this old checkpoint (OUTPUT.KEEP)"):
+                    doomed = path.rename(path.with_name(f"{_TEMPORARY}pruned-{path.name}"))  # never seen half-deleted
+                    shutil.rmtree(doomed)
 
-    def target(self, name):
-        """The checkpoint that `name` points to, or None."""
-        link = self.path / name
-        return link.resolve() if link.is_dir() else None
+    def return_to(self, step, best_step):
+        """Bring the folder back to how it was after a step: what came later will be made again.
 
-    def prune(self, keep):
-        """Keep the `keep` newest checkpoints and `best`; 0 keeps all."""
-        best = self.target("best")
-        for path in self.checkpoints()[:-keep] if keep else []:
-            if path.resolve() != best:
-                shutil.rmtree(path)
+        `last` and `best` point to the checkpoints of `step` and `best_step`, or to nothing where these are not here;
+        later checkpoints are renamed set-aside-checkpoint-<step> (they are damaged, or of a run that was left).
 
-    def keep_metrics_until(self, step):
-        """Drop records of later steps, and a half-written last line, from metrics.jsonl: they will be made again."""
-        if not self.metrics_file.exists():
-            return
-        kept = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if record["step"] <= step:
-                kept.append(line + "\n")
-        temporary = self.path / ".tmp-metrics"
-        temporary.write_text("".join(kept), encoding="utf-8")
-        os.replace(temporary, self.metrics_file)
+        Args:
+            step: updates done; 0 for a fresh start.
+            best_step: step of the best evaluation so far; 0 if there was none.
+        """
+        for name, target in (("last", step), ("best", best_step)):
+            if self.checkpoint(target).is_dir():
+                self.point(name, target)
+            else:
+                with writing(self.path / name):
+                    (self.path / name).unlink(missing_ok=True)
+        for path in [path for later, path in self.checkpoints().items() if later > step]:
+            aside = path.with_name(f"set-aside-{path.name}")
+            log.warning("%s is not continued from; renaming it to %s", path, aside.name)
+            with writing(aside):
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+        self._keep_metrics_until(step)
+
+    def _keep_metrics_until(self, step):
+        """Drop records of later steps, and a half-written last line, from metrics.jsonl."""
+        kept = [json.dumps(record) + "\n" for record in self.read_metrics() if record["step"] <= step]
+        temporary = self.path / f"{_TEMPORARY}metrics"
+        with writing(self.metrics_file):
+            temporary.write_text("".join(kept), encoding="utf-8")
+            flush(temporary)
+            os.replace(temporary, self.metrics_file)
 
     def append_metrics(self, record):
         """Add one JSON object to metrics.jsonl."""
-        with open(self.metrics_file, "a", encoding="utf-8") as file:
+        with writing(self.metrics_file), open(self.metrics_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
+    def flush_metrics(self):
+        """Have the records so far survive a power cut: a checkpoint must not be ahead of them."""
+        with writing(self.metrics_file):
+            if self.metrics_file.exists():
+                flush(self.metrics_file)
+
     def read_metrics(self):
-        """All records of metrics.jsonl."""
-        if not self.metrics_file.exists():
-            return []
-        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+        """All whole records of metrics.jsonl."""
+        records = []
+        if self.metrics_file.exists():
+            for line in self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError):  # a line that a killed process left half-written
+                    records.append(json.loads(line))
+        return records
+
+
+@contextlib.contextmanager
+def writing(path, what="cannot be written"):
+    """Turn an OSError inside into a TrainingError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"{path}: {what}: {error.strerror or error}") from None
+
+
+def flush(path):
+    """Make the content of a file, or the entries of a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

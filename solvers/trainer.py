@@ -6,14 +6,17 @@ run that is killed and started again repeats itself exactly.
 """
 
 import contextlib
+import functools
 import logging
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import paddle
 
 from oscar_paddle.config.errors import TrainingError
+from oscar_paddle.config.loader import dump_config
 from oscar_paddle.datasets.sampling import epoch_order, update_slices, updates_per_epoch
 from oscar_paddle.solvers.checkpoint import newest_checkpoint, read_training_state, restore_checkpoint, save_checkpoint
 from oscar_paddle.solvers.loss_scaler import LossScaler
@@ -32,9 +35,9 @@ class Trainer:
     """Trains a model on a task.
 
     Args:
-        model: layer with upstream parameter names; called by the task only.
+        model: layer with upstream parameter names and a `config`; called by the task only.
         optimizer: ReferenceAdamW over the model's parameters.
-        task: has `num_examples`, `rows_per_example`, `fingerprint()`, `batch(examples, epoch)`,
+        task: has `num_examples`, `rows_per_example`, `fingerprint() -> {what: digest}`, `batch(examples, epoch)`,
             `losses(model, batch) -> [rows]`, `describe(examples)` and `evaluate(model) -> (score, metrics)`.
         tokenizer: saved with every checkpoint.
         cfg: the frozen config.
@@ -57,10 +60,10 @@ class Trainer:
         """Train to the end, or until dev stops improving (OPTIMIZATION.EARLY_STOP_PATIENCE)."""
         self.resume()
         monitor = Monitor(self.run_folder, self.total_steps, self.step, self.cfg.MONITOR, self.ranks.is_main)
-        reason = "training is complete"
+        steps = range(self.step, self.step if self.stops_early() else self.total_steps)
+        batches = prefetch(self.prepare, steps, self.cfg.MISC.NUM_WORKERS)
         started = time.monotonic()
-        batches = prefetch(self.prepare, range(self.step, self.total_steps), self.cfg.MISC.NUM_WORKERS)
-        with contextlib.closing(batches):
+        with contextlib.closing(monitor), contextlib.closing(batches):
             for examples, micro_batches in batches:
                 record = self.update(examples, micro_batches)
                 now = time.monotonic()
@@ -69,16 +72,10 @@ class Trainer:
                     monitor.evaluation(self.evaluate())
                 if self.checkpoint_is_due():
                     self.save()
-                if self.options.EARLY_STOP_PATIENCE and self.poor_evaluations >= self.options.EARLY_STOP_PATIENCE:
-                    reason = f"stopped after {self.poor_evaluations} evaluations without a better score"
-                    self.save()
+                if self.stops_early():
                     break
                 started = time.monotonic()
-        if self.best_step:
-            reason += f"; best dev score {self.best_score:.4f} at step {self.best_step}"
-        if self.scaler.skipped_updates:
-            reason += f"; {self.scaler.skipped_updates} updates skipped by float16 loss scaling"
-        monitor.close(reason)
+            monitor.summary(self.outcome())
 
     def prepare(self, step):
         """Examples of the update that follows `step`, and this rank's batches of it; runs ahead, in a thread."""
@@ -90,28 +87,37 @@ class Trainer:
         return examples, [self.task.batch(part, epoch) if len(part) else None for part in mine]
 
     def update(self, examples, micro_batches):
-        """One optimizer update: the gradient of the mean loss over all rows of all ranks and micro-batches."""
+        """One optimizer update: the gradient of the mean loss over all rows of all ranks and micro-batches.
+
+        Args:
+            examples: [M] int, of all ranks.
+            micro_batches: this rank's batches, from `task.batch`; None where the end of an epoch left it nothing.
+        Returns:
+            dict: step, epoch, loss, lr, grad_norm (before clipping; None when float16 overflowed).
+        Raises:
+            TrainingError: the loss or the gradient is not finite.
+        """
         lr = learning_rate(self.step + 1, self.options, self.total_steps)
         rows = len(examples) * self.task.rows_per_example
         self.model.train()
-        loss = 0.0
+        shares = []
         for number, batch in enumerate(micro_batches):
-            if batch is None:  # the last update of an epoch may leave nothing for this rank
+            if batch is None:
                 continue
             paddle.seed(self.dropout_seed(number))
             with self.autocast():
                 row_losses = self.task.losses(self.model, batch)
-            share = row_losses.sum() / rows
-            loss += float(share)
-            (share * self.scaler.scale).backward()
+            shares.append(row_losses.sum() / rows)
+            (shares[-1] * self.scaler.scale).backward()
         self.ranks.sum_gradients(self.parameters)
-        (loss,) = self.ranks.sum([loss])
+        (loss,) = self.ranks.sum([math.fsum(float(share) for share in shares)])
         norm = float(global_norm(self.parameters)) / self.scaler.scale
         finite = math.isfinite(norm)
-        if not math.isfinite(loss) or not (finite or self.scaler.enabled):
+        if not math.isfinite(loss) or not (finite or self.scaler.may_overflow):
             self.stop_on_non_finite(loss, norm, lr, examples)
         if finite:
-            self.scale_gradients(norm)
+            self.unscale_gradients()
+            clip_gradients(self.parameters, self.options.CLIP_MAX_NORM, norm)
             self.optimizer.update(lr)
         self.optimizer.clear_grad(set_to_zero=False)
         self.scaler.after_update(finite)
@@ -119,13 +125,11 @@ class Trainer:
         self.step += 1
         return {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm if finite else None}
 
-    def scale_gradients(self, norm):
-        """Undo loss scaling and clip by global norm."""
+    def unscale_gradients(self):
         if self.scaler.enabled:
             for parameter in self.parameters:
                 if parameter.grad is not None:
                     parameter.grad.scale_(1.0 / self.scaler.scale)
-        clip_gradients(self.parameters, self.options.CLIP_MAX_NORM, norm)
 
     def autocast(self):
         if self.options.AMP == "off":
@@ -149,12 +153,16 @@ class Trainer:
         return self._is_due(monitor.EVAL_FREQ, monitor.EVAL_STEPS)
 
     def checkpoint_is_due(self):
-        return self.best_step == self.step or self._is_due(self.cfg.OUTPUT.SAVE_FREQ, self.cfg.OUTPUT.SAVE_STEPS)
+        new_best = self.best_step == self.step
+        return new_best or self.stops_early() or self._is_due(self.cfg.OUTPUT.SAVE_FREQ, self.cfg.OUTPUT.SAVE_STEPS)
 
     def _is_due(self, epochs, steps):
         at_epoch = epochs and self.step % (epochs * self.epoch_steps) == 0
         at_step = steps and self.step % steps == 0
         return bool(at_epoch or at_step or self.step == self.total_steps)
+
+    def stops_early(self):
+        return 0 < self.options.EARLY_STOP_PATIENCE <= self.poor_evaluations
 
     def evaluate(self):
         """Score the dev split with all ranks; a better score makes this step the best one."""
@@ -164,23 +172,36 @@ class Trainer:
             self.best_score, self.best_step, self.poor_evaluations = score, self.step, 0
         else:
             self.poor_evaluations += 1
-        epoch = -(-self.step // self.epoch_steps)
         log.info("dev after step %d: score %.4f (best %.4f at %d)", self.step, score, self.best_score, self.best_step)
+        epoch = -(-self.step // self.epoch_steps)
         return {
             "step": self.step, "epoch": epoch, "score": score, "best_score": self.best_score, "metrics": metrics,
         }  # fmt: skip
+
+    def outcome(self):
+        """How the run ended, for the summary line."""
+        words = "training is complete"
+        if self.stops_early():
+            words = f"stopped after {self.poor_evaluations} evaluations without a better score"
+        words += f" at step {self.step} of {self.total_steps}"
+        if self.best_step:
+            words += f"; best dev score {self.best_score:.4f} at step {self.best_step}"
+        if self.scaler.skipped_updates:
+            words += f"; {self.scaler.skipped_updates} updates skipped by float16 loss scaling"
+        return words
 
     def save(self):
         """Write checkpoint-<step> and move `last` (and `best`); the main rank only, the others wait."""
         self.ranks.on_main(self._save)
 
     def _save(self):
+        self.run_folder.flush_metrics()
         folder = self.run_folder.checkpoint(self.step)
         save_checkpoint(folder, self.model, self.optimizer, self.tokenizer, self.state())
-        self.run_folder.point("last", folder)
+        self.run_folder.point("last", self.step)
         if self.best_step == self.step:
-            self.run_folder.point("best", folder)
-        self.run_folder.prune(self.cfg.OUTPUT.KEEP)
+            self.run_folder.point("best", self.step)
+        self.run_folder.prune(self.cfg.OUTPUT.KEEP, self.best_step)
 
     def state(self):
         epoch, position = divmod(self.step, self.epoch_steps)
@@ -188,47 +209,53 @@ class Trainer:
             "step": self.step,
             "epoch": epoch,
             "position_in_epoch": position,
-            "total_steps": self.total_steps,
             "best_score": self.best_score if self.best_step else None,
             "best_step": self.best_step,
             "poor_evaluations": self.poor_evaluations,
+            "scheduler": {"name": self.options.LR_SCHEDULER, "step": self.step, "total_steps": self.total_steps},
             "loss_scaler": self.scaler.state(),
             "random_state": {"seed": self.cfg.MISC.SEED, "rule": "draws depend on seed, epoch, index, step, rank"},
-            "settings": self.settings(),
+            "settings": self.settings,
+            "config": {section: dict(keys) for section, keys in self.cfg.items()},
         }
 
+    @functools.cached_property
     def settings(self):
         has_dropout = any(getattr(layer, "p", 0) for layer in self.model.sublayers())
-        return settings_for_resume(self.cfg, self.ranks.world_size, has_dropout, self.task.fingerprint())
+        model_config, data = self.model.config.to_dict(), self.task.fingerprint()
+        return settings_for_resume(self.cfg, self.ranks.world_size, model_config, has_dropout, data)
 
     def resume(self):
-        """Continue from PRETRAINED.RESUME, where it names a checkpoint or "auto" finds one."""
-        folder, state = self.ranks.on_main(self._find_checkpoint)
-        if state is None:
-            return
-        restore_checkpoint(folder, self.model, self.optimizer, state)
-        self.step = state["step"]
-        self.scaler.restore(state["loss_scaler"])
-        if state["best_step"]:
-            self.best_score, self.best_step = state["best_score"], state["best_step"]
-        self.poor_evaluations = state["poor_evaluations"]
-        log.info("resumed from %s: step %d of %d", folder, self.step, self.total_steps)
+        """Continue from PRETRAINED.RESUME, where it names a checkpoint or "auto" finds one; else start at step 0."""
+        state = self.ranks.on_main(self._restore)
+        if state:
+            self.step, self.optimizer.updates = state["step"], state["optimizer_updates"]
+            self.scaler.restore(state["loss_scaler"])
+            self.poor_evaluations = state["poor_evaluations"]
+            if state["best_step"]:
+                self.best_score, self.best_step = state["best_score"], state["best_step"]
+            self.ranks.copy_from_main(self.optimizer.moments().values())
+        self.ranks.copy_from_main(self.model.parameters())
 
-    def _find_checkpoint(self):
-        """(folder, state) to continue from, or (None, None); the run folder is brought to that step."""
+    def _restore(self):
+        """The state to continue from, or None; loads the tensors and brings the run folder to that step."""
         wanted = self.cfg.PRETRAINED.RESUME
-        self.run_folder.remove_leftovers()
+        self.run_folder.claim()
         folder = state = None
         if wanted == "auto":
             folder, state = newest_checkpoint(self.run_folder)
         elif wanted:
-            folder, state = wanted, read_training_state(wanted)
+            folder = Path(wanted).resolve()
+            state = read_training_state(folder)
         elif self.run_folder.checkpoints():
             raise TrainingError(
                 f"{self.run_folder.path}: holds checkpoints of an earlier run; set PRETRAINED.RESUME to auto to "
                 "continue it, or another OUTPUT.SAVE_NAME"
             )
         if state:
-            check_resumable(state["settings"], self.settings(), folder)
-        self.run_folder.keep_metrics_until(state["step"] if state else 0)
-        return folder, state
+            check_resumable(state["settings"], self.settings, folder)
+            restore_checkpoint(folder, self.model, self.optimizer, state)
+            log.info("resuming from %s: step %d of %d", folder, state["step"], self.total_steps)
+        self.run_folder.return_to(state["step"] if state else 0, state["best_step"] if state else 0)
+        dump_config(self.cfg, self.run_folder.path / "config.yaml")
+        return state

@@ -198,7 +198,8 @@ def test_opts_that_are_no_pairs(write):
         ("OUTPUT.NUM_LABELS 1 OPTIMIZATION.LOSS_TYPE bce", "always trained by squared error"),
         ("OPTIMIZATION.WARMUP_STEPS 100 OPTIMIZATION.MAX_STEPS 100", "OPTIMIZATION.WARMUP_STEPS is 100"),
         ("OPTIMIZATION.EARLY_STOP_PATIENCE 2 MONITOR.EVAL_FREQ 0", "set EVAL_FREQ or EVAL_STEPS above 0"),
-        ("OPTIMIZATION.AMP fp16 MISC.DEVICE cpu", "set AMP to 'off' or 'bf16'"),
+        ("OPTIMIZATION.AMP fp16 MISC.DEVICE cpu", "on the CPU set AMP to 'off'"),
+        ("OPTIMIZATION.AMP bf16 MISC.DEVICE cpu", "on the CPU set AMP to 'off'"),
         ("EVAL.PRECISION float16 MISC.DEVICE cpu", "set PRECISION to 'float32' or 'bfloat16'"),
         ("EVAL.FOLDS 5", "set EVAL_CROSS_IMAGE True, or FOLDS 1"),
         ("EVAL.BATCH_TOKENS 139", "one pair can fill 140 positions"),
@@ -220,7 +221,7 @@ def test_contradictions(write, opts, words):
         "OPTIMIZATION.WARMUP_STEPS 100",  # MAX_STEPS 0: EPOCHS decides
         "OPTIMIZATION.WARMUP_STEPS 99 OPTIMIZATION.MAX_STEPS 100",
         "OPTIMIZATION.EARLY_STOP_PATIENCE 2 MONITOR.EVAL_FREQ 0 MONITOR.EVAL_STEPS 10",
-        "OPTIMIZATION.AMP bf16 MISC.DEVICE cpu",
+        "OPTIMIZATION.AMP bf16 MISC.DEVICE gpu",
         "OPTIMIZATION.AMP fp16 MISC.DEVICE gpu",
         "EVAL.BATCH_TOKENS 140",
         "PRETRAINED.RESUME auto PRETRAINED.FROM_SCRATCH True",
