@@ -249,6 +249,8 @@ def planned_backend(backend, precision):
         raise ConfigError("EVAL.PRECISION is 'float16', which needs a GPU: set float32 or bfloat16")
     if precision == "bfloat16" and on_gpu and not paddle.amp.is_bfloat16_supported():
         raise ConfigError("EVAL.PRECISION is 'bfloat16', which this GPU does not have: set float16 or float32")
+    if precision == "bfloat16" and not on_gpu and backend == "eager":
+        raise ConfigError("EVAL.PRECISION is 'bfloat16', which eager Paddle has on GPUs only: set BACKEND inference")
     if precision == "bfloat16" and not on_gpu and not paddle.base.core.supports_bfloat16():
         raise ConfigError("EVAL.PRECISION is 'bfloat16', which needs a processor with AVX-512: set float32")
     if backend != "auto":

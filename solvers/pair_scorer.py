@@ -20,7 +20,9 @@ from oscar_paddle.models.bert import HIDDEN_BIAS, EqualRows
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.packing import RowBatch, length_bias
 
-BLOCK_PAIRS = 1024  # what a killed run may lose; enough pairs for batches of nearly equal rows
+# Pairs of a block: at most what a killed run may lose, at least what makes batches of nearly equal rows; in between,
+# a small matrix is cut into about 32 blocks, so that several ranks have something to do.
+BLOCK_PAIRS = 64, 1024
 
 
 class EagerBackend:
@@ -70,8 +72,9 @@ def image_groups(num_images, num_columns):
     Returns:
         list of lists of Blocks; those of one list have the same images.
     """
-    height = max(1, BLOCK_PAIRS // num_columns)
-    parts = -(-num_columns // BLOCK_PAIRS) if height == 1 else 1
+    most = min(max(num_images * num_columns // 32, BLOCK_PAIRS[0]), BLOCK_PAIRS[1])
+    height = max(1, most // num_columns)
+    parts = -(-num_columns // most) if height == 1 else 1
     width = -(-num_columns // parts)
     columns = [range(start, min(start + width, num_columns)) for start in range(0, num_columns, width)]
     rows = [range(start, min(start + height, num_images)) for start in range(0, num_images, height)]
