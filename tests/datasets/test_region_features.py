@@ -194,10 +194,10 @@ def test_the_cache_keeps_the_latest_within_its_bytes(three):
     size = DIM * 4
     features = RegionFeatures(path, cache_bytes=7 * size)  # images of 2, 1 and 5 regions: 8 in all
     first, second = features[7], features[31]
-    assert features[7] is first and features[31] is second
-    third = features[9]  # 8 regions now: the least recently used one, 7, leaves
-    assert features[9] is third and features[31] is second
-    assert features[7] is not first
+    assert features[31] is second and features[7] is first
+    third = features[9]  # 8 regions now: the least recently used one, 31, leaves
+    assert features[9] is third and features[7] is first
+    assert features[31] is not second
     assert RegionFeatures(path, cache_bytes=4 * size)[9].shape == (5, DIM)  # larger than the cache: not kept
     plain = RegionFeatures(path, cache_bytes=0)
     assert plain[7] is not plain[7]
@@ -244,7 +244,7 @@ def test_reading_is_quick(write):
         for number in range(8):
             features[number]
         best = min(best, (time.perf_counter() - start) / 8)
-    assert best < 0.005  # about 0.8 ms measured, nearly all of it in base64
+    assert best < 0.02  # about 0.8 ms measured, nearly all of it in base64
 
 
 @settings(max_examples=150, deadline=None)

@@ -225,23 +225,23 @@ def test_big_endian_arrays_are_refused():
 
 
 @pytest.mark.parametrize(
-    "program",
+    ("program", "message"),
     [
-        b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"abc.",  # BINBYTES8
-        b"\x80\x04\x8d" + struct.pack("<Q", (1 << 64) - 1) + b"abc.",  # BINUNICODE8
-        b"\x80\x05\x96" + struct.pack("<Q", 1 << 33) + b"abc.",  # BYTEARRAY8
-        b"\x80\x02T" + struct.pack("<I", 0xFFFFFFFF) + b"abc.",  # BINSTRING
-        b"\x80\x02\x8b" + struct.pack("<I", 0x7FFFFFFF) + b"abc.",  # LONG4
-        b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b"N.",  # FRAME
-        b"\x80\x02]" + b"r" + struct.pack("<I", 0xFFFFFFFF) * 2 + b".",  # LONG_BINPUT, then junk
-        b"\x80\x02K\x01q\x00" + b"h\x00\x85" * 1000 + b"c\n",
-        b"I" + b"9" * 100000 + b"\n.",
+        (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"abc.", "1099511627776 bytes does not fit"),  # BINBYTES8
+        (b"\x80\x04\x8d" + struct.pack("<Q", (1 << 64) - 1) + b"abc.", "does not fit"),  # BINUNICODE8
+        (b"\x80\x05\x96" + struct.pack("<Q", 1 << 33) + b"abc.", "does not fit"),  # BYTEARRAY8
+        (b"\x80\x02T" + struct.pack("<I", 0xFFFFFFFF) + b"abc.", "does not fit"),  # BINSTRING
+        (b"\x80\x02\x8b" + struct.pack("<I", 0x7FFFFFFF) + b"abc.", "does not fit"),  # LONG4
+        (b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b"N.", "frame does not fit"),
+        (b"\x80\x02]r" + struct.pack("<II", 0xFFFFFFFF, 0xFFFFFFFF) + b".", "damaged"),  # LONG_BINPUT, then junk
+        (b"\x80\x02K\x01q\x00" + b"h\x00\x85" * 1000 + b"c\n", "a line without an end"),
+        (b"I" + b"9" * 100000 + b"\n.", "damaged"),
     ],
 )
-def test_sizes_that_do_not_fit_cost_nothing(program):
+def test_sizes_that_do_not_fit_cost_nothing(program, message):
     tracemalloc.start()
     try:
-        refused(program, "does not fit|damaged")
+        refused(program, message)
         assert tracemalloc.get_traced_memory()[1] < 3_000_000
     finally:
         tracemalloc.stop()
@@ -273,7 +273,7 @@ def test_a_huge_memo_number_costs_nothing():
 def test_bombs_end_quickly(program, message):
     start = time.monotonic()
     refused(program, message)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60  # an exponential one would take years
 
 
 def test_deep_nesting_is_harmless():
@@ -305,7 +305,7 @@ def test_every_truncation_is_one_clear_error(protocol):
         refused(data[:length], "damaged")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(PROTOCOLS[2:]), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1))
 @example(2, [(0, 0)])
 def test_flipped_bytes_never_raise_anything_else(protocol, changes):
@@ -315,7 +315,7 @@ def test_flipped_bytes_never_raise_anything_else(protocol, changes):
     load_or_refuse(bytes(data))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_never_raise_anything_else(data):
     load_or_refuse(b"\x80\x04" + data)
@@ -325,7 +325,7 @@ OPERATIONS = b"(0123.2NI]})tulaesbRQqhrjcoi\x81\x85\x86\x87\x88\x89\x8f\x90\x91\
 PIECES = [bytes([code]) for code in OPERATIONS] + [b"K\x01", b"X\x01\x00\x00\x00a", b"h\x00", b"q\x00"] * 5
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=40))
 def test_random_programs_never_raise_anything_else(pieces):
     load_or_refuse(b"cargparse\nNamespace\n)R" + b"".join(pieces) + b".")

@@ -216,11 +216,11 @@ def test_opening_123287_rows_is_quick(tmp_path):
     opened = time.monotonic()
     ids = file.first_fields()
     assert len(file) == len(ids) == 123287 and ids[-1] == str(123286 * 7)
-    assert opened - start < 0.5
-    assert time.monotonic() - opened < 5
+    assert opened - start < 3  # about 0.02 seconds measured
+    assert time.monotonic() - opened < 20  # about 0.3
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.binary(max_size=80).map(lambda row: b"i" + row.replace(b"\n", b"")), min_size=1, max_size=30),
     st.booleans(),

@@ -26,7 +26,7 @@ def make_torch():
         torch.save(obj, HERE / f"{name}_old.pt", _use_new_zipfile_serialization=False)
         torch.save(obj, HERE / f"{name}_zip.pt")
 
-    names = "float16 float32 float64 bfloat16 int8 int16 int32 int64 uint8 bool".split()
+    names = ["float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool"]
     save({name: torch.arange(6).reshape(2, 3).to(getattr(torch, name)) for name in names}, "dtypes")
     save({"uint16": torch.arange(6).to(torch.uint16)}, "late_dtypes")
 
