@@ -31,6 +31,7 @@ from oscar_paddle.datasets.scenes_drawing import draw_scene, png_bytes
 from oscar_paddle.datasets.scenes_features import region_features, with_box_values
 from oscar_paddle.datasets.scenes_regions import detect
 from oscar_paddle.datasets.scenes_world import SPLITS, VERSION, sample_scene, scene_from_dict
+from oscar_paddle.datasets.torch_writer import write_torch_file
 
 MIN_DEV = 4  # fewer pictures do not have fifteen captions of others for the candidate lists
 
@@ -145,11 +146,11 @@ def _write_all(folder, settings, sizes, workers):
     rows = {str(scene.image_id): row for row, scene in enumerate(s for split in SPLITS for s in scenes[split])}
     (folder / "model_0060000" / "imageid2idx.json").write_bytes(json.dumps(rows).encode())
     for split in SPLITS:
-        files.write_torch_file(folder / "coco_ir" / f"{split}_captions.pt", captions[split])
+        write_torch_file(folder / "coco_ir" / f"{split}_captions.pt", captions[split])
         keys = "".join(f"{image_id}\n" for image_id in captions[split])
         (folder / "coco_ir" / f"{split}_img_keys.tsv").write_bytes(keys.encode())
     candidates = files.candidate_lists(scenes["minival"], settings["seed"])
-    files.write_torch_file(folder / "coco_ir" / "minival_caption_indexs_top20.pt", candidates)
+    write_torch_file(folder / "coco_ir" / "minival_caption_indexs_top20.pt", candidates)
 
 
 def _make_scene(seed, job):

@@ -1,9 +1,8 @@
-"""Writers for the published layout, as used by *scenes*: torch files without PyTorch, `.tsv` with byte offsets,
-candidate lists, and the start folder (`config.json`, `vocab.txt`) of a model trained from scratch."""
+"""Writers for the published layout, as used by *scenes*: `.tsv` with byte offsets, candidate lists, and the start
+folder (`config.json`, `vocab.txt`) of a model trained from scratch."""
 
 import base64
 import json
-import pickle
 import string
 from pathlib import Path
 
@@ -13,29 +12,8 @@ from oscar_paddle.datasets.scenes_captions import grammar_words
 from oscar_paddle.datasets.scenes_regions import tag_words
 from oscar_paddle.datasets.scenes_world import Stream, object_set
 
-_TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # opens every old-style torch.save file
-_TORCH_PROTOCOL = 1001
 CANDIDATES = 20  # per dev image: its five captions and fifteen others
 HARD_CANDIDATES = 8  # of the fifteen: captions of the pictures most like it
-
-
-def write_torch_file(path, value):
-    """Write plain Python data as an old-style `torch.save` file, readable by `torch.load(weights_only=True)`.
-
-    Such a file is five pickles in a row: magic number, protocol version, machine facts, the object, and the list of
-    tensor storages (empty here).
-
-    Args:
-        path: file to write.
-        value: dicts, lists, strings and numbers only.
-    """
-    machine = {
-        "protocol_version": _TORCH_PROTOCOL,
-        "little_endian": True,
-        "type_sizes": {"short": 2, "int": 4, "long": 4},
-    }
-    parts = (_TORCH_MAGIC, _TORCH_PROTOCOL, machine, value, [])
-    Path(path).write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in parts))
 
 
 class TsvWriter:
