@@ -5,81 +5,51 @@ The published layout (VinVL): `features.tsv` rows are `id <tab> number of boxes 
 """
 
 import binascii
-import hashlib
 import json
 import logging
 import os
-import threading
-from collections import OrderedDict
 
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.region_source import RegionSource, explain_width, image_key
 from oscar_paddle.datasets.tsv_file import TsvFile
 
 _LOG = logging.getLogger(__name__)
-_VISUAL_DIM = 2048  # the detector's values; six box values make 2054
 
 
-class RegionFeatures:
-    """Region features by image id.
-
-    May be used by many threads, after a fork and after pickling (the cache stays behind).
+class RegionFeatures(RegionSource):
+    """Region features by image id, from `features.tsv` (see `RegionSource`).
 
     Args:
         feat_file: path of features.tsv.
-        feature_dim: values per region, INPUT.IMG_FEATURE_DIM.
-        max_region: keep only the first so many regions of an image; None keeps all.
-        cache_bytes: how much decoded data to keep, least recently used first out; 0 keeps none.
+        feature_dim, max_region, cache_bytes: as for every `RegionSource`.
     Raises:
         DataError: the file is missing or holds no rows.
     """
 
     def __init__(self, feat_file, feature_dim=2054, max_region=None, cache_bytes=256 << 20):
-        self.path = str(feat_file)
-        self.feature_dim, self.max_region = feature_dim, max_region
+        super().__init__(feat_file, feature_dim, max_region, cache_bytes)
         self._tsv = TsvFile(feat_file)
         self._rows = _RowNumbers(self._tsv, os.path.join(os.path.dirname(self.path), "imageid2idx.json"))
-        self._cache = _ArrayCache(cache_bytes)
 
     def __len__(self):
         return len(self._tsv)
 
     @property
     def ids(self):
-        """All image ids, in the order of the index: list of int (str where an id is no number)."""
         return self._rows.ids()
 
-    def __contains__(self, image_id):
-        return self._rows.find(image_id) is not None
+    def open_tags(self, data_dir, split, label_type):
+        return ObjectTags(os.path.join(os.path.dirname(self.path), "predictions.tsv"))
 
-    def __getitem__(self, image_id):
-        """The regions of an image.
+    def _has(self, key):
+        return self._rows.find(key) is not None
 
-        Returns:
-            [R, feature_dim] float32, read-only, in file order.
-        Raises:
-            DataError: the id is missing, or its row is damaged; names the file, the row (from 1) and the id.
-        """
-        key = _image_key(image_id)
-        regions = self._cache.get(key)
-        if regions is None:
-            number, fields = self._rows.fields(key)
-            regions = self._decode(fields, f"{self.path} row {number + 1} (image {key})")
-            self._cache.put(key, regions)
-        return regions
-
-    def fingerprint(self, image_ids):
-        """Hex digest of what the file holds for these images; reads their rows, at disk speed.
-
-        Raises:
-            DataError: an id is missing.
-        """
-        digest = hashlib.blake2b(digest_size=16)
-        for image_id in image_ids:
-            for field in self._rows.fields(_image_key(image_id))[1]:
-                digest.update(field)
-        return digest.hexdigest()
+    def _read(self, key):
+        number, fields = self._rows.fields(key)
+        where = f"{self.path} row {number + 1} (image {key})"
+        return self._decode(fields, where), where
 
     def _decode(self, fields, where):
         if len(fields) < 3:
@@ -100,25 +70,14 @@ class RegionFeatures:
             raise DataError(f"{where}: broken base64 in the last column ({len(text)} characters, {len(data)} bytes)")
         if len(data) != num_boxes * self.feature_dim * 4:
             raise DataError(f"{where}: {self._explain_size(len(data), num_boxes)}")
-        regions = np.frombuffer(data, "<f4").reshape(num_boxes, self.feature_dim)
-        if self.max_region is not None and num_boxes > self.max_region:
-            regions = regions[: self.max_region].copy()
-            regions.flags.writeable = False
-        finite = np.isfinite(regions)
-        if not finite.all():
-            region, column = np.argwhere(~finite)[0]
-            value = regions[region, column]
-            raise DataError(f"{where}: region {region + 1} column {column + 1} is {value}; expected a finite number")
-        return regions
+        return np.frombuffer(data, "<f4").reshape(num_boxes, self.feature_dim)
 
     def _explain_size(self, num_bytes, num_boxes):
         width, rest = divmod(num_bytes, num_boxes * 4)
         if rest:
             expected = num_boxes * self.feature_dim * 4
             return f"{num_bytes} bytes; expected {expected} ({num_boxes} boxes x {self.feature_dim} values x 4 bytes)"
-        if width == _VISUAL_DIM and self.feature_dim == _VISUAL_DIM + 6:
-            return "regions have 2048 values: the six box values are missing (expected 2054, INPUT.IMG_FEATURE_DIM)"
-        return f"regions have {width} values; expected {self.feature_dim} (INPUT.IMG_FEATURE_DIM)"
+        return explain_width(width, self.feature_dim)
 
 
 class ObjectTags:
@@ -171,7 +130,7 @@ class ObjectTags:
         return rects, size["image_h"], size["image_w"]
 
     def _detections(self, image_id):
-        number, fields = self._rows.fields(_image_key(image_id))
+        number, fields = self._rows.fields(image_key(image_id))
         where = f"{self.path} row {number + 1} (image {image_id})"
         if len(fields) < 2:
             raise DataError(f"{where}: one column; expected id and JSON")
@@ -209,7 +168,7 @@ class _RowNumbers:
 
     def find(self, image_id):
         """The row number of an image, or None."""
-        key = _image_key(image_id)
+        key = image_key(image_id)
         if key not in self._numbers and not self._from_rows and len(self._numbers) != len(self._tsv):
             counts = len(self._numbers), len(self._tsv)
             _LOG.warning("%s: imageid2idx.json has %d ids for %d rows", self._tsv.path, *counts)
@@ -225,7 +184,7 @@ class _RowNumbers:
         number = self.find(key)
         if number is not None:
             fields = self._tsv.row(number)
-            if _image_key(fields[0].decode(errors="replace")) == key:
+            if image_key(fields[0].decode(errors="replace")) == key:
                 return number, fields
             _LOG.warning("%s: row %d is not image %s as imageid2idx.json says", self._tsv.path, number + 1, key)
             self._rebuild()
@@ -235,7 +194,7 @@ class _RowNumbers:
         return number, self._tsv.row(number)
 
     def _rebuild(self):
-        self._numbers = {_image_key(field): number for number, field in enumerate(self._tsv.first_fields())}
+        self._numbers = {image_key(field): number for number, field in enumerate(self._tsv.first_fields())}
         self._from_rows = True
         repeated = len(self._tsv) - len(self._numbers)
         if repeated:
@@ -255,54 +214,7 @@ class _RowNumbers:
         if not isinstance(numbers, dict) or not all(type(n) is int and 0 <= n < rows for n in numbers.values()):
             _LOG.warning("%s does not map image ids to the %d rows of %s", path, rows, self._tsv.path)
             return None
-        return {_image_key(name): number for name, number in numbers.items()}
-
-
-class _ArrayCache:
-    """Keeps the most recently used arrays within a number of bytes. Safe for threads, forks and pickling."""
-
-    def __init__(self, max_bytes):
-        self.max_bytes = max_bytes
-        self._start()
-
-    def _start(self):
-        # A fork while another thread holds the lock would leave it locked for ever in the child.
-        self._process, self._lock = os.getpid(), threading.Lock()
-        self._arrays, self._bytes = OrderedDict(), 0
-
-    def __getstate__(self):
-        return {"max_bytes": self.max_bytes}
-
-    def __setstate__(self, state):
-        self.__init__(**state)
-
-    def get(self, key):
-        if self.max_bytes <= 0:
-            return None
-        if self._process != os.getpid():
-            self._start()
-        with self._lock:
-            if key in self._arrays:
-                self._arrays.move_to_end(key)
-            return self._arrays.get(key)
-
-    def put(self, key, array):
-        if array.nbytes > self.max_bytes:
-            return
-        with self._lock:
-            if key not in self._arrays:
-                self._arrays[key] = array
-                self._bytes += array.nbytes
-            while self._bytes > self.max_bytes:
-                self._bytes -= self._arrays.popitem(last=False)[1].nbytes
-
-
-def _image_key(image_id):
-    """One form for 9, "9" and numpy's 9; ids that are no numbers stay text."""
-    if type(image_id) is int:
-        return image_id
-    text = str(image_id).strip()
-    return int(text) if text.isascii() and text.isdigit() else text
+        return {image_key(name): number for name, number in numbers.items()}
 
 
 def _shown(field):

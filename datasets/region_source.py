@@ -1,0 +1,224 @@
+"""What every kind of region file has in common: image id -> [R, 2054] float32, checked, cut and kept for a while.
+
+Shape letters: R regions of an image, D values of a region.
+"""
+
+import hashlib
+import os
+import threading
+import zlib
+from collections import OrderedDict
+
+import numpy as np
+
+from oscar_paddle.config.errors import DataError
+
+VISUAL_DIM = 2048  # the detector's values
+BOX_DIM = 6  # the box values that follow them
+
+
+class RegionSource:
+    """Region features by image id; the base of one class for each layout.
+
+    May be used by many threads, after a fork and after pickling (the cache stays behind). A layout defines `ids`
+    and `_read`; one whose files know no order of the images leaves `orders_images` False.
+
+    Args:
+        path: the file or folder, for messages.
+        feature_dim: D, INPUT.IMG_FEATURE_DIM.
+        max_region: keep only the first so many regions of an image; None keeps all.
+        cache_bytes: how much decoded data to keep, least recently used first out; 0 keeps none.
+    """
+
+    orders_images = False  # Oscar v1: the images of a split come in the order of its feature file
+    names_images = False  # the files may be called as the pictures are, not by image id
+
+    def __init__(self, path, feature_dim=VISUAL_DIM + BOX_DIM, max_region=None, cache_bytes=256 << 20):
+        self.path = str(path)
+        self.feature_dim, self.max_region = feature_dim, max_region
+        self._cache = ArrayCache(cache_bytes)
+        self._keys = {}
+
+    @property
+    def ids(self):
+        """All image ids, in the order of the files: list of int (str where an id is no number)."""
+        raise NotImplementedError
+
+    def __len__(self):
+        return len(self.ids)
+
+    def _read(self, key):
+        """All regions of an image, before they are cut: ([R, D] float32, where they are, for messages).
+
+        Raises:
+            DataError: the id is missing, or what belongs to it is damaged.
+        """
+        raise NotImplementedError
+
+    def _has(self, key):
+        raise NotImplementedError
+
+    def open_tags(self, data_dir, split, label_type):
+        """The object tags that belong to these regions.
+
+        Args:
+            data_dir: DATASET.DATA_DIR.
+            split: such as "train".
+            label_type: DATASET.OD_LABEL_TYPE, the xxx of `{split}_xxx_labels.pt` (Oscar v1 only).
+        Returns:
+            a mapping with `in` and `[image_id]` -> str, the classes joined by single blanks.
+        Raises:
+            DataError: there are none.
+        """
+        raise NotImplementedError
+
+    def use_names(self, names):
+        """Find the regions by picture names, if the files are called by them.
+
+        Args:
+            names: image id -> name of the picture's file.
+        """
+        keys = {image_key(image_id): image_key(stem(name)) for image_id, name in names.items()}
+        self._keys = keys if any(map(self._has, keys.values())) else {}
+
+    def _key(self, image_id):
+        key = image_key(image_id)
+        return self._keys.get(key, key)
+
+    def __contains__(self, image_id):
+        return self._has(self._key(image_id))
+
+    def __getitem__(self, image_id):
+        """The regions of an image.
+
+        Returns:
+            [R, feature_dim] float32, read-only, in file order.
+        Raises:
+            DataError: the id is missing, or its data are damaged; names the file, the place in it and the id.
+        """
+        key = self._key(image_id)
+        regions = self._cache.get(key)
+        if regions is None:
+            regions, where = self._read(key)
+            if self.max_region is not None and len(regions) > self.max_region:
+                regions = regions[: self.max_region].copy()
+            check_finite(regions, where)
+            regions.flags.writeable = False
+            self._cache.put(key, regions)
+        return regions
+
+    def complete(self, image_id):
+        """All regions of an image whatever `max_region` is, not kept (otherwise as `[image_id]`)."""
+        regions, where = self._read(self._key(image_id))
+        check_finite(regions, where)
+        return regions
+
+    def fingerprint(self, image_ids):
+        """Hex digest of the regions of these images; the same data give the same digest in every layout.
+
+        Raises:
+            DataError: an id is missing, or its data are damaged.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for image_id in image_ids:
+            digest.update("{} {} {}\n".format(*self._signature(self._key(image_id))).encode())
+        return digest.hexdigest()
+
+    def _signature(self, key):
+        """(R, D, checksum of the values)."""
+        regions, _ = self._read(key)
+        return *regions.shape, checksum(regions)
+
+
+def image_key(image_id):
+    """One form for 9, "9" and numpy's 9; ids that are no numbers stay text."""
+    if type(image_id) is int:
+        return image_id
+    text = str(image_id).strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+
+
+def stem(name):
+    """The name of a file without its folders and its last ending."""
+    return os.path.splitext(os.path.basename(str(name)))[0]
+
+
+def checksum(regions):
+    """CRC-32 of the little-endian bytes, row by row."""
+    return zlib.crc32(np.ascontiguousarray(regions, regions.dtype.newbyteorder("<")))
+
+
+def as_regions(array, feature_dim, where):
+    """An array from a file as the regions of an image.
+
+    Args:
+        array: what the file holds; expected [R, feature_dim] of a float type.
+        where: file and image, for messages.
+    Returns:
+        [R, feature_dim] float32.
+    Raises:
+        DataError: another shape or type.
+    """
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.ndim != 2:
+        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise DataError(f"{where}: the regions are {found}; expected float32 [regions, {feature_dim}]")
+    if len(array) < 1:
+        raise DataError(f"{where}: number of boxes is 0; expected at least 1")
+    if array.shape[1] != feature_dim:
+        raise DataError(f"{where}: {explain_width(array.shape[1], feature_dim)}")
+    return np.ascontiguousarray(array, "<f4")
+
+
+def explain_width(width, feature_dim):
+    """What is wrong with regions of `width` values, in words."""
+    if width == VISUAL_DIM and feature_dim == VISUAL_DIM + BOX_DIM:
+        return "regions have 2048 values: the six box values are missing (expected 2054, INPUT.IMG_FEATURE_DIM)"
+    return f"regions have {width} values; expected {feature_dim} (INPUT.IMG_FEATURE_DIM)"
+
+
+def check_finite(regions, where):
+    """Raises DataError, naming region and column (from 1), if a value is NaN or infinite."""
+    finite = np.isfinite(regions)
+    if not finite.all():
+        region, column = np.argwhere(~finite)[0]
+        value = regions[region, column]
+        raise DataError(f"{where}: region {region + 1} column {column + 1} is {value}; expected a finite number")
+
+
+class ArrayCache:
+    """Keeps the most recently used arrays within a number of bytes. Safe for threads, forks and pickling."""
+
+    def __init__(self, max_bytes):
+        self.max_bytes = max_bytes
+        self._start()
+
+    def _start(self):
+        # A fork while another thread holds the lock would leave it locked for ever in the child.
+        self._process, self._lock = os.getpid(), threading.Lock()
+        self._arrays, self._bytes = OrderedDict(), 0
+
+    def __getstate__(self):
+        return {"max_bytes": self.max_bytes}
+
+    def __setstate__(self, state):
+        self.__init__(**state)
+
+    def get(self, key):
+        if self.max_bytes <= 0:
+            return None
+        if self._process != os.getpid():
+            self._start()
+        with self._lock:
+            if key in self._arrays:
+                self._arrays.move_to_end(key)
+            return self._arrays.get(key)
+
+    def put(self, key, array):
+        if array.nbytes > self.max_bytes:
+            return
+        with self._lock:
+            if key not in self._arrays:
+                self._arrays[key] = array
+                self._bytes += array.nbytes
+            while self._bytes > self.max_bytes:
+                self._bytes -= self._arrays.popitem(last=False)[1].nbytes
