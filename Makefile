@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help install install-dev quickstart test lint clean
+.PHONY: help install install-dev quickstart report-picture test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 
 quickstart: install  ## generate scenes, train a small model on the CPU, evaluate it, write a report page
 	$(BIN)/python tools/quickstart.py
+
+report-picture: install  ## draw the README's picture of quickstart/report.html (needs chromium)
+	$(BIN)/python docs/report_picture.py
 
 test: install-dev lint  ## install everything and run all checks
 	$(BIN)/python -m pytest

@@ -1,5 +1,6 @@
 """The report page of a retrieval evaluation: results beside chance, a fair sample of queries, and the hardest ones."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -34,8 +35,6 @@ def build_page(results, pictures, title, facts=(), curves=(), num_queries=12, nu
     """
     view = _View(results, pictures)
     parts = [("result", "Result", _result(results, facts))]
-    if curves:
-        parts.append(("curves", "Learning curves", [element("div", curves, class_="curves card")]))
     if not results.has_candidates:
         chosen = fair_sample(len(results.captions), num_queries, seed)
         words = _drawn("captions", len(chosen), len(results.captions), seed)
@@ -45,6 +44,8 @@ def build_page(results, pictures, title, facts=(), curves=(), num_queries=12, nu
     found = element("div", list(map(view.image_query, chosen)), class_="two")
     parts.append(("pictures", "Pictures looking for their captions", [words, found]))
     parts.append(("hardest", "Where it fails", _failures(results, view, num_hardest)))
+    if curves:
+        parts.append(("curves", "Learning curves", [element("div", curves, class_="curves card")]))
     return _document(title, results, parts, pictures.boxes is not None)
 
 
@@ -61,7 +62,8 @@ def write_page(path, page):
         temporary.write_text(page, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise UserError(f"{path}: cannot write the report page: {error.strerror or error}") from None
 
 

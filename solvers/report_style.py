@@ -6,7 +6,7 @@ STYLE = Html("""
 :root {
   color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --text: #1b2330; --soft: #586274; --line: #dfe3ea;
-  --bar: #3b6fd6; --bar2: #c2571a; --track: #e8ebf1; --right: #16803c; --right-soft: #e4f5ea; --wrong: #b3261e;
+  --bar: #3062c4; --bar2: #c2571a; --track: #e8ebf1; --right: #12733a; --right-soft: #e4f5ea; --wrong: #b3261e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
