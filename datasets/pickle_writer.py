@@ -118,9 +118,10 @@ def _integer(value):
 
 def _array(array):
     """As NumPy 1 writes arrays: its module names are known to every version, those of NumPy 2 are not."""
-    array = np.ascontiguousarray(array).reshape(array.shape)  # ascontiguousarray makes one dimension of none
-    code = array.dtype.newbyteorder("<").str
+    shape = array.shape
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    code = array.dtype.str
     dtype = Call(Name("numpy", "dtype"), (code[1:], False, True), (3, code[0], None, None, None, -1, -1, 0))
     empty = Call(Name("numpy.core.multiarray", "_reconstruct"), (Name("numpy", "ndarray"), (0,), b"b"))
     data = memoryview(array.reshape(-1).view(np.uint8)) if array.size else b""
-    return empty._replace(state=(1, array.shape, dtype, False, data))
+    return empty._replace(state=(1, shape, dtype, False, data))

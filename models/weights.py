@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import paddle.nn as nn
@@ -47,31 +48,74 @@ def find_weights(folder):
     raise WeightsError(f"{folder}: no weights here; expected one of {', '.join(WEIGHT_FILES)}")
 
 
-def read_state(folder):
-    """All tensors of a checkpoint folder under their upstream names.
+class StoredTensor(NamedTuple):
+    """One tensor of a weights file.
+
+    Attributes:
+        stored_name: its name in the file; name: its upstream name.
+        value: array in PyTorch's orientation.
+        is_transposed: whether the file has it in Paddle's orientation.
+    """
+
+    stored_name: str
+    name: str
+    value: np.ndarray
+    is_transposed: bool
+
+
+def read_tensors(folder):
+    """All tensors of a checkpoint folder, in the order of the file.
 
     Args:
         folder: an Oscar/VinVL/BERT PyTorch folder, a Hugging Face BERT folder, a VinVL-Paddle folder, or our own.
     Returns:
-        dict name -> array in PyTorch's orientation. Old names ("gamma", "beta") are brought up to date and the prefix
-        "bert." is added where a plain encoder was saved.
+        list of StoredTensor. Old names ("gamma", "beta") are brought up to date and the prefix "bert." is added where
+        a plain encoder was saved.
     Raises:
-        WeightsError: no weights, a damaged file, or something in it that is not a tensor.
+        WeightsError: no weights, a damaged file, something in it that is not a tensor, or two tensors of one name.
     """
     path = find_weights(folder)
     state = _read_file(path)
-    from_paddle = path.name in _PADDLE_FILES
-    named = {}
+    state.pop("StructuredToParameterName@@", None)  # Paddle's own bookkeeping
     for name, value in state.items():
-        if name == "StructuredToParameterName@@":  # Paddle's own bookkeeping
-            continue
         if not isinstance(value, np.ndarray):
             raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
-        transposed = from_paddle and is_linear_weight(name, value)
-        named[_upstream_name(name)] = value.T if transposed else value
-    if not any(name.startswith("bert.") for name in named):
-        named = {name if name.startswith(_HEAD) else f"bert.{name}": value for name, value in named.items()}
-    return named
+    names = {stored: _upstream_name(stored) for stored in state}
+    if not any(name.startswith("bert.") for name in names.values()):
+        names = {stored: name if name.startswith(_HEAD) else f"bert.{name}" for stored, name in names.items()}
+    tensors, owners = [], {}
+    for stored, value in state.items():
+        name = names[stored]
+        if name in owners:
+            raise WeightsError(f"{path}: {owners[name]!r} and {stored!r} are both {name!r}; expected one of them")
+        owners[name] = stored
+        transposed = path.name in _PADDLE_FILES and is_stored_transposed(name, value, _bias_of(stored, state))
+        tensors.append(StoredTensor(stored, name, value.T if transposed else value, transposed))
+    return tensors
+
+
+def read_state(folder):
+    """All tensors of a checkpoint folder as a dict name -> array in PyTorch's orientation; see `read_tensors`."""
+    return {tensor.name: tensor.value for tensor in read_tensors(folder)}
+
+
+def is_stored_transposed(name, value, bias=None):
+    """Whether a tensor stands in Paddle's orientation in the files of the Paddle ports.
+
+    Linear weights of the encoder and of the classifier do. Heads that the ports have no layer for ("cls.", the
+    captioning head) were passed through by VinVL-Paddle's converter as PyTorch has them, and so was its MLP
+    classifier; a classifier trained in the port is transposed, and the length of the bias tells the two apart.
+
+    Args:
+        name: upstream name.
+        value: array as it is in the file.
+        bias: the layer's bias, or None.
+    """
+    if not is_linear_weight(name, value) or not name.startswith(("bert.", _HEAD)):
+        return False
+    if name.startswith(_HEAD) and bias is not None and value.shape[1] != len(bias):
+        return value.shape[0] != len(bias)
+    return True
 
 
 def is_linear_weight(name, value):
@@ -173,6 +217,12 @@ def _read_file(path):
     return state
 
 
+def _bias_of(weight_name, state):
+    """The bias that belongs to a weight, or None."""
+    bias = state.get(weight_name.removesuffix("weight") + "bias")
+    return bias if bias is not None and bias.ndim == 1 else None
+
+
 def _upstream_name(name):
     """Old TensorFlow-converted BERT says gamma and beta; a data-parallel wrapper adds "module."."""
     head, _, last = name.removeprefix("module.").rpartition(".")
@@ -183,4 +233,3 @@ def _upstream_name(name):
 def _listed(names, most=12):
     shown = ", ".join(sorted(names)[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
