@@ -53,6 +53,7 @@ def set_up_logging(path=None, rank=0, world_size=1):
     if path is not None:
         name = "log.txt" if rank == 0 else f"log-rank{rank}.txt"
         handlers.append(logging.FileHandler(Path(path) / name, encoding="utf-8"))
+    logging.raiseExceptions = False  # a log line that a full disk swallows is not worth a traceback
     prefix = f"rank {rank} " if world_size > 1 else ""
     logging.basicConfig(
         level=logging.INFO, handlers=handlers or [logging.NullHandler()], force=True,

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ class Training:
         self.folder = folder
         self.cfg_file = folder / "run.yaml"
         self.cfg_file.write_text(SETTINGS % {"data": golden, "cache": folder / "cache"})
+        self.log = folder / "stderr.txt"
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.server = subprocess.Popen(
             [sys.executable, HELPERS / "training_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -45,7 +47,6 @@ class Training:
         """Begin a run in the folder <run>; `how` as in training_server.py. Returns the process id."""
         argv = ["--cfg_file", str(self.cfg_file), "--opts", "OUTPUT.CHECKPOINT_DIR", str(Path(run).parent)]
         argv += ["OUTPUT.SAVE_NAME", Path(run).name, *map(str, opts)]
-        self.log = Path(f"{run}.stderr")
         self.server.stdin.write(json.dumps({"argv": argv, "log": str(self.log), **how}) + "\n")
         self.server.stdin.flush()
         return int(self.server.stdout.readline())
@@ -106,4 +107,5 @@ def unbroken(training):
     code, stderr = training(run)
     assert code == 0, stderr
     training.seconds = time.monotonic() - started
+    training.operations = int(re.search(r"operations: (\d+)", stderr)[1])
     return run
