@@ -55,12 +55,11 @@ def _facts(results):
     kind = "candidate captions each" if results.has_candidates else "captions"
     facts = [
         ("Data", _data_name(results.provenance)),
-        ("Protocol", results.metrics.get("protocol", "")),
-        ("Pairs", f"{images:,} pictures x {captions:,} {kind} = {images * captions:,}"),
+        ("Protocol", results.metrics.get("protocol") or f"{images:,} pictures x {captions:,} {kind}"),
+        ("Pairs", f"{images * captions:,}"),
     ]
-    for prefix, name in (("i2t", "text"), ("t2i", "image")):
-        if f"{prefix}_median_rank" in results.metrics:
-            facts.append((f"Median rank, {name} retrieval", f"{results.metrics[f'{prefix}_median_rank']:g}"))
+    medians = (("text", results.metrics.get("i2t_median_rank")), ("image", results.metrics.get("t2i_median_rank")))
+    facts.append(("Median rank", ", ".join(f"{name} {rank:g}" for name, rank in medians if rank is not None)))
     checkpoint = results.provenance.get("checkpoint", {})
     if checkpoint:
         facts.append(("Weights", f"{checkpoint.get('weights', '')} ({str(checkpoint.get('content', ''))[:12]})"))
