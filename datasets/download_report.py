@@ -44,7 +44,8 @@ def _paragraph(group):
     more = f" (and {len(group) - 1} more likewise)" if len(group) > 1 else ""
     lines = [f"error: {error}{more}"]
     if isinstance(error, DownloadError):
-        lines += [f"Known trouble: {item.file.note}." for item, _ in group if item.file.note]
+        notes = [item.file.note for item, _ in group if item.file.note and error.status == 404]
+        lines += [f"Known trouble: {note}." for note in notes]
         command = shlex.join(["azcopy", "copy", f"{STORAGE}/{item.file.address}", item.path])
         lines += [_advice(error).format(azcopy=command)]
     return "\n".join(filter(None, lines))

@@ -54,7 +54,7 @@ class Check:
         settings: path below the repository.
         parts: of which at least one must have been asked for.
         places: what must be there, below the target folder.
-        opts: setting -> place, for a target folder other than the one the settings name.
+        opts: (setting, place), for a target folder other than the one the settings name; those that are there.
     """
 
     settings: str
@@ -135,12 +135,20 @@ CHECKS = [
         "configs/retrieval_train.yaml",
         ("captions", "vinvl"),
         ("coco_ir/train_captions.pt", "model_0060000/features.tsv", "model_0060000/predictions.tsv"),
-        (("DATASET.DATA_DIR", "coco_ir"), ("DATASET.FEAT_FILE", "model_0060000/features.tsv")),
+        (
+            ("DATASET.DATA_DIR", "coco_ir"),
+            ("DATASET.FEAT_FILE", "model_0060000/features.tsv"),
+            ("PRETRAINED.DIR", "pretrained/vinvl_base/checkpoint-1340000"),
+        ),
     ),
     Check(
         "configs/retrieval_oscar_base.yaml",
         ("oscar",),
         ("coco_ir/train_captions.pt", "oscar_features/train_img_frcnn_feats.pt"),
-        (("DATASET.DATA_DIR", "coco_ir"), ("DATASET.FEAT_FILE", "oscar_features")),
+        (
+            ("DATASET.DATA_DIR", "coco_ir"),
+            ("DATASET.FEAT_FILE", "oscar_features"),
+            ("PRETRAINED.DIR", "pretrained/base-vg-labels/ep_67_588997"),
+        ),
     ),
 ]

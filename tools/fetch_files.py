@@ -97,14 +97,15 @@ def run(args):
         show_plan(items, args.target)
         return 0
     with locked(args.target):
-        needed, free, unknown = check_room([item for item in items if wanted(item, args.target)], args.target)
-        also = f", and {unknown} files of unknown size" if unknown else ""
-        print(f"{args.target}: {show_size(needed)} still to come{also}; {show_size(free)} free")
+        to_come = [item for item in items if wanted(item, args.target)]
+        needed, free, unknown = check_room(to_come, args.target)
+        also = f" and {unknown} of unknown size" if unknown else ""
+        print(f"{args.target}: {len(to_come)} files still to come, {show_size(needed)}{also}; {show_size(free)} free")
         failures = fetch_all(items, downloader, args)
     if failures:
         print(f"\ndownload_dataset: {failure_report(failures)}", file=sys.stderr)
         return 1
-    print(f"{args.target}: all files of --what {' '.join(args.what)} are there")
+    print(f"{args.target}: everything asked for is there")
     return 0 if args.no_check else check(args.what, args.target)
 
 
@@ -236,8 +237,8 @@ def check(parts, target):
         missing = [place for place in entry.places if not os.path.exists(os.path.join(target, place))]
         command = [sys.executable, str(tool), "--cfg_file", str(REPOSITORY / entry.settings)]
         if Path(target).resolve() != REPOSITORY / "data":
-            pairs = ((key, str(Path(target).resolve() / place)) for key, place in entry.opts)
-            command += ["--opts", *(word for pair in pairs for word in pair)]
+            places = ((key, Path(target).resolve() / place) for key, place in entry.opts)
+            command += ["--opts", *(word for key, path in places if path.exists() for word in (key, str(path)))]
         if missing:
             print(f"{entry.settings} cannot be checked yet: {', '.join(missing)} still to be fetched")
         elif tool.exists() and _installed():

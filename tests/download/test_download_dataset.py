@@ -84,6 +84,14 @@ def test_missing_file_does_not_stop_the_others(server, download, tmp_path):
     assert set(tree(tmp_path / "data")) == {file.place for file in CAPTIONS} - {FIRST.place}
 
 
+def test_known_trouble_is_told(server, download):
+    publish(server, "vinvl")
+    features = next(file for file in FILES if file.place.endswith("features.tsv"))
+    del server.files[f"/{features.address}"]
+    done = download("--what", "vinvl", "--mirror", server.url, "--target", "data")
+    assert done.code == 1 and "Known trouble: people have found the folder without its features.tsv" in done.err, done
+
+
 def test_storage_that_refuses_people(server, download):
     server.always["*"] = {"status": 409, "headers": {"x-ms-error-code": "PublicAccessNotPermitted"}}
     done = download("--what", "captions", "weights", "--mirror", server.url, "--target", "data")
@@ -362,9 +370,11 @@ def test_checker_at_the_end(server, shell, tmp_path, code, expected):
     if code:
         return
     place = tmp_path / "elsewhere"
+    (place / "pretrained/vinvl_base/checkpoint-1340000").mkdir(parents=True)
     assert shell(*arguments, "--target", "elsewhere", root=root).code == 0
     words += ["--opts", "DATASET.DATA_DIR", str(place / "coco_ir")]
     words += ["DATASET.FEAT_FILE", str(place / "model_0060000/features.tsv")]
+    words += ["PRETRAINED.DIR", str(place / "pretrained/vinvl_base/checkpoint-1340000")]
     assert json.loads((root / "called").read_text()) == words
 
 
