@@ -1,0 +1,185 @@
+"""What a check of a data set finds: grouped by kind and file, counted, with the first examples and what to do.
+
+A *problem* stops training or spoils its numbers; a *notice* is something to know that nothing breaks on.
+"""
+
+from typing import NamedTuple
+
+KEPT_EXAMPLES = 5  # of one kind in one file; the rest is counted
+
+
+class Kind(NamedTuple):
+    """A sort of finding.
+
+    Attributes:
+        title: what is wrong, for a heading.
+        remedy: what to do about it.
+        is_problem: False for a notice.
+    """
+
+    title: str
+    remedy: str
+    is_problem: bool = True
+
+
+def _notice(title, remedy):
+    return Kind(title, remedy, False)
+
+
+KINDS = {
+    # ---- files
+    "missing_file": Kind("File missing", "Download or make it (bash download_dataset.sh --help), or correct the key."),
+    "unreadable": Kind("File cannot be read", "Download or make the file again; this one is damaged."),
+    "no_check": _notice("Not checked", "Nothing to do if you do not need this part; otherwise add what is missing."),
+    # ---- captions
+    "bad_captions": Kind("Captions that are no list of texts", "Make the caption file again: image id -> list of str."),
+    "few_captions": Kind(
+        "Images with too few captions",
+        "Add captions, leave these images out, or lower INPUT.NUM_CAPTIONS_PER_IMAGE_TRN / _DEV.",
+    ),
+    "blank_caption": Kind("Empty captions", "Remove them from the caption file, or write the missing text."),
+    "same_captions": _notice("An image has the same caption twice", "Harmless; the pair simply counts twice."),
+    # ---- lists
+    "bad_list": Kind("List of images or candidates is damaged", "Make the list again from the caption file."),
+    "unknown_in_list": Kind("List names what has no captions", "Use the list that belongs to this split's captions."),
+    "short_candidates": Kind(
+        "Candidate lists that are missing or too short",
+        "Set INPUT.NUM_CAPTIONS_PER_IMAGE_DEV to their length, or make the candidate file again.",
+    ),
+    "repeated_candidate": _notice("A candidate stands twice in a list", "Harmless; it counts twice as a wrong answer."),
+    "no_positive": _notice("Candidate lists without a right caption", "Such images can never count as found."),
+    # ---- leaks
+    "leak_id": Kind("Leak: the same image in two splits", "Remove it from one of them; scores are too good otherwise."),
+    "leak_captions": Kind(
+        "Leak: the same set of captions in two splits", "Probably one picture under two ids: remove one of them."
+    ),
+    "leak_features": Kind(
+        "Leak: the same features in two splits", "Probably one picture under two ids: remove one of them."
+    ),
+    "shared_id": _notice("The same image in two evaluation splits", "Fine where one split is a part of the other."),
+    # ---- features
+    "no_features": Kind(
+        "Images without features", "Extract features for them and add their rows, or leave the images out."
+    ),
+    "bad_row": Kind("Rows that cannot be read", "Extract these images again, or copy the file again."),
+    "width": Kind(
+        "Regions of another width than INPUT.IMG_FEATURE_DIM",
+        "2048 values lack the six box values (x1/W, y1/H, x2/W, y2/H, w/W, h/H): append them; otherwise set the key.",
+    ),
+    "not_finite": Kind("NaN or infinite values", "Extract these images again; training stops at such a value."),
+    "zero_region": Kind("Regions whose values are all zero", "Extract these images again: the detector gave nothing."),
+    "box_outside": Kind(
+        "Box values outside the image", "They must be fractions of the image: x by its width, y by its height."
+    ),
+    "box_inverted": Kind("Boxes whose corners are swapped", "The order is x1, y1, x2, y2, with x1 <= x2 and y1 <= y2."),
+    "box_size": Kind(
+        "Box sizes that contradict the corners", "The last two values are (x2-x1)/W and (y2-y1)/H, in this order."
+    ),
+    "box_flat": _notice("Boxes without area", "Harmless, but they say little; check the detector's settings."),
+    "same_features": _notice("Images with equal features", "Probably the same picture twice."),
+    # ---- tags
+    "no_tag_row": Kind("Images without a row of tags", "Add their rows to predictions.tsv, or set ADD_OD_LABEL False."),
+    "no_tags": Kind(
+        "Images whose list of tags is empty",
+        "Run the detector with a lower threshold; as it is they are trained with caption and regions alone.",
+    ),
+    "bad_tags": Kind("Rows of tags that cannot be read", "Write these rows again: id, tab, JSON of the detections."),
+    "rect_outside": Kind("Detections outside the picture", "Give 'rect' in pixels, within image_w and image_h."),
+    "rect_inverted": Kind("Detections whose corners are swapped", "Give 'rect' as x1, y1, x2, y2."),
+    "no_size": _notice("Detections without the picture's size", "Add image_h and image_w; 600 and 800 are assumed."),
+    "order": _notice(
+        "Detections not sorted by confidence", "INPUT.MAX_REGION keeps the first ones, so sort them before cutting."
+    ),
+    "boxes_differ": _notice(
+        "First box of features and of tags differ", "Make sure that both files come from the same run of the detector."
+    ),
+    "picture_size": Kind("Pictures of another size than image_w x image_h", "Use the pictures the detector has seen."),
+    "no_picture": _notice("Images without a picture", "Only the report page needs pictures."),
+    # ---- index files
+    "repeated_id": Kind("An image id in two rows", "Remove one of the rows, then the index files beside the file."),
+    "blank_row": Kind("Empty rows inside the file", "Remove them, then the index files beside the file."),
+    "no_lineidx": _notice("No .lineidx", "It is built at the first start, which reads the whole file once."),
+    "lineidx": Kind(".lineidx does not fit its .tsv", "Delete the .lineidx; it is built again at the next start."),
+    "no_id_map": _notice("No imageid2idx.json", "Not needed; opening the features takes longer without it."),
+    "id_map": Kind("imageid2idx.json does not fit features.tsv", "Delete it; the ids are then read from the rows."),
+    # ---- text
+    "unknown_pieces": Kind(
+        "Many unknown word pieces", "Is this the vocabulary and casing of the model? See PRETRAINED.DIR, DO_LOWER_CASE."
+    ),
+    "caption_cut": _notice("Captions longer than INPUT.MAX_SEQ_LEN", "Raise it, if the model has the positions."),
+    "tags_cut": _notice("Tags that do not fit behind the caption", "Raise INPUT.MAX_SEQ_LEN, or accept the cut."),
+    "regions_cut": _notice("Images with more regions than INPUT.MAX_REGION", "Raise it, or accept the cut."),
+}
+
+
+class Example(NamedTuple):
+    """One case: the 0-based row of the file (None where rows mean nothing) and what is there."""
+
+    row: int | None
+    text: str
+
+
+class Findings:
+    """Cases by (kind, file). Small whatever is found, cheap to send between processes."""
+
+    def __init__(self):
+        self.counts, self.examples, self.summed = {}, {}, set()
+
+    def add(self, kind, file, text, row=None):
+        """One more case.
+
+        Args:
+            kind: key of KINDS.
+            file: path of the file it is in.
+            text: one line; what was found and what was expected.
+            row: 0-based row, or None.
+        """
+        assert kind in KINDS, kind
+        self.counts[kind, str(file)] = self.counts.get((kind, str(file)), 0) + 1
+        kept = self.examples.setdefault((kind, str(file)), [])
+        if len(kept) < KEPT_EXAMPLES:
+            kept.append(Example(row, one_line(text)))
+
+    def add_many(self, kind, file, count, texts):
+        """`count` cases, more than 0, of which these texts are the first."""
+        for text in texts:
+            self.add(kind, file, text)
+        self.counts[kind, str(file)] += count - len(texts)
+
+    def add_total(self, kind, file, count, text):
+        """`count` cases, more than 0, that one text sums up."""
+        self.add_many(kind, file, count, [text])
+        self.summed.add((kind, str(file)))
+
+    def merge(self, other, rows_before=0):
+        """Take over what another part of a check found; its rows are counted from `rows_before`."""
+        for key, count in other.counts.items():
+            self.counts[key] = self.counts.get(key, 0) + count
+            kept = self.examples.setdefault(key, [])
+            for example in other.examples[key][: KEPT_EXAMPLES - len(kept)]:
+                row = None if example.row is None else example.row + rows_before
+                kept.append(Example(row, example.text))
+
+    def groups(self, problems):
+        """[(Kind, total, [(file, cases not shown, [Example, ...]), ...]), ...] in the order of KINDS.
+
+        Args:
+            problems: True for problems, False for notices.
+        """
+        found = []
+        for name, kind in KINDS.items():
+            keys = [key for key in self.counts if key[0] == name]
+            if keys and kind.is_problem == problems:
+                hidden = [0 if key in self.summed else self.counts[key] - len(self.examples[key]) for key in keys]
+                files = [(key[1], more, self.examples[key]) for key, more in zip(keys, hidden, strict=True)]
+                found.append((kind, sum(self.counts[key] for key in keys), files))
+        return found
+
+    def total(self, problems=True):
+        return sum(count for (name, _), count in self.counts.items() if KINDS[name].is_problem == problems)
+
+
+def one_line(text, limit=300):
+    """Text fit for a line of a report: no control characters, cut where it is endless."""
+    text = "".join(c if c.isprintable() else " " for c in str(text)[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 1] + "…"

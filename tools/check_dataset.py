@@ -1,0 +1,64 @@
+#!/usr/bin/env python
+"""Check a data set before a day of training: what is wrong, in which file and row, and how to mend it.
+
+Reads every image of every split that the config names and changes nothing. Exit code 0: clean; 1: problems; 2: bad
+arguments or a bad config."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from oscar_paddle.config.cli import run_tool
+from oscar_paddle.config.errors import ConfigError, DataError
+
+EXAMPLE = """\
+  python tools/check_dataset.py --cfg_file configs/retrieval_train.yaml
+  python tools/check_dataset.py --cfg_file configs/retrieval_train.yaml --max_images 1000
+  python tools/check_dataset.py --cfg_file configs/retrieval_test.yaml --splits test --html check.html"""
+
+
+def add_arguments(parser):
+    parser.add_argument("--splits", nargs="+", metavar="NAME", help="splits to check (default: those of the config)")
+    parser.add_argument("--html", metavar="FILE", default="", help="also write the report as a page with pictures")
+    parser.add_argument(
+        "--images", metavar="DIR", default="",
+        help="pictures for the page, named by image id (default: DATA_DIR/../images where that exists)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max_images", type=int, default=0, metavar="N",
+        help="a quick look: features and tags of N images drawn at random (default: of all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--processes", type=int, default=0, metavar="N", help="processes that read (default: one for each core)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random draws (default: %(default)s)")
+
+
+def main(cfg, args):
+    from oscar_paddle.datasets.dataset_checks import check_dataset
+    from oscar_paddle.solvers.dataset_page import find_pictures, write_dataset_page
+    from oscar_paddle.solvers.dataset_report import report_text, verdict
+
+    logging.basicConfig(level=logging.ERROR)
+    for name in ("max_images", "processes", "seed"):
+        if getattr(args, name) < 0:
+            raise ConfigError(f"--{name} is {getattr(args, name)}; expected 0 or more")
+    if not cfg.DATASET.DATA_DIR:
+        raise ConfigError(f"{args.cfg_file}: DATASET.DATA_DIR is empty; set it to the folder with the caption files")
+    pictures = find_pictures(args.images, cfg.DATASET.DATA_DIR)
+    if args.html and not os.access(Path(args.html).absolute().parent, os.W_OK):
+        raise ConfigError(f"--html {args.html}: no such folder, or it cannot be written")
+    processes = args.processes or len(os.sched_getaffinity(0))
+    files = pictures.files if pictures else None
+    check = check_dataset(cfg, args.splits, args.max_images, processes, files, seed=args.seed)
+    page = write_dataset_page(args.html, check, cfg, args.cfg_file, pictures) if args.html else None
+    print(report_text(check, cfg, args.cfg_file))
+    if page:
+        print(f"{page}: {page.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    if check.findings.total():
+        raise DataError(f"{cfg.DATASET.DATA_DIR}: {verdict(check)}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(__doc__, main, task=None, example=EXAMPLE, extra=add_arguments))
