@@ -12,7 +12,7 @@ from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
 from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable
 
-_CLS, _SEP, _PAD, _FIRST_WORD = 101, 102, 0, 1000
+_PAD, _CLS, _SEP, _FIRST_WORD = range(4)
 
 
 class Lengths(NamedTuple):
@@ -74,7 +74,7 @@ def _draw(rng, distribution, count):
 
 def _table(rng, lengths, words):
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    ids = rng.randint(min(_FIRST_WORD, words // 2), words, offsets[-1]).astype(np.int32)
+    ids = rng.randint(_FIRST_WORD, words, offsets[-1]).astype(np.int32)
     return TokenTable(ids, offsets, np.arange(len(lengths), dtype=np.int32))
 
 
