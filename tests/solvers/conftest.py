@@ -88,7 +88,8 @@ class Result:
         self.records = [{key: record[key] for key in keys if key in record} for record in records]
         self.weights = hashlib.sha256((Path(run) / "last" / "model.safetensors").read_bytes()).hexdigest()
         self.moments = hashlib.sha256((Path(run) / "last" / "optimizer.safetensors").read_bytes()).hexdigest()
-        self.last, self.best = (os.readlink(Path(run) / name) for name in ("last", "best"))
+        links = {name: Path(run) / name for name in ("last", "best")}
+        self.names = {name: os.readlink(link) if link.is_symlink() else None for name, link in links.items()}
 
     def __eq__(self, other):
         return vars(self) == vars(other)
