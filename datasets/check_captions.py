@@ -5,7 +5,8 @@ import os
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets import torch_files
-from oscar_paddle.datasets.published_files import read_caption_index, read_captions, read_image_keys
+from oscar_paddle.datasets.plain_layout import find_annotations, read_split_captions
+from oscar_paddle.datasets.published_files import read_caption_index, read_image_keys
 from oscar_paddle.datasets.region_source import image_key
 
 
@@ -30,19 +31,33 @@ def read_split(data_dir, name, per_image, findings):
     Returns:
         Split, or None if there is nothing to read (a finding says why).
     """
-    places = [os.path.join(str(data_dir), f"{name}_captions{ending}") for ending in (".pt", ".pd")]
-    split = Split(name, next(filter(os.path.isfile, places), places[0]), per_image)
+    path, published = caption_file(data_dir, name)
+    split = Split(name, path, per_image)
     try:
-        split.captions = read_captions(data_dir, name)
+        split.captions = read_split_captions(data_dir, name)
     except DataError as error:
-        if not os.path.isfile(split.path):
-            findings.add("missing_file", split.path, f"split {name!r}: {_without(error, split.path)}")
+        if not os.path.isfile(path):
+            findings.add("missing_file", path, f"split {name!r}: {_without(error, path)}")
             return None
-        if not _read_what_can_be(split, findings):
-            findings.add("bad_captions", split.path, _without(error, split.path))
+        if not (published and _read_what_can_be(split, findings)):
+            findings.add("bad_captions", path, f"split {name!r}: {_without(error, path)}")
             return None
     _check_texts(split, findings)
     return split
+
+
+def caption_file(data_dir, name):
+    """(path of the file that holds a split's captions, whether it is one of the published layout).
+
+    The path may not exist.
+    """
+    places = [os.path.join(str(data_dir), f"{name}_captions{ending}") for ending in (".pt", ".pd")]
+    published = next(filter(os.path.isfile, places), None)
+    try:
+        annotations = None if published else find_annotations(data_dir)
+    except DataError:  # several; the reader says which
+        annotations = str(data_dir)
+    return published or annotations or places[0], annotations is None
 
 
 def _read_what_can_be(split, findings):

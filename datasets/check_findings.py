@@ -61,6 +61,10 @@ KINDS = {
     "no_features": Kind(
         "Images without features", "Extract features for them and add their rows, or leave the images out."
     ),
+    "no_captions": Kind(
+        "Images with features and without captions",
+        "Add their captions, or take them out of the feature file: in this layout it says which images there are.",
+    ),
     "bad_row": Kind("Rows that cannot be read", "Extract these images again, or copy the file again."),
     "width": Kind(
         "Regions of another width than INPUT.IMG_FEATURE_DIM",
@@ -77,6 +81,8 @@ KINDS = {
     ),
     "box_flat": _notice("Boxes without area", "Harmless, but they say little; check the detector's settings."),
     "same_features": _notice("Images with equal features", "Probably the same picture twice."),
+    "packed_stale": _notice("Packed features are not used", "Pack them again: tools/pack_features.py; see --help."),
+    "packed_damaged": Kind("Packed features are damaged", "Pack them again: tools/pack_features.py; see --help."),
     # ---- tags
     "no_tag_row": Kind("Images without a row of tags", "Add their rows to predictions.tsv, or set ADD_OD_LABEL False."),
     "no_tags": Kind(

@@ -9,19 +9,25 @@ import os
 import sys
 import time
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.check_captions import check_candidates, check_key_list, check_leaks, read_split
+from oscar_paddle.datasets.check_captions import (
+    caption_file,
+    check_candidates,
+    check_key_list,
+    check_leaks,
+    read_split,
+)
 from oscar_paddle.datasets.check_findings import Findings
 from oscar_paddle.datasets.check_pictures import check_picture_sizes
 from oscar_paddle.datasets.check_published import check_features_tsv, check_predictions_tsv, compare_first_boxes
 from oscar_paddle.datasets.check_rows import BOX_TOLERANCE
-from oscar_paddle.datasets.check_sources import check_features, check_tags
+from oscar_paddle.datasets.check_sources import check_features, check_store, check_tags
 from oscar_paddle.datasets.check_text import MANY_UNKNOWN, RowLengths, measure
+from oscar_paddle.datasets.plain_layout import read_names
 from oscar_paddle.datasets.region_sources import find_regions, open_regions
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 
@@ -40,6 +46,7 @@ class DatasetCheck:
         agreement: (images whose first box is the same in features and tags, images compared).
         other_rows: rows of features.tsv that belong to no checked split.
         sizes, drawings, marked: see TagSummary.
+        stores: list of paths of packed stores that are read in place of their sources.
         read_bytes: int; seconds: float.
     """
 
@@ -48,7 +55,7 @@ class DatasetCheck:
         self.regions, self.classes, self.tag_counts, self.tags = {}, Counter(), [], {}
         self.captions = self.tag_text = self.rows = self.negative = self.norm = None
         self.agreement, self.other_rows = (0, 0), 0
-        self.sizes, self.drawings, self.marked = {}, {}, {}
+        self.sizes, self.drawings, self.marked, self.stores = {}, {}, {}, []
         self.read_bytes, self.seconds = 0, 0.0
 
     @property
@@ -110,8 +117,9 @@ def _check_captions(check, cfg, split_names):
     findings, data_dir = check.findings, cfg.DATASET.DATA_DIR
     names, needed = _splits_of(cfg, split_names)
     for name in names:
-        if name not in needed and not _exists(data_dir, name):
-            findings.add("no_check", os.path.join(data_dir, f"{name}_captions.pt"), f"no captions of split {name!r}")
+        path, published = caption_file(data_dir, name)
+        if name not in needed and published and not os.path.isfile(path):
+            findings.add("no_check", path, f"no captions of split {name!r}, which this config does not need")
             continue
         split = read_split(data_dir, name, _captions_per_image(cfg, name), findings)
         if split is not None:
@@ -139,10 +147,6 @@ def _splits_of(cfg, split_names):
     if cfg.EVAL.CHECKPOINT_DIR:
         needed.add(data.TEST)
     return names, needed or set(names)
-
-
-def _exists(data_dir, name):
-    return any(Path(data_dir).glob(f"{name}_captions.*")) or any(Path(data_dir).glob("dataset*.json*"))
 
 
 def _captions_per_image(cfg, name):
@@ -176,6 +180,10 @@ def _check_regions_and_tags(check, cfg, show, processes):
         else:
             found = [_check_other_layout(check, cfg, path, split, processes) for split in splits]
         summaries += [(path, summary) for summary in found if summary is not None]
+        if not path.endswith(".packed"):
+            keys = [key for summary in found if summary is not None for key in summary.keys]
+            store = check_store(path, cfg.INPUT.IMG_FEATURE_DIM, cfg.DATASET.PACKED, keys, processes, check.findings)
+            check.stores += [store] if store else []
     for _, summary in summaries:
         check.regions.update(zip(summary.keys, summary.counts, strict=True))
     limit = cfg.INPUT.MAX_REGION
@@ -211,7 +219,8 @@ def _check_published(check, cfg, path, splits, show, processes):
 
 def _check_other_layout(check, cfg, path, split, processes):
     images = [key for key in [*split.captions, *split.damaged] if check.chosen is None or key in check.chosen]
-    options = {"feature_dim": cfg.INPUT.IMG_FEATURE_DIM, "cache_bytes": 0, "packed": "off"}
+    options = {"feature_dim": cfg.INPUT.IMG_FEATURE_DIM, "cache_bytes": 0}
+    options["packed"] = cfg.DATASET.PACKED if path.endswith(".packed") else "off"  # a store beside it comes later
     try:
         source = open_regions(
             cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.FEAT_FILE, cfg.INPUT.IMG_FEATURE_TYPE, **options
@@ -219,12 +228,18 @@ def _check_other_layout(check, cfg, path, split, processes):
     except DataError as error:
         check.findings.add("unreadable", path, str(error).removeprefix(f"{path}: "))
         return None
+    if source.names_images:
+        _use_names(source, cfg.DATASET.DATA_DIR, check.findings)
+    if source.orders_images:
+        for image_id in source.ids:
+            if image_id not in split.captions:
+                check.findings.add("no_captions", path, f"image {image_id} is not in split {split.name!r}")
     summary = check_features(source, split.name, images, processes, check.findings)
     check.read_bytes += sum(summary.counts) * cfg.INPUT.IMG_FEATURE_DIM * 4
     if not cfg.INPUT.ADD_OD_LABEL:
         return summary
     try:
-        tags = source.open_tags(cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.get("OD_LABEL_TYPE", "vg"))
+        tags = source.open_tags(cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.OD_LABEL_TYPE)
     except DataError as error:
         where, _, text = str(error).partition(": ")
         check.findings.add("missing_file", where, text)
@@ -234,6 +249,14 @@ def _check_other_layout(check, cfg, path, split, processes):
     check.classes.update(words)
     check.tag_counts += [len(text.split()) for text in found.values()]
     return summary
+
+
+def _use_names(source, data_dir, findings):
+    try:
+        source.use_names(read_names(data_dir))
+    except DataError as error:
+        where, _, text = str(error).partition(": ")
+        findings.add("bad_list", where, text)
 
 
 def _check_equal_features(check, summaries):

@@ -103,6 +103,7 @@ def _region_rows(check, cfg):
         Row("images with a negative value", _percent(check.negative), "none (behind a ReLU)"),
         Row("mean length of a region's vector", f"{check.norm:.1f}"),
     ]
+    rows += [Row("read from the packed store", store) for store in check.stores]
     agree, compared = check.agreement
     if compared:
         rows.append(Row("first box the same as in the tags", f"{agree:,} of {compared:,} images"))

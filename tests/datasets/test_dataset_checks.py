@@ -16,6 +16,8 @@ from oscar_paddle.datasets.check_rows import FeatureChecker
 from oscar_paddle.datasets.check_scan import scan_file, scan_range
 from oscar_paddle.datasets.check_text import RowLengths, measure
 from oscar_paddle.datasets.dataset_checks import check_dataset
+from oscar_paddle.datasets.feature_packing import pack
+from oscar_paddle.datasets.region_features import RegionFeatures
 
 TRAIN, DEV, TEST = (101, 102, 103, 104), (201, 202), (301, 302, 303)
 EVERYTHING = TRAIN + DEV + TEST
@@ -467,6 +469,85 @@ def test_a_file_without_line_ends_takes_little_memory(data, monkeypatch):
     path.write_bytes(endless + b"\n" + feature_row(9, regions_of(9)[:, :9]).encode())
     scan = scan_file(path, FeatureChecker(9))
     assert scan.keys == ["", 9] and scan.findings.counts == {("bad_row", str(path)): 1}
+
+
+# ---- other layouts ----
+
+
+def v1_layout(data):
+    """Oscar v1: a dictionary of arrays and one of tag strings for each split."""
+    data.write()
+    for path in data.model_dir.iterdir():
+        path.unlink()
+    for split, captions in data.captions.items():
+        folder = data.root / "coco_ir"
+        arrays = {image_id: regions_of(image_id) for image_id in captions}
+        labels = {image_id: "dog red ball" for image_id in captions}
+        (folder / f"{split}_img_frcnn_feats.pt").write_bytes(pickle.dumps(arrays))
+        (folder / f"{split}_vg_labels.pt").write_bytes(pickle.dumps(labels))
+    return folder
+
+
+def test_oscar_v1(data):
+    folder = v1_layout(data)
+    check = data.check()
+    assert found(check) == {} and check.regions == dict.fromkeys(EVERYTHING, 2)
+    assert check.tags == dict.fromkeys(EVERYTHING, "dog red ball")
+    arrays = {101: regions_of(101), 102: changed(102, 1, 3, np.nan), 103: regions_of(103)[:, :2048], 999: regions_of(9)}
+    arrays[101][1, 2050] = 7
+    (folder / "train_img_frcnn_feats.pt").write_bytes(pickle.dumps(arrays))
+    (folder / "train_vg_labels.pt").write_bytes(pickle.dumps({101: "", 102: 3, 103: [{"class": "cat"}]}))
+    check = data.check()
+    assert found(check) == {
+        "not_finite": 1, "width": 1, "box_outside": 1, "no_features": 1, "no_captions": 1, "no_tags": 1, "bad_tags": 1,
+        "no_tag_row": 1,
+    }  # fmt: skip
+    ((_, text),) = examples(check, "box_outside", "train_img_frcnn_feats.pt")
+    assert text == "image 101: region 2: x2 is 7 (pixels?); expected 0 to 1"
+    assert "image 104 of split 'train'" in examples(check, "no_features", "train_img_frcnn_feats.pt")[0][1]
+    assert "image 999" in examples(check, "no_captions", "train_img_frcnn_feats.pt")[0][1]
+    (folder / "train_vg_labels.pt").unlink()
+    (folder / "test_img_frcnn_feats.pt").write_bytes(b"PK")
+    assert {"missing_file": 1, "unreadable": 1}.items() <= found(data.check()).items()
+
+
+def test_ones_own_images(data):
+    """A JSONL file and one .npz for each picture, called by its name."""
+    folder = data.root / "own"
+    (folder / "features").mkdir(parents=True)
+    lines = []
+    for split, captions in data.captions.items():
+        for image_id, texts in captions.items():
+            name = f"picture {image_id}"
+            lines.append(json.dumps({"image": f"{name}.jpg", "id": image_id, "captions": texts, "split": split}))
+            arrays = {"features": regions_of(image_id)[:, :2048], "boxes": np.array(RECTS, np.float32)}
+            if image_id == 302:
+                arrays["boxes"] = arrays["boxes"] * 3
+            np.savez(folder / "features" / f"{name}.npz", **arrays, image_w=WIDTH, image_h=HEIGHT, tags=["dog", "ball"])
+    (folder / "captions.jsonl").write_text("\n".join(lines))
+    data.settings.update({"DATASET.DATA_DIR": str(folder), "EVAL.EVAL_CAPTION_INDEX_FILE": ""})
+    check = data.check()
+    assert found(check) == {"bad_row": 1}
+    assert "picture 302.npz" in examples(check, "bad_row", "features")[0][1]
+    assert check.tags == dict.fromkeys(EVERYTHING, "dog ball") and len(check.regions) == 8
+
+
+def test_a_packed_store_beside_the_features(data):
+    data.write()
+    source = RegionFeatures(data.model_dir / "features.tsv")
+    store = data.model_dir / "features.packed"
+    pack(source, store)
+    check = data.check()
+    assert found(check) == {} and check.stores == [str(store)]
+    content = bytearray(store.read_bytes())
+    content[16 + 2054 * 4 * 5 + 40] ^= 1  # a bit of the sixth region: the third image's
+    store.write_bytes(content)
+    check = data.check()
+    assert found(check) == {"packed_damaged": 1}
+    assert "image 103" in examples(check, "packed_damaged", "features.packed")[0][1]
+    data.features[0] = feature_row(101, regions_of(1)[:1])
+    check = data.write().check()
+    assert found(check) == {"packed_stale": 1} and check.stores == []
 
 
 # ---- text, pictures ----
