@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import paddle
 import pytest
+
 from oscar_paddle.config.errors import ConfigError, UserError
 from oscar_paddle.datasets.made_up import Lengths, made_up_data
 from oscar_paddle.models.bert import BertConfig

@@ -5,6 +5,7 @@ import paddle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from oscar_paddle.datasets.made_up import Lengths, made_up_data
 from oscar_paddle.datasets.tensorize import attention_mask
 from oscar_paddle.models.bert import HIDDEN_BIAS, BertConfig

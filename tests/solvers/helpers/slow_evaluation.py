@@ -1,0 +1,40 @@
+"""An evaluation on the golden data that takes its time, for tests that kill it.
+
+Usage: slow_evaluation.py GOLDEN CACHE OUT SECONDS_PER_BATCH
+"""
+
+import sys
+import time
+
+from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
+from oscar_paddle.solvers import evaluation, evaluation_folder
+from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
+from oscar_paddle.solvers.pair_scorer import EagerBackend
+from oscar_paddle.solvers.ranks import Ranks
+
+golden, cache, out, pause = sys.argv[1:]
+evaluation_folder.SYNC_SECONDS = 0.0
+cfg = get_cfg_defaults()
+cfg.merge_from_list(
+    [
+        "INPUT.MAX_SEQ_LEN", 40, "INPUT.MAX_REGION", 12, "DATASET.DATA_DIR", f"{golden}/coco_ir",
+        "DATASET.CACHE_DIR", cache, "EVAL.CHECKPOINT_DIR", f"{golden}/checkpoint", "EVAL.EVAL_CROSS_IMAGE", True,
+        "EVAL.EVAL_IMG_KEYS_FILE", "test_img_keys.tsv", "EVAL.BATCH_TOKENS", 600,
+    ]
+)  # fmt: skip
+
+
+class SlowBackend(EagerBackend):
+    def margins(self, batch, regions):
+        time.sleep(float(pause))
+        return super().margins(batch, regions)
+
+
+def make_backend(weights):
+    return SlowBackend(model_for_evaluation(cfg, tokenizer))
+
+
+tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
+data = build_evaluation_data(cfg, tokenizer, "test")
+evaluation.evaluate(cfg, data, out, Ranks(), make_backend)
