@@ -18,12 +18,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import TrainingError, WeightsError
-from oscar_paddle.models.weights import file_hash, load_into, read_state, write_model
+from oscar_paddle.models.weights import file_hash, load_into, write_model
 from oscar_paddle.solvers.run_folder import flush
 
 log = logging.getLogger(__name__)
 
 STATE_FILE = "trainer_state.json"
+MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 
 
@@ -89,8 +90,9 @@ def read_training_state(folder):
 
 def restore_checkpoint(folder, model, optimizer, state):
     """Load weights and moments; `state` comes from `read_training_state`."""
-    load_into(model, read_state(folder), folder)
-    moments = load_file(str(Path(folder) / OPTIMIZER_FILE))
+    folder = Path(folder)
+    load_into(model, load_file(str(folder / MODEL_FILE)), folder)  # our own names: nothing to guess, any model
+    moments = load_file(str(folder / OPTIMIZER_FILE))
     targets = optimizer.moments()
     if set(moments) != set(targets):
         differing = sorted(set(moments) ^ set(targets))

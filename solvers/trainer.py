@@ -125,6 +125,7 @@ class Trainer:
         self.step += 1
         return {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm if finite else None}
 
+    @paddle.no_grad()
     def unscale_gradients(self):
         if self.scaler.enabled:
             for parameter in self.parameters:
