@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
@@ -215,7 +216,8 @@ def check_target(source, folder, target):
 
 def _write(source, folder, target, on_bytes):
     if target == OURS:
-        arrays = {tensor.name: tensor.value for tensor in source.tensors}
+        # save_file writes the memory of an array as it lies, whatever its strides say.
+        arrays = {tensor.name: np.asarray(tensor.value, order="C") for tensor in source.tensors}
         save_file(arrays, str(folder / _WEIGHTS[OURS]), metadata={"format": "pt"})
         (folder / _WEIGHTS[OURS]).chmod(0o644)  # the library makes files for the owner only
         on_bytes(sum(array.nbytes for array in arrays.values()))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.datasets import torch_files
+from oscar_paddle.datasets.tensorize import MASK_TYPES
 
 ARGS_BIN, ARGS_JSON, TRAINER_STATE, TOKENIZER = (
     "training_args.bin", "training_args.json", "trainer_state.json", "tokenizer_config.json"
@@ -24,7 +25,9 @@ _FIELDS = {
     "add_od_labels": (bool, "ADD_OD_LABEL"),
     "img_feature_type": (str, "IMG_FEATURE_TYPE"),
     "od_label_type": (str, None),
+    "att_mask_type": (str, "ATT_MASK_TYPE"),
 }
+_USUAL_MASK = MASK_TYPES[0]
 
 
 class InputSettings(NamedTuple):
@@ -33,7 +36,7 @@ class InputSettings(NamedTuple):
     Attributes:
         max_seq_length: text positions. max_img_seq_length: regions.
         do_lower_case, add_od_labels: bool.
-        img_feature_type, od_label_type: str.
+        img_feature_type, od_label_type, att_mask_type: str.
         source: file that they are from, "" when they are the published ones.
         others: dict of what else the reference's settings hold, for its own use.
     """
@@ -44,12 +47,16 @@ class InputSettings(NamedTuple):
     add_od_labels: bool
     img_feature_type: str
     od_label_type: str
+    att_mask_type: str
     source: str
     others: dict
 
     def to_args(self):
-        """The reference's settings as a dict, the others included."""
-        return {**self.others, **{field: getattr(self, field) for field in _FIELDS}}
+        """The reference's settings as a dict, the others included; a mask only where it is not the usual one."""
+        args = {**self.others, **{field: getattr(self, field) for field in _FIELDS}}
+        if self.att_mask_type == _USUAL_MASK:
+            del args["att_mask_type"]
+        return args
 
 
 def read_input_settings(folder, config):
@@ -72,6 +79,7 @@ def read_input_settings(folder, config):
         "add_od_labels": True,
         "img_feature_type": config.get("img_feature_type", "frcnn"),
         "od_label_type": "vg",
+        "att_mask_type": _USUAL_MASK,
     }, "", {}  # fmt: skip
     if (folder / TOKENIZER).is_file():
         tokenizer = _read_json(folder / TOKENIZER)
@@ -83,9 +91,12 @@ def read_input_settings(folder, config):
             found.update({f: _typed(values, f, kind, path, found[f]) for f, (kind, _) in _FIELDS.items()})
             others = {field: value for field, value in values.items() if field not in _FIELDS and _is_plain(value)}
             break
-    for field in ("max_seq_length", "max_img_seq_length"):
-        if found[field] < 1:
-            raise WeightsError(f"{folder / source}: {field} is {found[field]}; expected at least 1")
+    for field, least in (("max_seq_length", 3), ("max_img_seq_length", 1)):
+        if found[field] < least:
+            raise WeightsError(f"{folder / source}: {field} is {found[field]}; expected at least {least}")
+    if found["att_mask_type"] not in MASK_TYPES:
+        expected = ", ".join(MASK_TYPES)
+        raise WeightsError(f"{folder / source}: att_mask_type is {found['att_mask_type']!r}; expected {expected}")
     return InputSettings(**found, source=source, others=others)
 
 
