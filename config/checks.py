@@ -10,6 +10,7 @@ TASKS = ("train", "eval")
 
 OPTIONS = {
     "INPUT.ATT_MASK_TYPE": ("CLR", "CL", "CR", "LR"),
+    "DATASET.PACKED": ("auto", "off", "float16"),
     "OUTPUT.NUM_LABELS": (1, 2),
     "OPTIMIZATION.LOSS_TYPE": ("sfmx", "kl", "bce"),
     "OPTIMIZATION.LR_SCHEDULER": ("linear", "constant"),
@@ -47,6 +48,7 @@ RANGES = {
     "INPUT.NUM_CAPTIONS_PER_IMAGE_TRN": _at_least(1),
     "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": _at_least(1),
     "INPUT.FEATURE_CACHE_MB": _at_least(0),
+    "DATASET.OD_LABEL_TYPE": (bool, "the xx of xxx_xx_labels.pt, such as 'vg'"),
     "DATASET.TRAIN": _SPLIT,
     "DATASET.DEV": _SPLIT,
     "DATASET.TEST": _SPLIT,

@@ -32,31 +32,51 @@ def run_tool(description, main, task, example, extra=None, argv=None):
     Returns:
         int exit code: 0 success; 1 failure at run time; 2 bad arguments or configuration; 130 interrupted (Ctrl-C).
     """
+    def add_arguments(parser):
+        parser.add_argument("--cfg_file", required=True, metavar="FILE", help="YAML file with the settings")
+        parser.add_argument(
+            "--opts",
+            nargs="*",
+            action="extend",
+            default=[],
+            metavar="KEY VALUE",
+            help="settings that override the file, for example: --opts OPTIMIZATION.LR 1e-5 MISC.SEED 7",
+        )
+        if extra:
+            extra(parser)
+
+    def configured(args):
+        main(load_config(args.cfg_file, args.opts, task), args)
+
+    return run_plain_tool(description, configured, add_arguments, example, argv)
+
+
+def run_plain_tool(description, main, add_arguments, example, argv=None):
+    """The same for a tool that reads no YAML file.
+
+    Args:
+        description: what the tool does, for `--help`.
+        main: called as `main(args)` with the parsed arguments.
+        add_arguments: called with the argparse parser.
+        example: a whole working command for `--help`, or several, one a line.
+        argv: the words after the program's name; None = those of this process.
+    Returns:
+        int exit code, as `run_tool`.
+    """
     parser = _Parser(
         description=description,
         epilog="example:\n" + textwrap.indent(textwrap.dedent(example), "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--cfg_file", required=True, metavar="FILE", help="YAML file with the settings")
-    parser.add_argument(
-        "--opts",
-        nargs="*",
-        action="extend",
-        default=[],
-        metavar="KEY VALUE",
-        help="settings that override the file, for example: --opts OPTIMIZATION.LR 1e-5 MISC.SEED 7",
-    )
+    add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    if extra:
-        extra(parser)
     try:
         args = parser.parse_args(argv)
     except SystemExit as stop:  # --help, or bad arguments: argparse has said all there is to say
         return stop.code
-
     try:
-        main(load_config(args.cfg_file, args.opts, task), args)
+        main(args)
     except KeyboardInterrupt:
         return _report("interrupted", INTERRUPTED, args.debug)
     except UserError as error:

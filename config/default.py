@@ -44,9 +44,17 @@ _DEFAULTS = {
         "NAME": "COCO",
         # Folder with the captions, image-key lists and candidate lists. [--data_dir]
         "DATA_DIR": "",
-        # The region file; its .lineidx, imageid2idx.json and predictions.tsv lie beside it.
-        # '' = DATA_DIR/features.tsv if there, else DATA_DIR/../model_0060000/features.tsv. [--img_feat_file]
+        # The region features: VinVL's features.tsv (with .lineidx, imageid2idx.json and predictions.tsv beside it);
+        # the folder of Oscar v1's {split}_img_{IMG_FEATURE_TYPE}_feats.pt, or of the Paddle ports' folders of that
+        # name with an .npy for each image; a folder with an .npz for each image; or a packed store.
+        # '' = DATA_DIR/features.tsv if there, else DATA_DIR/../model_0060000/features.tsv, else the other layouts in
+        # DATA_DIR (the .npz in DATA_DIR/features). [--img_feat_file]
         "FEAT_FILE": "",
+        # Object tags of Oscar v1: the xx of {split}_xx_labels.pt (or .pd). [--od_label_type]
+        "OD_LABEL_TYPE": "vg",
+        # Whether features that tools/pack_features.py has packed are read instead of their source: auto (float32, if
+        # up to date: same bits, several times as fast) | off | float16 (those too: not exact). [new]
+        "PACKED": "auto",
         # Split to train on: the xxx of xxx_captions.pt. [fixed to train in the reference]
         "TRAIN": "train",
         # Split evaluated during training. [fixed to minival in the reference]

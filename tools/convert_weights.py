@@ -14,7 +14,7 @@ Writes one of four forms (--to):
 import logging
 import sys
 
-from oscar_paddle.config.plain_cli import run_plain_tool
+from oscar_paddle.config.cli import run_plain_tool
 
 FORMATS = ("oscar-paddle", "pytorch", "vinvl-paddle", "vinvl-paddle-pretrained")
 

@@ -57,7 +57,8 @@ def main(argv=None):
     except (UserError, OSError) as error:
         if args.debug:
             raise
-        text = error if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
+        where = getattr(error, "filename", None)  # of an OSError: a folder that cannot be made, for example
+        text = f"{where}: {error.strerror}" if where else error
         print(f"download_dataset: error: {text}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
 

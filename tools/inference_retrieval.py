@@ -1,0 +1,97 @@
+#!/usr/bin/env python
+"""Search the collection that a config describes: the top five images for a text, the top five captions for an image.
+
+The collection is the split of DATASET.TEST, or its images in EVAL.EVAL_IMG_KEYS_FILE, as tools/eval_retrieval.py
+scores it; the text may be any text."""
+
+import logging
+import sys
+from pathlib import Path
+
+from oscar_paddle.config.cli import run_tool
+from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.config.machine import prepare
+
+EAGER_PAIRS = 1000  # exporting the model pays for itself beyond this
+
+EXAMPLE = """\
+  python tools/inference_retrieval.py --cfg_file configs/retrieval_test.yaml --query_txt "a dog catches a frisbee"
+  python tools/inference_retrieval.py --cfg_file configs/retrieval_test.yaml --query_img 391895 \\
+      --html found.html --images data/val2014"""
+
+
+def add_arguments(parser):
+    parser.add_argument("--query_txt", metavar="TEXT", default="", help="find the images that this text describes")
+    parser.add_argument(
+        "--query_img", metavar="ID", default="",
+        help="find the captions for this image: its id, or a file name that ends in it (COCO_val2014_000000391895.jpg)",
+    )  # fmt: skip
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="answers to a query (default: %(default)s)")
+    parser.add_argument(
+        "--html", metavar="FILE", default="", help="also write a page with pictures (see --images), boxes and tags"
+    )
+    parser.add_argument(
+        "--images", metavar="DIR", default="", help="pictures for the page, named by image id, or as COCO names them"
+    )
+    parser.add_argument("--checkpoint_dir", metavar="DIR", default="", help="instead of EVAL.CHECKPOINT_DIR")
+
+
+def main(cfg, args):
+    if not args.query_txt.strip() and not args.query_img:
+        raise ConfigError("nothing to look for: give --query_txt TEXT, --query_img ID, or both")
+    if args.top < 1:
+        raise ConfigError(f"--top is {args.top}; expected at least 1")
+    if args.images and not args.html:
+        raise ConfigError("--images: the pictures are for the page; name it with --html FILE")
+    prepare(cfg.MISC.NUM_THREADS)
+    # Paddle loads here, after threads and maths path are chosen.
+    from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
+    from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device
+    from oscar_paddle.solvers.query import Collection, image_id_of
+    from oscar_paddle.solvers.query_page import find_pictures, query_page
+    from oscar_paddle.solvers.report_page import write_page
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    if args.checkpoint_dir:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.EVAL.CHECKPOINT_DIR = args.checkpoint_dir
+        cfg.freeze()
+    image_id = image_id_of(args.query_img) if args.query_img else None
+    set_device(cfg)
+    tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
+    data = build_evaluation_data(cfg, tokenizer, cfg.DATASET.TEST)
+    pictures = find_pictures(args.images, data)
+    pairs = max(data.num_images if args.query_txt else 0, data.num_captions if args.query_img else 0)
+    backend = make_backend(cfg, model_for_evaluation(cfg, tokenizer), pairs)
+    collection = Collection(data, tokenizer, backend, cfg.EVAL.BATCH_TOKENS)
+    text_query = image_query = None
+    if args.query_txt.strip():
+        text_query = args.query_txt, collection.images_for(args.query_txt, args.top)
+        print(f"Query text: {args.query_txt}")
+        print("\n".join(f"Top {a.rank}: image {a.image_id} (margin {a.margin:+.3f})" for a in text_query[1]))
+    if image_id is not None:
+        image_query = image_id, collection.captions_for(image_id, args.top)
+        print(f"Query image: {image_id}")
+        print("\n".join(f"Top {a.rank}: {a.caption} (margin {a.margin:+.3f})" for a in image_query[1]))
+    if args.html:
+        write_page(args.html, query_page(data, pictures, text_query, image_query))
+        print(f"{args.html}: open it in a browser")
+
+
+def make_backend(cfg, model, pairs):
+    """Eager Paddle where little is to be scored, otherwise what EVAL.BACKEND says."""
+    from oscar_paddle.models.weights import file_hash, find_weights
+    from oscar_paddle.solvers.inference_backend import build_backend
+    from oscar_paddle.solvers.pair_scorer import EagerBackend
+    from oscar_paddle.solvers.ranks import Ranks
+
+    if cfg.EVAL.BACKEND == "auto" and cfg.EVAL.PRECISION == "float32" and pairs <= EAGER_PAIRS:
+        return EagerBackend(model)
+    programs = Path(cfg.EVAL.CHECKPOINT_DIR) / ".oscar_cache"
+    weights = file_hash(find_weights(cfg.EVAL.CHECKPOINT_DIR))
+    return build_backend(model, cfg.EVAL.BACKEND, cfg.EVAL.PRECISION, weights, programs, Ranks())
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(__doc__, main, task="eval", example=EXAMPLE, extra=add_arguments))
