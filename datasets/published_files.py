@@ -84,28 +84,6 @@ def read_image_keys(path):
     return list(first_lines)
 
 
-def find_feature_file(data_dir, feat_file=""):
-    """Where the region features are.
-
-    Args:
-        data_dir: DATASET.DATA_DIR.
-        feat_file: DATASET.FEAT_FILE; empty looks at the usual places.
-    Returns:
-        The path of features.tsv.
-    Raises:
-        DataError: it is not there; lists where it was looked for.
-    """
-    if feat_file:
-        places, key = [str(feat_file)], "DATASET.FEAT_FILE"
-    else:
-        usual = ("features.tsv", os.path.join("..", "model_0060000", "features.tsv"))
-        places, key = [os.path.normpath(os.path.join(str(data_dir), place)) for place in usual], "set DATASET.FEAT_FILE"
-    for place in places:
-        if os.path.isfile(place):
-            return place
-    raise DataError(f"{' and '.join(places)}: no such file; expected the region features, features.tsv ({key})")
-
-
 def _either(path, key):
     """The path, or the same name with the other framework's ending."""
     stem, ending = os.path.splitext(path)

@@ -12,7 +12,7 @@ import os
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.region_source import RegionSource, explain_width, image_key
+from oscar_paddle.datasets.region_source import RegionSource, checksum, explain_width, image_key
 from oscar_paddle.datasets.tsv_file import TsvFile
 
 _LOG = logging.getLogger(__name__)
@@ -47,11 +47,21 @@ class RegionFeatures(RegionSource):
         return self._rows.find(key) is not None
 
     def _read(self, key):
+        num_boxes, data, where = self._payload(key)
+        if len(data) != num_boxes * self.feature_dim * 4:
+            raise DataError(f"{where}: {self._explain_size(len(data), num_boxes)}")
+        return np.frombuffer(data, "<f4").reshape(num_boxes, self.feature_dim), where
+
+    def _signature(self, key):  # of rows of any width: whether it is the right one is said when they are used
+        num_boxes, data, _ = self._payload(key)
+        width = len(data) // (4 * num_boxes)
+        regions = np.frombuffer(data, "<f4", num_boxes * width).reshape(num_boxes, width)
+        return num_boxes, width, checksum(regions)
+
+    def _payload(self, key):
+        """(number of boxes, bytes of their values, where they are)."""
         number, fields = self._rows.fields(key)
         where = f"{self.path} row {number + 1} (image {key})"
-        return self._decode(fields, where), where
-
-    def _decode(self, fields, where):
         if len(fields) < 3:
             raise DataError(f"{where}: {len(fields)} columns; expected id, number of boxes, ..., base64")
         try:
@@ -68,9 +78,7 @@ class RegionFeatures(RegionSource):
         # a2b_base64 passes over characters that are not base64; then there are too few bytes for the text.
         if len(text) != (len(data) + 2) // 3 * 4:
             raise DataError(f"{where}: broken base64 in the last column ({len(text)} characters, {len(data)} bytes)")
-        if len(data) != num_boxes * self.feature_dim * 4:
-            raise DataError(f"{where}: {self._explain_size(len(data), num_boxes)}")
-        return np.frombuffer(data, "<f4").reshape(num_boxes, self.feature_dim)
+        return num_boxes, data, where
 
     def _explain_size(self, num_bytes, num_boxes):
         width, rest = divmod(num_bytes, num_boxes * 4)

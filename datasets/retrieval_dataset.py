@@ -8,15 +8,12 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, DataError
-from oscar_paddle.datasets.published_files import (
-    find_feature_file,
-    read_caption_index,
-    read_captions,
-    read_image_keys,
-)
-from oscar_paddle.datasets.region_features import ObjectTags, RegionFeatures
+from oscar_paddle.datasets.plain_layout import read_names, read_split_captions
+from oscar_paddle.datasets.published_files import read_caption_index, read_image_keys
+from oscar_paddle.datasets.region_sources import open_regions
 from oscar_paddle.datasets.sampling import draw_negative
 from oscar_paddle.datasets.tensorize import TextBuilder, attention_mask
 from oscar_paddle.datasets.token_cache import token_table
@@ -37,7 +34,7 @@ class RetrievalDataset:
         Args:
             caption_tokens, tag_tokens: TokenTables of `captions` and `tags`.
             tags: list of K str; "" means no second sentence.
-            regions: RegionFeatures, cut to the first R regions.
+            regions: RegionSource, cut to the first R regions.
             text: TextBuilder.
             mask_type: INPUT.ATT_MASK_TYPE.
         """
@@ -136,11 +133,13 @@ class RetrievalDataset:
 
 def build_training_data(cfg, tokenizer):
     """The training split as the config names it."""
-    captions = read_captions(cfg.DATASET.DATA_DIR, cfg.DATASET.TRAIN)
-    if len(captions) < 2:
-        raise DataError(f"split {cfg.DATASET.TRAIN!r}: {len(captions)} image; negatives need at least 2 images")
-    per_image = cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_TRN
-    return _build(cfg, tokenizer, cfg.DATASET.TRAIN, list(captions), captions, per_image)
+    split = cfg.DATASET.TRAIN
+    captions = read_split_captions(cfg.DATASET.DATA_DIR, split)
+    regions = _regions(cfg, split)
+    image_ids = _images_of(split, captions, regions)
+    if len(image_ids) < 2:
+        raise DataError(f"split {split!r}: {len(image_ids)} image; negatives need at least 2 images")
+    return _build(cfg, tokenizer, split, image_ids, captions, cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_TRN, regions)
 
 
 def build_evaluation_data(cfg, tokenizer, split):
@@ -155,21 +154,23 @@ def build_evaluation_data(cfg, tokenizer, split):
     """
     if bool(cfg.EVAL.EVAL_CAPTION_INDEX_FILE) == cfg.EVAL.EVAL_CROSS_IMAGE:
         raise ConfigError("set exactly one of EVAL.EVAL_CROSS_IMAGE and EVAL.EVAL_CAPTION_INDEX_FILE")
-    captions = read_captions(cfg.DATASET.DATA_DIR, split)
-    image_ids, listed_in = list(captions), f"split {split!r}"
+    captions = read_split_captions(cfg.DATASET.DATA_DIR, split)
+    regions = _regions(cfg, split)
     if cfg.EVAL.EVAL_IMG_KEYS_FILE:
         listed_in = Path(cfg.DATASET.DATA_DIR) / cfg.EVAL.EVAL_IMG_KEYS_FILE
         image_ids = read_image_keys(listed_in)
         unknown = [image_id for image_id in image_ids if image_id not in captions]
         if unknown:
             raise DataError(f"{listed_in}: image {unknown[0]} has no captions in split {split!r}")
+    else:
+        image_ids = _images_of(split, captions, regions)
     per_image = cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV
     if cfg.EVAL.EVAL_CROSS_IMAGE:
-        return _build(cfg, tokenizer, split, image_ids, captions, per_image)
+        return _build(cfg, tokenizer, split, image_ids, captions, per_image, regions)
     path = Path(cfg.DATASET.DATA_DIR) / cfg.EVAL.EVAL_CAPTION_INDEX_FILE
     lists = _candidate_lists(path, image_ids, captions, per_image)
     wanted = list(dict.fromkeys(pair for pairs in lists for pair in pairs))
-    data = _build(cfg, tokenizer, split, image_ids, captions, per_image, wanted)
+    data = _build(cfg, tokenizer, split, image_ids, captions, per_image, regions, wanted)
     number = {pair: i for i, pair in enumerate(wanted)}
     data.candidates = np.array([[number[pair] for pair in pairs] for pairs in lists])
     data.positives = np.array(
@@ -196,7 +197,35 @@ def _candidate_lists(path, image_ids, captions, per_image):
     return lists
 
 
-def _build(cfg, tokenizer, split, image_ids, captions, per_image, caption_ids=None):
+def _regions(cfg, split):
+    """The region features of a split as the config names them."""
+    regions = open_regions(
+        cfg.DATASET.DATA_DIR,
+        split,
+        cfg.DATASET.FEAT_FILE,
+        cfg.INPUT.IMG_FEATURE_TYPE,
+        cfg.DATASET.PACKED,
+        feature_dim=cfg.INPUT.IMG_FEATURE_DIM,
+        max_region=cfg.INPUT.MAX_REGION,
+        cache_bytes=cfg.INPUT.FEATURE_CACHE_MB * 2**20,
+    )
+    if regions.names_images:
+        regions.use_names(read_names(cfg.DATASET.DATA_DIR))
+    return regions
+
+
+def _images_of(split, captions, regions):
+    """The images of a split in their order: that of the captions (VinVL), or of the feature file (Oscar v1)."""
+    if not regions.orders_images:
+        return list(captions)
+    image_ids = regions.ids
+    for image_id in image_ids:
+        if image_id not in captions:
+            raise DataError(f"{regions.path}: image {image_id} has no captions in split {split!r}")
+    return image_ids
+
+
+def _build(cfg, tokenizer, split, image_ids, captions, per_image, regions, caption_ids=None):
     """A RetrievalDataset over `image_ids`; its captions are the first `per_image` of each, or `caption_ids`."""
     if not image_ids:
         raise DataError(f"split {split!r}: no images")
@@ -209,17 +238,14 @@ def _build(cfg, tokenizer, split, image_ids, captions, per_image, caption_ids=No
         caption_ids = [(image_id, number) for image_id in image_ids for number in range(per_image)]
     texts = [captions[image_id][number] for image_id, number in caption_ids]
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
-    feature_file = Path(find_feature_file(cfg.DATASET.DATA_DIR, cfg.DATASET.FEAT_FILE))
-    regions = RegionFeatures(
-        feature_file, cfg.INPUT.IMG_FEATURE_DIM, cfg.INPUT.MAX_REGION, cfg.INPUT.FEATURE_CACHE_MB * 2**20
-    )
     for image_id in image_ids:
         if image_id not in regions:
-            raise DataError(f"{feature_file}: image {image_id} of split {split!r} is missing")
+            raise DataError(f"{regions.path}: image {image_id} of split {split!r} is missing")
     tags = [""] * len(image_ids)
     if cfg.INPUT.ADD_OD_LABEL:
-        labels = ObjectTags(feature_file.with_name("predictions.tsv"))
-        tags = [labels[image_id] for image_id in image_ids]
+        labels = regions.open_tags(cfg.DATASET.DATA_DIR, split, cfg.DATASET.OD_LABEL_TYPE)
+        progress = tqdm(image_ids, f"reading tags of {split}", unit=" images", delay=2, leave=False)
+        tags = [labels[image_id] for image_id in progress]
     tag_tokens = token_table(tags, tokenizer, cache_dir, f"{split}_tags")
     text = TextBuilder(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, cfg.INPUT.MAX_SEQ_LEN)
     caption_tokens = token_table(texts, tokenizer, cache_dir, f"{split}_captions")

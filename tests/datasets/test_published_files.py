@@ -1,7 +1,6 @@
 """Captions, key lists and candidate lists as the authors and the Paddle ports published them."""
 
 import json
-import os
 import pickle
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.published_files import find_feature_file, read_caption_index, read_captions, read_image_keys
+from oscar_paddle.datasets.published_files import read_caption_index, read_captions, read_image_keys
 
 FILES = Path(__file__).resolve().parents[1] / "golden" / "torch_files"
 
@@ -195,27 +194,6 @@ def test_lists_that_are_not_keys(tmp_path, content, message):
 
 def test_a_missing_key_list(tmp_path):
     refused(read_image_keys, tmp_path / "keys.tsv", message=r"no such file \(EVAL\.EVAL_IMG_KEYS_FILE\)")
-
-
-# ---- the feature file ----
-
-
-def test_features_are_found_where_the_authors_put_them(tmp_path):
-    data_dir = tmp_path / "coco_ir"
-    data_dir.mkdir()
-    beside = tmp_path / "model_0060000" / "features.tsv"
-    text = refused(find_feature_file, data_dir, message=r"DATASET\.FEAT_FILE")
-    assert str(data_dir / "features.tsv") in text and str(beside) in text
-    beside.parent.mkdir()
-    beside.touch()
-    assert find_feature_file(data_dir) == str(beside)
-    (data_dir / "features.tsv").touch()
-    assert find_feature_file(data_dir) == str(data_dir / "features.tsv")
-    assert find_feature_file(data_dir, str(beside)) == str(beside)
-    refused(
-        find_feature_file, data_dir, tmp_path / "other.tsv", message=r"other\.tsv: no such file.*DATASET\.FEAT_FILE"
-    )
-    assert os.path.isfile(find_feature_file(data_dir, beside))
 
 
 @pytest.mark.shared

@@ -1,0 +1,79 @@
+"""Reads `.npy` and `.npz` files that strangers made: no pickles, and no size is believed before it is checked."""
+
+import io
+import math
+import os
+import zipfile
+
+import numpy as np
+
+from oscar_paddle.config.errors import DataError
+
+_MAX_BYTES = 1 << 28  # of one array: 32,000 regions, a hundred times what a detector gives
+_MAX_PACKING = 1032  # deflate cannot pack tighter
+_KINDS = "fiubUS"  # floats, integers, truth values, text
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def read_npy(path):
+    """The array in a `.npy` file.
+
+    Raises:
+        DataError: no such file, not such a file, damaged, or it holds Python objects.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _array(file, os.fstat(file.fileno()).st_size, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_npz(path, names):
+    """Arrays of a `.npz` file, as numpy.savez or numpy.savez_compressed wrote it.
+
+    Args:
+        path: the file.
+        names: which arrays; those that it does not have are left out.
+    Returns:
+        dict name -> array.
+    Raises:
+        DataError: no such file, not such a file, damaged, or one of these arrays holds Python objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            found = {name: members[f"{name}.npy"] for name in names if f"{name}.npy" in members}
+            return {name: _member(archive, info, f"{path} array {name!r}") for name, info in found.items()}
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # zipfile and zlib fail in many ways on damaged archives; callers see one error class
+        raise DataError(f"{path}: damaged, or not a .npz file ({type(error).__name__}: {str(error)[:120]})") from None
+
+
+def _member(archive, info, where):
+    if info.file_size > min(_MAX_BYTES, info.compress_size * _MAX_PACKING + 64):
+        raise DataError(f"{where}: claims {info.file_size} bytes, unpacked from {info.compress_size}")
+    with archive.open(info) as file:
+        return _array(io.BytesIO(file.read(info.file_size + 1)), info.file_size, where)
+
+
+def _array(file, size, where):
+    """The array in a binary file of `size` bytes, which numpy.save wrote."""
+    try:
+        version = np.lib.format.read_magic(file)
+        shape, column_order, dtype = _HEADERS[version](file)
+    except Exception as error:
+        raise DataError(f"{where}: not a NumPy array ({str(error)[:120]})") from None
+    if dtype.kind not in _KINDS:
+        what = "Python objects" if dtype.hasobject else f"the type {dtype}"
+        raise DataError(f"{where}: holds {what}; expected numbers or text (numpy.array of numbers, or of str)")
+    expected = math.prod(shape) * dtype.itemsize
+    if any(length < 0 for length in shape) or expected != size - file.tell() or expected > _MAX_BYTES:
+        raise DataError(f"{where}: {size - file.tell()} bytes of data; its header says {list(shape)} {dtype}")
+    data = file.read(expected)
+    if len(data) != expected:
+        raise DataError(f"{where}: truncated")
+    array = np.frombuffer(data, dtype) if expected else np.empty(0, dtype)
+    return array.reshape(shape, order="F" if column_order else "C")
