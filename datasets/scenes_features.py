@@ -1,41 +1,52 @@
 """2048 numbers per region from the pixels of its crop: fixed seeded filters, nothing learned, same bytes everywhere.
 
-The crop is averaged to 24 x 24 cells. Four banks of random filters with whole-number weights look at it, each followed
-by ReLU, as in the first layers of a convolutional network whose weights were never trained:
+1. The crop is averaged to 24 x 24 cells.
+2. Filters with random whole-number weights look at it, three kinds:
+   colour    mixtures of R, G, B per cell, ReLU, averaged over the whole crop and over its middle;
+   texture   3 x 3 patterns of brightness, ReLU, averaged over the middle, before and after levelling the contrast;
+   outline   a 12 x 12 map of "unlike the border of the crop".
+3. Every response is measured from its median in units of its mean absolute deviation.
+4. Units add up responses of one kind with random weights (768 colour, 384 texture, 896 outline). A threshold makes each
+   silent for four crops out of five, a unit of measure makes it 1 on average for the others.
 
-    values       bank      sees
-    0..383       colour    random mixtures of R, G, B per cell, averaged over the whole crop
-    384..767     colour    the same, averaged over the middle of the crop, where the object is
-    768..1151    texture   random 3 x 3 patterns of brightness, averaged over the middle
-    1152..2047   outline   random mixtures of an 8 x 8 map "unlike the border of the crop"
+Medians, deviations, thresholds and units of measure come from 64 scenes of a fixed seed, whatever data set is being
+made. The result looks like detector features: not negative, mostly zero, a few large values.
 
-All arithmetic is on whole numbers small enough to be exact in float64, in any order of summation; the results are
-multiples of 1/64. So the values do not depend on the processor, the BLAS library or the number of threads. They are
-non-negative, about half of them zero, with a mean near 0.4, as detector features are.
+All arithmetic is on whole numbers small enough to be exact in float64, in any order of summation, and the results are
+multiples of 1/16. So the values do not depend on the processor, the BLAS library or the number of threads.
 """
+
+from functools import lru_cache
 
 import numpy as np
 
-from oscar_paddle.datasets.scenes_world import Stream
+from oscar_paddle.datasets.scenes_drawing import draw_scene
+from oscar_paddle.datasets.scenes_regions import detect
+from oscar_paddle.datasets.scenes_world import Stream, sample_scene
 
 FEATURE_SIZE = 2048
 GRID = 24  # cells per side of a resized crop
-_COLOUR, _TEXTURE, _OUTLINE = 384, 384, 896
-_STEP = 64.0  # values are multiples of 1/64
-_CAP = 640  # 10.0
+_STEP = 16  # values are multiples of 1/16
+_LARGEST = 10
+_CALIBRATION_SCENES = 64
+_SILENT = 0.8  # share of crops for which a unit gives zero
+_FINE = 32  # steps per mean absolute deviation, in stage 3
 
 
-def _bank(name, rows, columns, low, high):
+def _weights(name, rows, columns, low, high):
     """Whole-number weights [rows, columns] in [low, high], drawn once for all data sets."""
     return Stream("features", name).noise().randint(low, high + 1, size=(rows, columns)).astype(np.float64)
 
 
-_COLOUR_WEIGHTS = _bank("colour", 3, _COLOUR, -4, 4)
-_COLOUR_OFFSETS = _bank("colour offsets", 1, _COLOUR, -700, 700)
-_TEXTURE_WEIGHTS = _bank("texture", 9, _TEXTURE, -3, 3)
-_TEXTURE_WEIGHTS[8] -= _TEXTURE_WEIGHTS.sum(axis=0)  # zero sum: flat areas give nothing
-_TEXTURE_OFFSETS = _bank("texture offsets", 1, _TEXTURE, 0, 250)
-_OUTLINE_WEIGHTS = _bank("outline", 64, _OUTLINE, -3, 3)
+_COLOUR_FILTERS = _weights("colour", 3, 96, -4, 4)
+_COLOUR_OFFSETS = _weights("colour offsets", 1, 96, -400, 400)
+_TEXTURE_FILTERS = _weights("texture", 9, 64, -3, 3)
+_TEXTURE_FILTERS[8] -= _TEXTURE_FILTERS.sum(axis=0)  # zero sum: flat areas give nothing
+_MIXERS = (
+    _weights("mix colour", 2 * 96, 768, -2, 2),
+    _weights("mix texture", 2 * 64, 384, -2, 2),
+    _weights("mix outline", 144, 896, -2, 2),
+)
 
 
 def region_features(image, boxes):
@@ -45,11 +56,12 @@ def region_features(image, boxes):
         image: uint8 [height, width, 3].
         boxes: R boxes (x1, y1, x2, y2), whole pixels, x1 < x2 and y1 < y2, inside the picture.
     Returns:
-        float32 [R, 2048], multiples of 1/64 in [0, 10].
+        float32 [R, 2048], multiples of 1/16 in [0, 10].
     """
     crops = np.stack([_resize(image[y1:y2, x1:x2]) for x1, y1, x2, y2 in boxes])
-    banks = np.concatenate([_colour_bank(crops), _texture_bank(crops), _outline_bank(crops)], axis=1)
-    return (np.minimum(banks, _CAP) / _STEP).astype(np.float32)
+    medians, deviations, thresholds, measures = _calibration()
+    excess = np.maximum(_mix(_responses(crops), medians, deviations) - thresholds, 0)
+    return (np.minimum(excess * _STEP // measures, _LARGEST * _STEP) / _STEP).astype(np.float32)
 
 
 def with_box_values(features, boxes, width, height):
@@ -69,6 +81,38 @@ def with_box_values(features, boxes, width, height):
     return np.concatenate([features, corners.astype(np.float32), extents.astype(np.float32)], axis=1)
 
 
+@lru_cache(maxsize=1)
+def _calibration():
+    """Medians and mean absolute deviations of the responses, thresholds and units of measure of the 2048 units: whole
+    numbers from the calibration scenes. About a second, once per process."""
+    crops = []
+    for index in range(_CALIBRATION_SCENES):
+        scene = sample_scene("calibration", "train", index)
+        image = draw_scene(scene, "calibration")
+        crops += [_resize(image[y1:y2, x1:x2]) for x1, y1, x2, y2 in (r.box for r in detect(scene, "calibration"))]
+    responses = _responses(np.stack(crops))
+    medians = np.sort(responses, axis=0)[len(crops) // 2]
+    deviations = np.maximum(np.abs(responses - medians).sum(axis=0) // len(crops), 1)
+    sums = np.sort(_mix(responses, medians, deviations), axis=0)
+    thresholds = sums[int(_SILENT * len(crops))]
+    excess = np.maximum(sums - thresholds, 0)
+    measures = np.maximum(excess.sum(axis=0) // np.maximum((excess > 0).sum(axis=0), 1), 1)
+    return medians, deviations, thresholds, measures
+
+
+def _mix(responses, medians, deviations):
+    """Stages 3 and 4 before the threshold: whole numbers, float64 [R, responses] -> [R, 2048]."""
+    level = np.clip((responses - medians) * _FINE // deviations, -4 * _FINE, 4 * _FINE)
+    ends = np.cumsum([len(mixer) for mixer in _MIXERS])
+    parts = np.split(level, ends[:-1], axis=1)
+    return np.concatenate([part @ mixer for part, mixer in zip(parts, _MIXERS, strict=True)], axis=1)
+
+
+def _responses(crops):
+    """Stage 2: int64 [R, GRID, GRID, 3] -> whole numbers, float64 [R, 2 * 96 + 2 * 64 + 144]."""
+    return np.concatenate([_colour(crops), _texture(crops), _outline(crops)], axis=1)
+
+
 def _resize(crop):
     """Cell averages, rounded down: int64 [GRID, GRID, 3]. A crop smaller than the grid repeats its pixels."""
     height, width, _ = crop.shape
@@ -82,31 +126,26 @@ def _resize(crop):
     return sums // ((bottom - top)[:, None] * (right - left)[None, :])[..., None]
 
 
-def _colour_bank(crops):
-    """[R, GRID, GRID, 3] -> [R, 2 * _COLOUR]."""
+def _colour(crops):
     pixels = crops[:, ::2, ::2].astype(np.float64) - 128  # every second cell is enough for colour
-    hits = np.maximum(pixels @ _COLOUR_WEIGHTS + _COLOUR_OFFSETS, 0)  # [R, 12, 12, _COLOUR]
-    whole = hits.sum(axis=(1, 2)) // (144 * 14)
-    middle = hits[:, 3:9, 3:9].sum(axis=(1, 2)) // (36 * 14)
-    return np.concatenate([whole, middle], axis=1)
+    hits = np.maximum(pixels @ _COLOUR_FILTERS + _COLOUR_OFFSETS, 0)  # [R, 12, 12, 96]
+    return np.concatenate([hits.sum(axis=(1, 2)), hits[:, 3:9, 3:9].sum(axis=(1, 2))], axis=1)
 
 
-def _texture_bank(crops):
-    """[R, GRID, GRID, 3] -> [R, _TEXTURE]."""
-    light = crops.sum(axis=3) // 3
-    middle = light[:, 3:21, 3:21]  # [R, 18, 18]
-    shifts = [middle[:, y : y + 16, x : x + 16] for y in range(3) for x in range(3)]
-    patches = np.stack(shifts, axis=-1).astype(np.float64)  # [R, 16, 16, 9]
-    hits = np.maximum(patches @ _TEXTURE_WEIGHTS - _TEXTURE_OFFSETS, 0)
-    return hits.sum(axis=(1, 2)) // (256 * 3)
+def _texture(crops):
+    light = crops[:, 3:21, 3:21].sum(axis=3) // 3  # [R, 18, 18]
+    light = light - light.sum(axis=(1, 2), keepdims=True) // 324
+    contrast = np.maximum(np.abs(light).sum(axis=(1, 2), keepdims=True) // 324, 6)
+    responses = []
+    for picture in (light, light * 64 // contrast):
+        shifts = [picture[:, y : y + 16, x : x + 16] for y in range(3) for x in range(3)]
+        patches = np.stack(shifts, axis=-1).astype(np.float64)  # [R, 16, 16, 9]
+        responses.append(np.maximum(patches @ _TEXTURE_FILTERS, 0).sum(axis=(1, 2)))
+    return np.concatenate(responses, axis=1)
 
 
-def _outline_bank(crops):
-    """[R, GRID, GRID, 3] -> [R, _OUTLINE]."""
+def _outline(crops):
     edge = np.concatenate([crops[:, 0], crops[:, -1], crops[:, 1:-1, 0], crops[:, 1:-1, -1]], axis=1)
     typical = np.sort(edge, axis=1)[:, edge.shape[1] // 2]  # median of the border cells, [R, 3]
     unlike = np.minimum(np.abs(crops - typical[:, None, None]).sum(axis=3), 120)
-    maps = unlike.reshape(len(crops), 8, 3, 8, 3).sum(axis=(2, 4))  # [R, 8, 8], at most 1080
-    flat = maps.reshape(len(crops), 64).astype(np.float64)
-    flat -= flat.sum(axis=1, keepdims=True) // 64
-    return np.maximum(flat @ _OUTLINE_WEIGHTS, 0) // 110
+    return unlike.reshape(len(crops), 12, 2, 12, 2).sum(axis=(2, 4)).reshape(len(crops), 144).astype(np.float64)

@@ -9,7 +9,7 @@ MAX_REGIONS = 10
 MISSED = 0.03  # of the objects; hidden ones are missed more often
 DUPLICATED = 0.15
 WRONG_SHAPE, WRONG_ATTRIBUTE = 0.08, 0.06
-WITH_COLOUR, WITH_TEXTURE = 0.45, 0.15  # tags such as "red star", "striped star"; the rest is the noun alone
+WITH_COLOUR, WITH_TEXTURE = 0.5, 0.15  # tags such as "red star", "striped star"; the rest is the noun alone
 CONFUSED_WITH = {
     "circle": ("ring", "square"),
     "square": ("circle", "cross"),
@@ -19,6 +19,18 @@ CONFUSED_WITH = {
     "cross": ("star", "square"),
     "heart": ("triangle", "circle"),
     "moon": ("ring", "heart"),
+    "arrow": ("triangle", "bolt"),
+    "bolt": ("arrow", "star"),
+    "hourglass": ("cross", "triangle"),
+    "crown": ("boat", "star"),
+    "house": ("square", "arrow"),
+    "tree": ("triangle", "arrow"),
+    "flower": ("star", "circle"),
+    "fish": ("drop", "boat"),
+    "drop": ("circle", "fish"),
+    "boat": ("mushroom", "crown"),
+    "mushroom": ("tree", "heart"),
+    "flag": ("house", "square"),
 }
 SCENERY = {  # tags of regions that show no object
     "grass": ("grass", "lawn"),
@@ -57,10 +69,10 @@ def detect(scene, seed):
         if stream.chance(MISSED + 0.2 * (1 - item.visible)):
             continue
         tag = _tag(stream, item)
-        regions.append(_region(stream, scene, item.box, 10, tag, (60, 98), i, "object"))
+        regions.append(_region(stream, scene, item.box, 8, tag, (60, 98), i, "object"))
         if stream.chance(DUPLICATED):
             tag = tag if stream.chance(0.6) else _tag(stream, item)
-            regions.append(_region(stream, scene, item.box, 18, tag, (35, 75), i, "duplicate"))
+            regions.append(_region(stream, scene, item.box, 16, tag, (35, 75), i, "duplicate"))
     for _ in range(stream.weighted({1: 0.35, 2: 0.45, 3: 0.2})):
         regions.append(_distractor(stream, scene))
     regions.append(_scenery(stream, scene))
@@ -102,7 +114,7 @@ def _distractor(stream, scene):
             x1, x2 = (x1, (x1 + x2) // 2) if stream.chance(0.5) else ((x1 + x2) // 2, x2)
         else:
             y1, y2 = (y1, (y1 + y2) // 2) if stream.chance(0.5) else ((y1 + y2) // 2, y2)
-        tag = item.shape if stream.chance(0.5) else stream.choice(SHAPES)
+        tag = item.shape if stream.chance(0.6) else stream.choice(CONFUSED_WITH[item.shape])
         return _region(stream, scene, (x1, y1, x2, y2), 10, tag, (22, 55), None, "part")
     first, second = stream.sample(scene.objects, 2)
     pairs = tuple(zip(first.box, second.box, strict=True))

@@ -16,7 +16,7 @@ import numpy as np
 
 from oscar_paddle.datasets.scenes_shapes import SHAPES, extent, inside_mask
 
-VERSION = 1  # part of every random key: raise it whenever the data would change
+VERSION = 4  # part of every random key: raise it whenever the data would change
 WIDTH, HEIGHT = 192, 144  # pixels
 
 COLOURS = {
@@ -25,12 +25,14 @@ COLOURS = {
     "yellow": (246, 222, 48),
     "green": (36, 150, 62),
     "blue": (40, 84, 214),
-    "purple": (138, 52, 172),
+    "purple": (134, 50, 176),
+    "pink": (246, 142, 190),
+    "brown": (118, 70, 34),
     "black": (34, 34, 38),
     "white": (240, 240, 236),
 }
 TEXTURES = ("plain", "striped", "dotted", "checkered")
-SIZES = {"small": (11, 13), "medium": (18, 21), "large": (30, 35)}  # radius range in pixels, both ends included
+SIZES = {"small": (12, 14), "medium": (19, 22), "large": (30, 35)}  # radius range in pixels, both ends included
 BACKGROUNDS = ("grass", "sky", "sand", "night", "brick", "wood")
 SPLITS = ("train", "minival", "test")
 
@@ -224,7 +226,7 @@ def _place(stream, kinds):
     for kind in kinds:
         radius = stream.between(*SIZES[kind.size])
         for _ in range(30):
-            if placed and stream.chance(0.35):  # next to another one, so that some pairs overlap
+            if placed and stream.chance(0.5):  # next to another one, so that some pairs overlap
                 anchor = stream.choice(placed)
                 reach = anchor.radius + radius
                 x = anchor.centre[0] + stream.between(-reach, reach)
@@ -244,8 +246,8 @@ def _place(stream, kinds):
 
 
 def _apart(x, y, radius, other):
-    """Centres at least 0.7 of the summed radii apart: overlaps stay partial."""
-    dx, dy, reach = x - other.centre[0], y - other.centre[1], 0.7 * (radius + other.radius)
+    """Centres at least 5/8 of the summed radii apart: overlaps stay partial."""
+    dx, dy, reach = 8 * (x - other.centre[0]), 8 * (y - other.centre[1]), 5 * (radius + other.radius)
     return dx * dx + dy * dy >= reach * reach
 
 
