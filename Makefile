@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+MINUTES ?= 5
 
-.PHONY: help install install-dev quickstart report-picture test lint clean
+.PHONY: fuzz help install install-dev quickstart report-picture test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +31,9 @@ report-picture: install  ## draw the README's picture of quickstart/report.html 
 
 test: install-dev lint  ## install everything and run all checks
 	$(BIN)/python -m pytest
+
+fuzz: install-dev  ## feed damaged files to every reader for some minutes (MINUTES=5)
+	$(BIN)/python tests/fuzz/fuzz_readers.py --minutes $(MINUTES)
 
 lint: install-dev
 	$(BIN)/ruff check .
