@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import paddle
+import paddle.nn as nn
 from paddle.static import InputSpec
 
 from oscar_paddle.config.errors import ConfigError, UserError
@@ -35,7 +36,7 @@ STALE_SECONDS = 3600  # a temporary folder this old was left by a killed process
 AGREES = 1e-3  # largest difference to eager, relative to the margins, that float32 may show on the probe
 
 
-class MarginProgram(paddle.nn.Layer):
+class MarginProgram(nn.Layer):
     """What is exported: one batch to its margins.
 
     Args:
@@ -174,8 +175,13 @@ def _make(model, folder):
     temporary = Path(tempfile.mkdtemp(prefix="tmp-program-", dir=folder.parent))
     try:
         log.info("exporting the model for Paddle Inference into %s", folder)
-        with _quiet():
-            export(model, temporary)
+        try:
+            with _quiet():
+                export(model, temporary)
+        except OSError:
+            raise
+        except Exception as error:  # Paddle's exporter raises whatever the model's code made it raise
+            raise UserError(f"the model cannot be exported: {_last_line(error)}") from error
         files = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
         temporary.chmod(0o755)

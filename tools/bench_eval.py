@@ -12,9 +12,9 @@ import sys
 import tempfile
 import time
 
+from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.config.machine import available_cores, prepare
-from oscar_paddle.config.cli import run_plain_tool
 
 EXAMPLE = """\
 python tools/bench_eval.py

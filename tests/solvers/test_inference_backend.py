@@ -110,7 +110,7 @@ def test_a_damaged_program_is_made_again(tmp_path, model, data, damage, caplog):
 def test_another_model_has_another_program(programs, model, no_export):
     assert exported_program(model, "weights", programs).is_dir()
     for other, weights in ((model, "other weights"), (tiny_model(img_layer_norm_eps=1e-5), "weights")):
-        with pytest.raises(AssertionError, match="exported again"):
+        with pytest.raises(UserError, match="cannot be exported: exported again"):
             exported_program(other, weights, programs)
 
 
