@@ -12,6 +12,7 @@ examples:
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -136,7 +137,9 @@ def _replay(args):
 
 def _child(args):
     name, seconds = args.child[0], float(args.child[1])
-    target, work = _targets(args.module)[name], Path(args.work)
+    work = Path(args.work)
+    with _instrumented(args.engine):
+        target = _targets(args.module)[name]
     sound = target.sound()
     case = _Case(target.read, work, args.least)
     run = _run_atheris if args.engine == "atheris" else _run_hypothesis
@@ -152,6 +155,15 @@ def _child(args):
     finally:
         (work / "count").write_text(str(case.count))
     return 0
+
+
+def _instrumented(engine):
+    """Atheris must see our modules when they are imported, to follow which lines a file reaches."""
+    if engine != "atheris":
+        return contextlib.nullcontext()
+    import atheris
+
+    return atheris.instrument_imports(include=["oscar_paddle"])
 
 
 class _Case:
@@ -213,10 +225,15 @@ def _run_atheris(case, sound, seed):
             os._exit(0)
         if data:
             files, name = choices[data[0] % len(choices)]
-            case({**files, name: data[1:]})
+            try:
+                case({**files, name: data[1:]})
+            except fuzz_guard.Misbehaved as error:  # libFuzzer would end the process in its own way
+                (case.work / "message").write_text(str(error))
+                (case.work / "count").write_text(str(case.count))
+                os._exit(3)
 
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], str(corpus), f"-seed={seed + 1}", "-max_len=20000", "-rss_limit_mb=0"], one_input)
+    limits = [f"-seed={seed + 1}", "-max_len=20000", "-len_control=0", "-rss_limit_mb=0"]
+    atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={case.work}/", *limits], one_input)
     atheris.Fuzz()
 
 
