@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self.send(416, b"", {"Content-Range": f"bytes */{len(body)}"})
             shown = start + fault.get("shift", 0)
             headers["Content-Range"] = f"bytes {shown}-{len(body) - 1}/{len(body)}"
-            return self.send(206, body[start:], headers, fault)
+            return self.send(206, body[shown:], headers, fault)
         return self.send(200, body, headers, fault)
 
     def send(self, status, body, headers, fault=()):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from oscar_paddle.datasets.download_plan import mirror_prefix
 from oscar_paddle.datasets.official_files import CHECKS, FILES, STORAGE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -324,6 +325,13 @@ def test_help_shows_whole_commands(shell):
     assert done.code == 0 and "./download_dataset.sh --what captions vinvl" in done.out and "Exit codes" in done.out
 
 
+def test_target_that_cannot_be_made(server, download, tmp_path):
+    publish(server, "captions")
+    (tmp_path / "file").write_text("")
+    done = download("--what", "captions", "--mirror", server.url, "--target", "file/data")
+    assert done.code == 1 and "file/data: Not a directory" in done.err and "Traceback" not in done.err, done
+
+
 def test_shell_passes_on_exit_codes_and_odd_words(shell, monkeypatch):
     done = shell("--what", "captions", "--mirror", "no such * folder")
     assert done.code == 2 and "--mirror no such * folder: no such folder" in done.err, done
@@ -370,18 +378,34 @@ def test_checker_at_the_end(server, shell, tmp_path, code, expected):
     if code:
         return
     place = tmp_path / "elsewhere"
-    (place / "pretrained/vinvl_base/checkpoint-1340000").mkdir(parents=True)
     assert shell(*arguments, "--target", "elsewhere", root=root).code == 0
     words += ["--opts", "DATASET.DATA_DIR", str(place / "coco_ir")]
     words += ["DATASET.FEAT_FILE", str(place / "model_0060000/features.tsv")]
-    words += ["PRETRAINED.DIR", str(place / "pretrained/vinvl_base/checkpoint-1340000")]
     assert json.loads((root / "called").read_text()) == words
+    weights = place / "pretrained/vinvl_base/checkpoint-1340000"
+    weights.mkdir(parents=True)
+    assert shell(*arguments, "--target", "elsewhere", root=root).code == 0
+    words += ["PRETRAINED.DIR", str(weights)]
+    assert json.loads((root / "called").read_text()) == words
+
+
+def test_checker_is_not_run_for_what_it_cannot_judge(server, shell, tmp_path):
+    publish(server, "captions", "vinvl", "weights")
+    root = copy_of_the_tool(tmp_path / "copy", code=0)
+    assert shell("--what", "captions", "vinvl", "--mirror", server.url, "--no-check", root=root).code == 0
+    done = shell("--what", "weights", "--only", "*/base-vg-labels", "--mirror", server.url, root=root)
+    assert done.code == 0 and not (root / "called").exists(), done
 
 
 def test_checker_can_be_left_out(server, download):
     publish(server, "captions")
     done = download("--what", "captions", "--mirror", server.url, "--target", "data", "--no-check")
     assert done.code == 0 and "checked" not in done.out, done
+
+
+def test_mirror_with_a_slash_at_its_end(tmp_path):
+    assert mirror_prefix("https://mirror.example.org/copy/") == "https://mirror.example.org/copy"
+    assert mirror_prefix(f"{tmp_path}/") == mirror_prefix(f"{tmp_path.as_uri()}/") == tmp_path.as_uri()
 
 
 def test_table():

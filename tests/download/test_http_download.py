@@ -123,10 +123,11 @@ def test_part_of_unknown_origin_is_not_trusted(fetch):
     assert fetch.is_complete() and fetch.server.gets(PATH) == [None]
 
 
-@pytest.mark.parametrize("note", [b"", b"[1]", b"\xff", b'{"validator": 5}'])
+@pytest.mark.parametrize("note", ["", "[1]", "\xff", '{"address": "ADDRESS", "size": 3000000, "validator": [5]}'])
 def test_damaged_note_of_the_origin(fetch, note):
     fetch.leave_part()
-    (fetch.path.parent / "file.bin.part.json").write_bytes(note)
+    note = note.replace("ADDRESS", fetch.address)
+    (fetch.path.parent / "file.bin.part.json").write_text(note, encoding="latin-1")
     fetch()
     assert fetch.is_complete()
 
