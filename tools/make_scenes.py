@@ -1,62 +1,56 @@
+#!/usr/bin/env python
 """Generate *scenes*, the built-in data set of drawn pictures with captions, in the published layout.
 
-Example (the quick start's data; about a minute and 300 MB):
-    python tools/make_scenes.py --root data/scenes --train 3000 --dev 100 --test 200 --seed 1
+The quick start does this by itself; use this tool for other sizes or another seed. See datasets/scenes.py for what the
+folder holds.
 """
 
-import argparse
 import sys
 
-from oscar_paddle.config.errors import UserError
-from oscar_paddle.datasets.scenes import write_scenes
+from oscar_paddle.config.cli import run_plain_tool
+
+EXAMPLE = "python tools/make_scenes.py --root data/scenes --train 3000 --dev 100 --test 200 --seed 1"
+MODEL = {
+    "hidden_size": (int, 128, "width of the encoder"),
+    "num_hidden_layers": (int, 3, "layers"),
+    "num_attention_heads": (int, 4, "heads per layer; divides hidden_size"),
+    "intermediate_size": (int, 512, "width of the feed-forward part"),
+    "dropout": (float, 0.1, "of hidden states and attention"),
+    "initializer_range": (float, 0.02, "standard deviation of the first weights"),
+}
 
 
-def parse_arguments(argv=None):
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("--root", required=True, help="folder to create; kept as it is if it has the same settings")
-    parser.add_argument("--train", type=int, default=3000, help="training pictures (default: %(default)s)")
-    parser.add_argument("--dev", type=int, default=100, help="development pictures, 0 or >= 4 (default: %(default)s)")
-    parser.add_argument("--test", type=int, default=200, help="test pictures (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="another seed is another data set (default: %(default)s)")
-    parser.add_argument("--train_images", action="store_true", help="also write the training pictures (83 KB each)")
+def add_arguments(parser):
+    parser.add_argument("--root", required=True, metavar="DIR",
+                        help="folder to create; kept as it is where it has the same settings")  # fmt: skip
+    parser.add_argument("--train", type=int, default=3000, metavar="N", help="training pictures (default: 3000)")
+    parser.add_argument("--dev", type=int, default=100, metavar="N", help="dev pictures, 0 or >= 4 (default 100)")
+    parser.add_argument("--test", type=int, default=200, metavar="N", help="test pictures (default: 200)")
+    parser.add_argument("--seed", type=int, default=1, help="another seed is another data set (default: 1)")
+    parser.add_argument("--train_images", action="store_true", help="also write the training pictures, 83 KB each")
     parser.add_argument("--overwrite", action="store_true", help="replace scenes that were made with other settings")
-    parser.add_argument("--workers", type=int, help="processes (default: one per core); the data do not change")
-    model = parser.add_argument_group("init/config.json, the model to train from scratch")
-    model.add_argument("--hidden_size", type=int, default=128, help="(default: %(default)s)")
-    model.add_argument("--num_hidden_layers", type=int, default=3, help="(default: %(default)s)")
-    model.add_argument("--num_attention_heads", type=int, default=4, help="(default: %(default)s)")
-    model.add_argument("--intermediate_size", type=int, default=512, help="(default: %(default)s)")
-    model.add_argument("--dropout", type=float, default=0.1, help="hidden and attention (default: %(default)s)")
-    model.add_argument("--initializer_range", type=float, default=0.02, help="(default: %(default)s)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser.parse_args(argv)
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core); same bytes anyway")
+    model = parser.add_argument_group("init/config.json: size of a model to train from scratch")
+    for name, (kind, default, words) in MODEL.items():
+        model.add_argument(f"--{name}", type=kind, default=default, metavar="X", help=f"{words} (default: {default})")
 
 
-def main(argv=None):
-    args = parse_arguments(argv)
-    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    names = (*sizes, "dropout", "initializer_range")
-    try:
-        root = write_scenes(
-            args.root,
-            num_train=args.train,
-            num_dev=args.dev,
-            num_test=args.test,
-            seed=args.seed,
-            train_images=args.train_images,
-            workers=args.workers,
-            overwrite=args.overwrite,
-            model={name: getattr(args, name) for name in names},
-        )
-    except UserError as error:
-        if args.debug:
-            raise
-        print(f"make_scenes: {error}", file=sys.stderr)
-        return error.exit_code
+def main(args):
+    from oscar_paddle.datasets.scenes import write_scenes
+
+    root = write_scenes(
+        args.root,
+        num_train=args.train,
+        num_dev=args.dev,
+        num_test=args.test,
+        seed=args.seed,
+        train_images=args.train_images,
+        workers=args.workers,
+        overwrite=args.overwrite,
+        model={name: getattr(args, name) for name in MODEL},
+    )
     print(f"{root}: {args.train} training, {args.dev} development, {args.test} test pictures, five captions each")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_plain_tool(__doc__, main, add_arguments, EXAMPLE))

@@ -28,7 +28,8 @@ EXAMPLE = "python tools/quickstart.py"
 # What the full quick start makes, and how long that takes on 2 CPU cores.
 SIZES = {"train": 3000, "dev": 100, "test": 200}
 MODEL = {
-    "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 512, "dropout": 0.0,
+    "hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 384, "dropout": 0.0,
+    "initializer_range": 0.05,
 }  # fmt: skip
 SEED = 1  # of the scenes
 TIMES = {"scenes": "about a minute", "training": "about 5 minutes", "evaluation": "about a minute"}
