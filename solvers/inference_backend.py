@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # of the exported program; part of its name
 PROGRAM, MANIFEST = "margins", "manifest.json"
 STALE_SECONDS = 3600  # a temporary folder this old was left by a killed process
+WORTH_EXPORTING = 10_000  # pairs: an export takes a second or two for a small model
 AGREES = 1e-3  # largest difference to eager, relative to the margins, that float32 may show on the probe
 
 
@@ -175,13 +176,7 @@ def _make(model, folder):
     temporary = Path(tempfile.mkdtemp(prefix="tmp-program-", dir=folder.parent))
     try:
         log.info("exporting the model for Paddle Inference into %s", folder)
-        try:
-            with _quiet():
-                export(model, temporary)
-        except OSError:
-            raise
-        except Exception as error:  # Paddle's exporter raises whatever the model's code made it raise
-            raise UserError(f"the model cannot be exported: {_last_line(error)}") from error
+        _export_quietly(model, temporary)
         files = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
         temporary.chmod(0o755)
@@ -194,6 +189,16 @@ def _make(model, folder):
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _export_quietly(model, folder):
+    try:
+        with _quiet():
+            export(model, folder)
+    except OSError:
+        raise
+    except Exception as error:  # Paddle's exporter raises whatever the model's code made it raise
+        raise UserError(f"the model cannot be exported: {_last_line(error)}") from error
 
 
 def _is_whole(folder):
@@ -297,6 +302,27 @@ def build_backend(model, backend, precision, weights_hash, cache_dir, ranks):
         raise UserError(problems[0])
     log.warning("Paddle Inference does not work here, using eager Paddle: %s", problems[0])
     return EagerBackend(model, precision)
+
+
+def backend_in_training(model, num_pairs):
+    """The float32 backend for weights that will change again: an export is worth its seconds for many pairs only.
+
+    Args:
+        model: OscarForClassification; it is put into evaluation mode.
+        num_pairs: how many pairs will be scored before the weights change.
+    """
+    eager = EagerBackend(model)
+    if num_pairs < WORTH_EXPORTING or planned_backend("auto", "float32") == "eager":
+        return eager
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _export_quietly(model, folder)
+            chosen = InferenceBackend(model, folder)  # reads all of it
+        check_agreement(chosen, eager)
+    except (UserError, OSError) as error:
+        log.warning("Paddle Inference does not work here, using eager Paddle: %s", error)
+        return eager
+    return chosen
 
 
 def check_agreement(backend, reference):

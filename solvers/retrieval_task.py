@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.packing import pack
+from oscar_paddle.solvers.inference_backend import backend_in_training
 from oscar_paddle.solvers.metrics.retrieval import (
     candidate_ranks,
     format_recall_line,
@@ -16,7 +17,7 @@ from oscar_paddle.solvers.metrics.retrieval import (
     retrieval_metrics,
     text_to_image_ranks,
 )
-from oscar_paddle.solvers.pair_scorer import EagerBackend, PairScorer, image_groups
+from oscar_paddle.solvers.pair_scorer import PairScorer, image_groups, num_columns
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +77,11 @@ class RetrievalTask:
 
 def score_split(model, data, batch_tokens, ranks):
     """Margins of a whole split, images divided among ranks; [K, m] float32 on every rank."""
-    scorer = PairScorer(EagerBackend(model), data, batch_tokens)
+    num_pairs = data.num_images * num_columns(data)
+    scorer = PairScorer(backend_in_training(model, num_pairs // ranks.world_size), data, batch_tokens)
     groups = image_groups(data.num_images, scorer.num_columns)
     mine = {}
-    with tqdm(total=data.num_images * scorer.num_columns, desc="scoring", unit="pair", unit_scale=True, leave=False,
+    with tqdm(total=num_pairs, desc="scoring", unit="pair", unit_scale=True, leave=False,
               disable=not ranks.is_main, dynamic_ncols=True) as bar:  # fmt: skip
         for number in range(ranks.rank, len(groups), ranks.world_size):
             parts = [scorer.score(part, lambda n: bar.update(n * ranks.world_size)) for part in groups[number]]

@@ -86,6 +86,21 @@ def test_bfloat16_is_near_and_really_used(model, programs, data):
     assert 1e-4 < difference < 0.1 * np.abs(wanted).max()
 
 
+def test_weights_that_will_change_again(data, monkeypatch):
+    """Many pairs are worth an export that leaves no trace; training goes on as before."""
+    model = tiny_model()
+    assert isinstance(inference_backend.backend_in_training(model, 9_999), EagerBackend)
+    backend = inference_backend.backend_in_training(model, 10_000)
+    assert isinstance(backend, InferenceBackend)
+    wanted = PairScorer(EagerBackend(model), data, 120).score(EVERYTHING)
+    np.testing.assert_allclose(PairScorer(backend, data, 120).score(EVERYTHING), wanted, atol=2e-5)
+    model.train()
+    model.logits(data.batch(np.arange(4), np.arange(4))).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if not p.stop_gradient)
+    monkeypatch.setattr(inference_backend, "export", lambda model, folder: 1 / 0)
+    assert isinstance(inference_backend.backend_in_training(model, 10_000), EagerBackend)
+
+
 @pytest.mark.parametrize("damage", ["truncate", "change", "delete", "no manifest", "bad manifest"])
 def test_a_damaged_program_is_made_again(tmp_path, model, data, damage, caplog):
     folder = exported_program(model, "weights", tmp_path / "programs")
