@@ -23,26 +23,28 @@ def read_annotation_ids(path, data):
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-        by_image = _by_image(content)
+        by_image, has_texts = _by_image(content)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: not a file of caption annotation ids ({error!r}); expected {FORMATS}") from None
     ids = []
     for (image_id, number), caption in zip(data.caption_ids, data.captions, strict=True):
-        entries = by_image.get(int(image_id), ())
-        if entries and entries[0][1] is not None:
-            found = [key for key, text in entries if _plain(text) == _plain(caption)]
+        entries = by_image.get(int(image_id), [])
+        if has_texts:
+            found = [entry for entry in entries if _plain(entry[1]) == _plain(caption)][:1]
+            for entry in found:  # an image may have two equal captions: each id is given once
+                entries.remove(entry)
         else:
-            found = [key for key, _ in entries[number : number + 1]]
+            found = entries[number : number + 1]
         if not found:
             raise DataError(f"{path}: no annotation id for caption {number} of image {image_id} ({caption!r})")
-        ids.append(found[0])
+        ids.append(found[0][0])
     return ids
 
 
 def _by_image(content):
-    """{image id: [(annotation id, text or None), ...]}."""
+    """({image id: [(annotation id, text or None), ...]}, whether there are texts)."""
     by_image = {}
     if "annotations" in content:
         for entry in content["annotations"]:
@@ -54,7 +56,8 @@ def _by_image(content):
     else:
         for image_id, ids in content.items():
             by_image[int(image_id)] = [(int(value), None) for value in ids]
-    return by_image
+        return by_image, False
+    return by_image, True
 
 
 def _plain(text):
