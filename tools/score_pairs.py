@@ -12,8 +12,8 @@ import json
 import logging
 import sys
 
-from oscar_paddle.config.machine import prepare
 from oscar_paddle.config.cli import run_plain_tool
+from oscar_paddle.config.machine import prepare
 
 EXAMPLE = """\
   python tools/score_pairs.py --checkpoint exp/retrieval_train/best --features dog.npz \\
