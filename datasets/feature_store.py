@@ -226,16 +226,34 @@ def _map_store(path):
         raise DataError(f"{path}: truncated; pack it again")
     try:
         contents = json.loads(buffer[end - json_bytes : end])
+        _check_contents(contents)
         dtype, width, images = np.dtype(contents["dtype"]), contents["width"], len(contents["ids"])
-        rows = contents["rows"]
-        starts_at = len(HEAD) + rows * width * dtype.itemsize
+        starts_at = len(HEAD) + contents["rows"] * width * dtype.itemsize
         checksums_at = starts_at + 8 * (images + 1)
-        fits = checksums_at + 4 * images == end - json_bytes and starts_at > 0
+        fits = checksums_at + 4 * images == end - json_bytes and zlib.crc32(buffer[starts_at:end]) == expected
     except (ValueError, KeyError, TypeError, RecursionError):
         fits = False
-    if not fits or zlib.crc32(buffer[starts_at:end]) != expected:
+    if not fits:
         raise DataError(f"{path}: damaged: its index does not fit its checksum; pack it again")
     starts = np.frombuffer(buffer, "<i8", images + 1, starts_at)
     checksums = np.frombuffer(buffer, "<u4", images, checksums_at)
-    values = np.frombuffer(buffer, dtype.newbyteorder("<"), rows * width, len(HEAD)).reshape(rows, width)
+    if starts[0] != 0 or starts[-1] != contents["rows"] or np.any(starts[1:] <= starts[:-1]):
+        raise DataError(f"{path}: damaged: its images do not follow each other; pack it again")
+    values = np.frombuffer(buffer, dtype.newbyteorder("<"), contents["rows"] * width, len(HEAD)).reshape(-1, width)
     return contents, starts, checksums, values
+
+
+def _check_contents(contents):
+    """Raises ValueError, KeyError or TypeError if the JSON of a store is not what `pack` writes."""
+    ids, tags, source = contents["ids"], contents.get("tags"), contents["source"]
+    kinds = {"rows": int, "width": int, "orders_images": bool, "names_images": bool}
+    right = (
+        contents["dtype"] in _ENDINGS,
+        all(type(contents[name]) is kind for name, kind in kinds.items()),
+        contents["rows"] > 0 and contents["width"] > 0,
+        isinstance(ids, list) and all(type(key) in (int, str) for key in ids) and len(set(ids)) == len(ids) > 0,
+        tags is None or (len(tags) == len(ids) and all(isinstance(text, str) for text in tags)),
+        isinstance(source["bytes"], int) and isinstance(source["changed"], int) and isinstance(source["digest"], str),
+    )
+    if not all(right):
+        raise ValueError

@@ -1,5 +1,6 @@
 """The packed store: the same bits as its source, quicker, and never read when it might not be the source's."""
 
+import json
 import logging
 import os
 import pickle
@@ -7,7 +8,9 @@ import re
 import shutil
 import threading
 import time
+import zlib
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from hypothesis import strategies as st
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.feature_folders import NpzFeatures
 from oscar_paddle.datasets.feature_packing import pack, reading_times, verify
-from oscar_paddle.datasets.feature_store import PackedFeatures, store_path
+from oscar_paddle.datasets.feature_store import TAIL, PackedFeatures, store_path
 from oscar_paddle.datasets.region_features import RegionFeatures
 from oscar_paddle.datasets.region_sources import open_regions
 
@@ -96,6 +99,7 @@ def change_value(path):
         (lambda source, store: store.write_bytes(b""), "cannot be read"),
         (lambda source, store: store.write_bytes(b"x" * 100), "not a packed feature store"),
         (lambda source, store: flip(store, -60), "index does not fit its checksum"),
+        (lambda source, store: flip(store, index_end(store) - 1), "index does not fit its checksum"),
         (lambda source, store: flip(store, -30, b"\xff"), "damaged|truncated"),
     ],
 )
@@ -107,10 +111,56 @@ def test_stale_or_damaged_stores_are_ignored_and_logged(folder, packed, caplog, 
     assert re.search(rf"features\.packed is not used: .*({message})", log)
 
 
+def index_end(path):
+    """Where the contents begin, behind the starts and checksums."""
+    return path.read_bytes().rindex(b'{"dtype"')
+
+
 def flip(path, at, value=None):
     content = bytearray(path.read_bytes())
     content[at] = value[0] if value else content[at] ^ 0x10
     path.write_bytes(content)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    key=st.sampled_from(["rows", "width", "dtype", "ids", "tags", "source", "orders_images"]),
+    value=st.sampled_from([0, -1, 1 << 62, 2.0, None, True, "O", "float64", [], ["a", {}], {}, [1, 1], "absent"]),
+)
+def test_contents_that_lie_are_refused(golden, tmp_path_factory, key, value):
+    """The checksum is right: whoever wrote the file meant it."""
+    path = tmp_path_factory.getbasetemp() / "lie.packed"
+    sound = path.with_name("truth.packed")
+    if not sound.exists():
+        pack(RegionFeatures(golden / "model_0060000" / "features.tsv"), sound)
+    content = sound.read_bytes()
+    at = index_end(sound)
+    contents = json.loads(content[at:-24])
+    values_end = 16 + contents["rows"] * contents["width"] * 4
+    contents[key] = value
+    if value == "absent":
+        del contents[key]
+    text = json.dumps(contents).encode()
+    index = content[values_end:at] + text
+    path.write_bytes(content[:values_end] + index + TAIL.pack(len(text), zlib.crc32(index), 0, b"PACKED-1"))
+    if (key, value) in (("tags", None), ("orders_images", True)) or (key == "tags" and value == "absent"):
+        assert len(PackedFeatures(path)) == len(contents["ids"])
+    else:
+        with pytest.raises(DataError, match="damaged"):
+            PackedFeatures(path)
+
+
+def test_images_that_overlap_are_refused(packed):
+    path = Path(packed[1])
+    content = bytearray(path.read_bytes())
+    contents = json.loads(content[content.rindex(b'{"dtype"') : -24])
+    starts_at = 16 + contents["rows"] * contents["width"] * 4
+    content[starts_at : starts_at + 8] = (5).to_bytes(8, "little")
+    length = TAIL.unpack(content[-24:])[0]
+    content[-24:] = TAIL.pack(length, zlib.crc32(content[starts_at:-24]), 0, b"PACKED-1")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="its images do not follow each other"):
+        PackedFeatures(path)
 
 
 def test_a_store_of_another_width_is_ignored(folder, packed, caplog):
@@ -143,7 +193,7 @@ def test_a_damaged_value_is_noticed(golden, tmp_path_factory, data):
     assert refused == 1
 
 
-def test_float16_only_when_asked_for(folder, packed, caplog):
+def test_float16_only_when_asked_for(folder, packed, caplog, tmp_path):
     source, path = packed
     os.unlink(path)
     half = store_path(source.path, "float16")
@@ -155,6 +205,11 @@ def test_float16_only_when_asked_for(folder, packed, caplog):
         expected = source[image_id].astype(np.float16).astype(np.float32)
         assert regions[image_id].dtype == np.float32
         np.testing.assert_array_equal(regions[image_id], expected)
+    rounded = tmp_path / "rounded"
+    rounded.mkdir()
+    for image_id in source.ids:
+        np.savez(rounded / f"{image_id}.npz", features=regions[image_id])
+    assert regions.fingerprint(source.ids) == NpzFeatures(rounded).fingerprint(source.ids)
     assert regions.fingerprint(source.ids) != source.fingerprint(source.ids)
     assert 0 < verify(source, regions, progress=False) < 0.01
     with pytest.raises(DataError, match=r"float16 values, which are not exact; set DATASET\.PACKED to 'float16'"):
@@ -191,11 +246,15 @@ def test_ones_own_images_with_their_tags_and_names(tmp_path):
 
 def test_images_without_tags_are_packed_without(tmp_path):
     source = npz_folder(tmp_path / "features")
+    np.savez(tmp_path / "features" / "7.npz", features=np.ones((1, 2054), np.float32), tags="seven")
     pack(source, store_path(source.path))
     regions = open_regions(tmp_path, "train")
     assert isinstance(regions, PackedFeatures)
-    with pytest.raises(DataError, match="no array 'tags'"):
-        regions.open_tags(tmp_path, "train", "vg")["dog"]
+    regions.use_names({1: "7.jpg", 2: "dog.jpg"})
+    tags = regions.open_tags(tmp_path, "train", "vg")
+    assert tags[1] == "seven"
+    with pytest.raises(DataError, match=r"dog\.npz \(image dog\): no array 'tags'"):
+        tags[2]
 
 
 def test_what_cannot_be_packed_leaves_nothing_behind(folder, packed, tmp_path, monkeypatch):
