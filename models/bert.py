@@ -157,6 +157,7 @@ class BertSelfAttention(nn.Layer):
         # Left to Adam, rounding noise would become steps that differ between machines and numbers of ranks.
         self.key.bias.stop_gradient = True
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+        self.fused = False  # Paddle's fused attention; for scoring on GPUs, see solvers.pair_scorer
 
     def forward(self, hidden, packing, first_only=False):
         """[P, H] -> [P, H], or [B, H] for position 0 of each row when `first_only`."""
@@ -168,15 +169,26 @@ class BertSelfAttention(nn.Layer):
         else:
             queries = self._by_head(packing.to_rows(self.query(hidden)))
             bias = packing.bias
-        scores = paddle.matmul(queries * (1.0 / math.sqrt(self.head_width)), keys, transpose_y=True)
-        weights = self.dropout(F.softmax(scores + bias.astype(scores.dtype), axis=-1))
-        context = paddle.matmul(weights, values).transpose([0, 2, 1, 3])
+        attend = self._fused_attention if self.fused and not self.training else self._attention
+        context = attend(queries, keys, values, bias.astype(queries.dtype))
         context = context.reshape([0, 0, self.num_heads * self.head_width])
         return context.squeeze(1) if first_only else packing.from_rows(context)
 
     def _by_head(self, rows):
-        """[B, N, H] -> [B, A, N, D]."""
-        return rows.reshape([0, 0, self.num_heads, self.head_width]).transpose([0, 2, 1, 3])
+        """[B, N, H] -> [B, N, A, D]."""
+        return rows.reshape([0, 0, self.num_heads, self.head_width])
+
+    def _attention(self, queries, keys, values, bias):
+        """[B, N, A, D] each, and the bias of the scores -> [B, N, A, D]."""
+        queries = queries.transpose([0, 2, 1, 3]) * (1.0 / math.sqrt(self.head_width))
+        scores = paddle.matmul(queries, keys.transpose([0, 2, 1, 3]), transpose_y=True)
+        weights = self.dropout(F.softmax(scores + bias, axis=-1))
+        return paddle.matmul(weights, values.transpose([0, 2, 1, 3])).transpose([0, 2, 1, 3])
+
+    def _fused_attention(self, queries, keys, values, bias):
+        """The same in one operation, without dropout."""
+        bias = bias.expand([queries.shape[0], 1, queries.shape[1], keys.shape[1]])
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, training=False)
 
 
 class BertSelfOutput(nn.Layer):

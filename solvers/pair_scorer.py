@@ -30,13 +30,14 @@ class EagerBackend:
 
     Args:
         model: OscarForClassification; it is put into evaluation mode.
-        precision: "float32", or "bfloat16" or "float16" for automatic mixed precision with fused attention.
+        precision: "float32", or "bfloat16" or "float16" for automatic mixed precision (GPUs).
+        fused: use Paddle's fused attention.
     """
 
-    def __init__(self, model, precision="float32"):
+    def __init__(self, model, precision="float32", fused=False):
         model.eval()
-        self.model, self.precision = model, precision
-        self.name = f"eager Paddle, {precision}"
+        self.model, self.precision, self.fused = model, precision, fused
+        self.name = f"eager Paddle, {precision}" + (", fused attention" if fused else "")
 
     @paddle.no_grad()
     def embed_regions(self, img_feats):
@@ -48,6 +49,8 @@ class EagerBackend:
         """RowBatch, and what `embed_regions` made of the regions it points to -> [B] float32 array."""
         ids, types, positions, order, bias = (paddle.to_tensor(field) for field in batch)
         half = self.precision != "float32"
+        for layer in self.model.bert.encoder.layer:
+            layer.attention.self.fused = self.fused
         with paddle.amp.auto_cast(enable=half, dtype=self.precision if half else "float16"):
             pooled = self.model.bert.encode(ids, types, positions, regions, order, EqualRows(bias))
             return match_margin(self.model.classifier(pooled)).numpy()

@@ -61,6 +61,15 @@ def test_margins_are_those_of_single_pairs(model, data, mask_type, batch_tokens)
     assert wanted.std() > 0.05  # margins that differ, or the comparison would show nothing
 
 
+@pytest.mark.parametrize("mask_type", ["CLR", "LR"])
+def test_fused_attention(model, data, mask_type):
+    data.mask_type = mask_type
+    wanted = PairScorer(EagerBackend(model), data, 200).score(Block(range(6), range(18)))
+    fused = EagerBackend(model, fused=True)
+    np.testing.assert_allclose(PairScorer(fused, data, 200).score(Block(range(6), range(18))), wanted, atol=2e-5)
+    assert "fused" in fused.name
+
+
 def test_rows_without_tags(model, data):
     data.has_tags[2:4] = False
     found = PairScorer(EagerBackend(model), data, 200).score(Block(range(6), range(18)))
