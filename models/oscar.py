@@ -7,7 +7,7 @@ import paddle
 import paddle.nn as nn
 
 from oscar_paddle.config.errors import WeightsError
-from oscar_paddle.models.bert import BertEmbeddings, BertEncoder, BertPooler, Packing
+from oscar_paddle.models.bert import BertEmbeddings, BertEncoder, BertPooler, Linear, Packing
 from oscar_paddle.models.heads import build_classifier
 from oscar_paddle.models.packing import pack
 
@@ -25,7 +25,7 @@ class OscarModel(nn.Layer):
         self.embeddings = BertEmbeddings(config)
         self.encoder = BertEncoder(config)
         self.pooler = BertPooler(config)
-        self.img_embedding = nn.Linear(config.img_feature_dim, config.hidden_size)
+        self.img_embedding = Linear(config.img_feature_dim, config.hidden_size)
         if config.use_img_layernorm:
             self.LayerNorm = nn.LayerNorm(config.hidden_size, epsilon=config.img_layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)

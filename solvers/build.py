@@ -26,6 +26,13 @@ def set_device(cfg):
         raise ConfigError("MISC.DEVICE is 'gpu', but this Paddle finds none (see requirements-gpu.txt)")
     use_gpu = has_gpu and cfg.MISC.DEVICE != "cpu"
     paddle.set_device("gpu" if use_gpu else "cpu")
+    if not use_gpu:
+        set_up_cpu_kernels()
+
+
+def set_up_cpu_kernels():
+    """Transpose tensors for good rather than as views: on the CPU, operators read such a view far more slowly."""
+    paddle.set_flags({"FLAGS_use_stride_kernel": False})
 
 
 def check_training_precision(cfg):

@@ -75,8 +75,9 @@ class ReferenceAdamW(paddle.optimizer.Adam):
 @paddle.no_grad()
 def global_norm(parameters):
     """L2 norm of all gradients together, as a scalar tensor (0 when there is none)."""
-    squares = [paddle.square(p.grad.astype("float32")).sum() for p in parameters if p.grad is not None]
-    return paddle.sqrt(paddle.add_n(squares)) if squares else paddle.zeros([])
+    # The operator that Paddle's own clipping uses: one pass, a quarter of the time of square and sum.
+    squares = [paddle._C_ops.squared_l2_norm(p.grad.astype("float32")) for p in parameters if p.grad is not None]
+    return paddle.sqrt(paddle.add_n(squares)).reshape([]) if squares else paddle.zeros([])
 
 
 @paddle.no_grad()
