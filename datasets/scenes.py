@@ -49,17 +49,18 @@ def write_scenes(root, num_train, num_dev, num_test, seed, train_images=False, w
         train_images: also write the pictures of the training split.
         workers: processes; None = one per core, 0 = this process only.
         overwrite: replace an older *scenes* folder that has other settings.
-        model: keyword arguments of `scenes_files.write_init_folder`, as a dict.
+        model: keyword arguments of `scenes_files.init_config`, as a dict.
     Returns:
         Path of the folder.
     Raises:
-        DataError: bad sizes, or `root` holds something else.
+        DataError: bad sizes of splits or model, or `root` holds something else.
     """
     root = Path(root)
     sizes = {"train": num_train, "minival": num_dev, "test": num_test}
     if min(sizes.values()) < 0 or 0 < num_dev < MIN_DEV:
         raise DataError(f"scenes: num_train {num_train}, num_dev {num_dev}, num_test {num_test}: "
                         f"expected sizes >= 0, and num_dev 0 or at least {MIN_DEV}")
+    files.init_config(**dict(model))  # complains before the work, not after
     settings = {"name": "scenes", "version": VERSION, "seed": seed, **{f"num_{s}": n for s, n in sizes.items()}}
     settings["train_images"] = bool(train_images)
     if not _already_there(root, settings, overwrite):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.scenes_captions import grammar_words
 from oscar_paddle.datasets.scenes_regions import tag_words
 from oscar_paddle.datasets.scenes_world import Stream, object_set
@@ -83,8 +84,26 @@ def _likeness(scene, other):
     return 4 * len(mine & theirs) + len(words)
 
 
-def write_init_folder(
-    root,
+def write_init_folder(root, **model):
+    """Write `<root>/init/config.json` and `vocab.txt`: where a model trained from scratch starts.
+
+    Args:
+        root: folder of the data set.
+        **model: arguments of `init_config`.
+    Returns:
+        Path of the folder.
+    Raises:
+        DataError: sizes that no model can have.
+    """
+    config = json.dumps(init_config(**model), indent=2, sort_keys=True) + "\n"
+    folder = Path(root) / "init"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_bytes(config.encode())
+    (folder / "vocab.txt").write_bytes("".join(f"{word}\n" for word in vocabulary()).encode())
+    return folder
+
+
+def init_config(
     hidden_size=128,
     num_hidden_layers=3,
     num_attention_heads=4,
@@ -94,39 +113,49 @@ def write_init_folder(
     initializer_range=0.02,
     use_img_layernorm=1,
 ):
-    """Write `<root>/init/config.json` and `vocab.txt`: where a model trained from scratch starts.
+    """The `config.json` of a small model, with the keys of the published ones.
 
     Args:
-        root: folder of the data set.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: size of the encoder.
-        dropout: for hidden states and attention.
+        dropout: for hidden states and attention, in [0, 1).
         max_position_embeddings: longest text, in tokens.
         initializer_range: standard deviation of the first weights.
         use_img_layernorm: 1 = LayerNorm after the image embedding.
     Returns:
-        Path of the folder.
+        dict.
+    Raises:
+        DataError: sizes that no model can have.
     """
-    folder = Path(root) / "init"
-    folder.mkdir(parents=True, exist_ok=True)
-    words = vocabulary()
-    config = {
+    sizes = {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": num_hidden_layers,
+        "num_attention_heads": num_attention_heads,
+        "intermediate_size": intermediate_size,
+        "max_position_embeddings": max_position_embeddings,
+    }
+    for name, value in sizes.items():
+        if value < 1:
+            raise DataError(f"scenes: {name} {value}: expected at least 1")
+    if hidden_size % num_attention_heads:
+        raise DataError(f"scenes: hidden_size {hidden_size}: expected a multiple of num_attention_heads, "
+                        f"{num_attention_heads}")  # fmt: skip
+    if not 0 <= dropout < 1 or initializer_range <= 0:
+        raise DataError(f"scenes: dropout {dropout}, initializer_range {initializer_range}: "
+                        "expected 0 <= dropout < 1 and a positive range")  # fmt: skip
+    return {
+        **sizes,
         "attention_probs_dropout_prob": dropout,
         "classifier": "linear",
         "cls_hidden_scale": 2,
         "finetuning_task": "ir",
         "hidden_act": "gelu",
         "hidden_dropout_prob": dropout,
-        "hidden_size": hidden_size,
         "img_feature_dim": 2054,
         "img_feature_type": "frcnn",
         "img_layer_norm_eps": 1e-12,
         "initializer_range": initializer_range,
-        "intermediate_size": intermediate_size,
         "layer_norm_eps": 1e-12,
         "loss_type": "sfmx",
-        "max_position_embeddings": max_position_embeddings,
-        "num_attention_heads": num_attention_heads,
-        "num_hidden_layers": num_hidden_layers,
         "num_labels": 2,
         "output_attentions": False,
         "output_hidden_states": False,
@@ -134,11 +163,8 @@ def write_init_folder(
         "torchscript": False,
         "type_vocab_size": 2,
         "use_img_layernorm": use_img_layernorm,
-        "vocab_size": len(words),
+        "vocab_size": len(vocabulary()),
     }
-    (folder / "config.json").write_bytes((json.dumps(config, indent=2) + "\n").encode())
-    (folder / "vocab.txt").write_bytes("".join(f"{word}\n" for word in words).encode())
-    return folder
 
 
 def vocabulary():
