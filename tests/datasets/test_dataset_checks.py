@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from oscar_paddle.config.loader import load_config
-from oscar_paddle.datasets import check_scan
+from oscar_paddle.datasets import check_scan, dataset_checks
 from oscar_paddle.datasets.check_findings import KEPT_EXAMPLES, KINDS, Findings
 from oscar_paddle.datasets.check_rows import FeatureChecker
 from oscar_paddle.datasets.check_scan import scan_file, scan_range
@@ -571,6 +571,22 @@ def test_word_pieces():
     assert rows.rows.tolist() == [5 + 2 + 4, 1 + 2 + 4, 12 + 2, 4 + 2]
     assert rows.captions_cut == 1 and rows.first_cut == [(2, 0, 12)]
     assert rows.tags_cut == 1 and (rows.tag_pieces, rows.tag_pieces_kept) == (6, 5)
+
+
+def test_unknown_words_and_cuts_are_reported(data, monkeypatch):
+    monkeypatch.setattr(dataset_checks, "build_tokenizer", lambda source, lower: FirstLetters())
+    data.settings.update({"PRETRAINED.DIR": "", "INPUT.MAX_SEQ_LEN": 20, "INPUT.MAX_REGION": 1})
+    data.captions["train"][101][0] = "x" * 25
+    check = data.write().check()
+    share = check.captions.unknown / check.captions.pieces
+    assert check.captions.unknown == 25 and 0 < share < 0.05
+    assert found(check) == {"caption_cut": 1, "tags_cut": 45, "regions_cut": 9} and check.findings.total() == 0
+    ((_, text),) = examples(check, "caption_cut", "train_captions.pt")
+    assert text == "image 101 caption 1: 25 word pieces; 18 fit"
+    data.captions["train"][102] = ["x" * 30] * 5
+    check = data.write().check()
+    assert found(check).pop("unknown_pieces") == 1 and check.findings.total() == 1
+    assert f"as in '{'x' * 30}' (5)" in examples(check, "unknown_pieces", "train_captions.pt")[0][1]
 
 
 def test_pictures_of_another_size(data):
