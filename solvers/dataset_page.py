@@ -30,7 +30,8 @@ _STYLE = Html("""
 .curves figcaption { padding: 0 0 .3rem; min-height: 2.9rem; }
 .bar { fill: var(--bar); } .beyond-limit { fill: var(--bar2); } .axis { stroke: var(--soft); }
 .limit { stroke: var(--bar2); stroke-width: 1.5; stroke-dasharray: 4 3; }
-.tables { display: grid; gap: 1rem; align-items: start; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
+.tables { display: grid; gap: 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
 .tags { display: grid; gap: .1rem 2.5rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); }
 .tags > div { display: grid; grid-template-columns: 7rem 1fr 4rem; gap: .6rem; align-items: center;
   font-size: .92rem; overflow-wrap: anywhere; } .tags > div > :last-child { text-align: right; color: var(--soft); }
