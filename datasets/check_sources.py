@@ -35,7 +35,7 @@ def check_features(source, split, image_ids, threads, findings):
             findings.add("no_features", source.path, f"image {image_id} of split {split!r}")
     for image_id, regions in _read_all(source, present, threads, f"checking features of {split}"):
         if isinstance(regions, DataError):
-            findings.add(_kind(regions), source.path, str(regions).removeprefix(f"{source.path}: "))
+            findings.add(_kind(regions), source.path, _without(regions, source.path))
         else:
             check_regions(image_id, regions, summary, _reporter(findings, source.path, image_id))
     return summary
@@ -60,14 +60,14 @@ def check_store(source_path, feature_dim, packed, image_ids, threads, findings):
             store = PackedFeatures(path, feature_dim)
             reason = why_not_used(store, SimpleNamespace(path=source_path))
         except (DataError, OSError) as error:
-            reason = str(error).removeprefix(f"{path}: ")
+            reason = _without(error, path)
         if reason is not None:
             findings.add("packed_stale", path, reason)
             continue
         present = [image_id for image_id in image_ids if image_id in store]
         for _, regions in _read_all(store, present, threads, "checking packed features"):
             if isinstance(regions, DataError):
-                findings.add("packed_damaged", path, str(regions).removeprefix(f"{path} "))
+                findings.add("packed_damaged", path, _without(regions, path))
         return path
     return None
 
@@ -108,7 +108,7 @@ def check_tags(tags, split, image_ids, findings):
             try:
                 found[image_id] = tags[image_id]
             except DataError as error:
-                findings.add("bad_tags", path, str(error).removeprefix(f"{path}: "))
+                findings.add("bad_tags", path, _without(error, path))
                 continue
             if not found[image_id].strip():
                 findings.add("no_tags", path, f"image {image_id} of split {split!r}")
@@ -118,6 +118,11 @@ def check_tags(tags, split, image_ids, findings):
 
 def _reporter(findings, path, image_id):
     return lambda kind, text: findings.add(kind, path, f"image {image_id}: {text}")
+
+
+def _without(error, path):
+    """A reader's message without the file's name, which the report says already."""
+    return str(error).removeprefix(str(path)).lstrip(": ")
 
 
 def _kind(error):
