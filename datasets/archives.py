@@ -84,7 +84,13 @@ class _Member:
 class _ZipReader:
     def __init__(self, path):
         self._zip = zipfile.ZipFile(path)
-        self.close, self.open = self._zip.close, self._zip.open
+        self.close = self._zip.close
+
+    def open(self, info):
+        try:
+            return self._zip.open(info)
+        except OSError as error:  # a damaged offset points before the file
+            raise zipfile.BadZipFile(f"member {info.filename!r}: {error.strerror or error}") from None
 
     def members(self):
         return [self._member(info) for info in self._zip.infolist()]

@@ -153,7 +153,7 @@ def test_non_finite_features(run, folder, bad):
         store(row, values)
 
     rewrite_row(folder, IMAGE, spoil)
-    assert_refused(run(), "features.tsv", IMAGE, "1234")
+    assert_refused(run(), "features.tsv", IMAGE, "region 3 column 1235")  # counted from 1
 
 
 def test_an_empty_image_list(run, folder):
