@@ -99,7 +99,11 @@ def evaluate(cfg, data, folder, ranks, make_backend, annotation_ids=None):
                 log.info("%s: holds margins of the same checkpoint, settings, images and captions; using them", folder)
         else:
             backend = make_backend(wanted["checkpoint"]["content"])
-            computation = {"backend": backend.name, "batch_tokens": cfg.EVAL.BATCH_TOKENS, "block_pairs": list(BLOCK_PAIRS)}
+            computation = {
+                "backend": backend.name,
+                "batch_tokens": cfg.EVAL.BATCH_TOKENS,
+                "block_pairs": list(BLOCK_PAIRS),
+            }
             ranks.on_main(lambda: _prepare(files, data, wanted, layout, computation))
             score_blocks(PairScorer(backend, data, cfg.EVAL.BATCH_TOKENS), groups, files.path, ranks)
             ranks.on_main(lambda: files.finish(wanted, computation))

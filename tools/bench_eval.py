@@ -40,9 +40,10 @@ def add_arguments(parser):
 
 def main(args):
     if args.worker:
+        if args.worker not in (PUBLISHED, ONE_THREAD):  # those run as Paddle comes
+            prepare(args.threads)
         from oscar_paddle.solvers.bench_worker import serve
 
-        prepare(args.threads)
         return serve(args)
     unknown = [name for name in args.variants.split(",") if name not in VARIANTS]
     if unknown:
@@ -119,8 +120,6 @@ class Worker:
         environment = {key: value for key, value in os.environ.items() if key != MATH_PATH}
         environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         environment["OPENBLAS_NUM_THREADS"] = str(threads)
-        if name in (PUBLISHED, ONE_THREAD):
-            environment[MATH_PATH] = ""  # Paddle's default maths path: `prepare` leaves what is set alone
         command = [sys.executable, __file__, "--worker", name, "--threads", str(threads)]
         for key in ("batch_tokens", "hidden", "layers", "work_dir"):
             command += [f"--{key}", str(getattr(args, key))]

@@ -15,9 +15,9 @@ import sys
 import time
 from pathlib import Path
 
+from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import ConfigError, DataError, UserError
 from oscar_paddle.config.loader import load_config
-from oscar_paddle.config.cli import run_plain_tool
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TRAIN_FILE, TEST_FILE = (REPOSITORY / "configs" / f"scenes_{name}.yaml" for name in ("train", "test"))

@@ -4,8 +4,8 @@
 import logging
 import sys
 
-from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.config.cli import run_plain_tool
+from oscar_paddle.config.errors import ConfigError
 
 EXAMPLE = """\
   python tools/report_retrieval.py --eval_dir quickstart/eval --images quickstart/scenes/images \\

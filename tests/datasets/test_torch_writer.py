@@ -89,7 +89,8 @@ def test_plain_data_and_settings(tmp_path):
     assert names_in((tmp_path / "x.pt").read_bytes()) == {"argparse Namespace"}
 
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters()) | st.binary()
+NUMBERS = st.integers() | st.floats(allow_nan=False)
+SCALARS = st.none() | st.booleans() | NUMBERS | st.text(st.characters()) | st.binary()
 VALUES = st.recursive(
     SCALARS,
     lambda v: st.lists(v) | st.lists(v).map(tuple) | st.dictionaries(st.text() | st.integers(), v),
