@@ -2,8 +2,9 @@
 
 The program takes the fields of a `models.packing.RowBatch` and embedded regions and returns margins. It is exported
 once, with free shapes, and kept on disk under a name made of the weights and everything else it depends on.
-Measured with BERT-base (2 cores): about three times the speed of eager Paddle in float32, with margins that differ by
-less than 1e-5; oneDNN fuses bias, GELU, scaling and mask into its matrix products and reads the heads in place.
+Measured with BERT-base: 0.8 of the rate of NumPy's matrix product in float32, where eager Paddle reaches 0.3 (an AMD
+processor) to 0.5 (an Intel one with AMX), with margins that differ by about 1e-5; oneDNN fuses bias, GELU, scaling and
+mask into its matrix products and reads the heads in place.
 """
 
 import contextlib

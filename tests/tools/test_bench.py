@@ -1,0 +1,41 @@
+"""The two measuring tools: what they print, not how fast the machine is."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def run(repository, tool, *words):
+    command = [sys.executable, repository / "tools" / tool, *words]
+    return subprocess.run(list(map(str, command)), text=True, capture_output=True)
+
+
+def test_bench_eval(repository, tmp_path):
+    words = ("--hidden", 64, "--layers", 2, "--seconds", 0.8, "--work_dir", tmp_path)
+    done = run(repository, "bench_eval.py", *words, "--variants", "published,inference-float32")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    published, ours = report["variants"]["published"], report["variants"]["inference-float32"]
+    assert published["ratio"] == 1.0 and published["largest_margin_difference"] == 0.0
+    assert ours["ratio"] == pytest.approx(ours["pairs_per_s"] / published["pairs_per_s"])
+    assert 0 < ours["largest_margin_difference"] < 1e-4  # another way to the same margins
+    assert ours["padding"] < 0.03 < 0.15 < published["padding"] < 0.4
+    assert report["matrix_product_gflops"]["numpy"] > ours["useful_gflops"] > 0
+
+
+def test_bench_eval_names_what_it_does_not_know(repository):
+    done = run(repository, "bench_eval.py", "--variants", "published,fast")
+    assert done.returncode == 1 and done.stderr.startswith("error: --variants: 'fast' is unknown")
+
+
+def test_bench_scale(repository):
+    done = run(repository, "bench_scale.py", "--sizes", "20x100,40x200")
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
+    assert (first["pairs"], second["pairs"]) == (2000, 8000)
+    assert second["growth"]["pairs"] == 4.0 and second["growth"]["peak_memory_gib"] < 1.3
+    assert second["ranking_seconds"] < second["seconds"]
