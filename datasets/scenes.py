@@ -114,8 +114,8 @@ def _already_there(root, settings, overwrite):
 def _build(root, settings, sizes, workers):
     """Write everything into a folder beside `root`, then rename it."""
     root.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(root)
     temporary = root.parent / f".{root.name}.building-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
         for folder in ("coco_ir", "model_0060000", "images"):
             (temporary / folder).mkdir(parents=True)
@@ -126,6 +126,17 @@ def _build(root, settings, sizes, workers):
         os.replace(temporary, root)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_leftovers(root):
+    """Delete what killed runs have left beside `root`; a folder's name ends with the process that writes it."""
+    for folder in root.parent.glob(f".{root.name}.building-*"):
+        try:
+            os.kill(int(folder.name.rpartition("-")[2]), 0)  # signal 0 only asks whether the process is there
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue
 
 
 def _write_all(folder, settings, sizes, workers):

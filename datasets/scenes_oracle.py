@@ -26,6 +26,8 @@ def compatible(caption, scene, use_relations=True):
     if caption.background not in (None, scene.background):
         return False
     fitting = [[m.fits(item) for item in scene.objects] for m in caption.mentions]
+    if not all(any(fits) for fits in fitting):  # most pairs end here
+        return False
     if any(m.count > 1 and sum(fits) != m.count for m, fits in zip(caption.mentions, fitting, strict=True)):
         return False
     single = [i for i, m in enumerate(caption.mentions) if m.count == 1]

@@ -205,6 +205,15 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    leftover, alive = tmp_path / f".data.building-{gone.pid}", tmp_path / ".data.building-1"
+    leftover.mkdir(), alive.mkdir()
+    write_scenes(tmp_path / "data", 1, 0, 1, seed=1, workers=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "data"]
+
+
 @pytest.mark.parametrize("sizes", [(-1, 4, 1), (3, 3, 1), (3, 4, -2)])
 def test_impossible_sizes(tmp_path, sizes):
     with pytest.raises(DataError, match="num_dev 0 or at least 4"):

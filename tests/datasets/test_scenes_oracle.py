@@ -34,6 +34,8 @@ def caption(*mentions, relations=(), background=None):
         (caption(Mention("star", count=2), Mention("ring")), True),
         (caption(Mention("star", count=3), Mention("ring")), False),
         (caption(Mention("star", "red", count=2)), False),
+        (caption(Mention(size=None, count=2)), False),  # three objects are not two
+        (caption(Mention(size=None, count=3)), True),
     ],
 )
 def test_compatible_by_hand(claim, true):
@@ -76,18 +78,19 @@ def test_the_oracle_does_well_and_relations_help(held_out):
     assert full["t2i_retrieval"]["R@10"] >= 0.97
 
 
-def test_no_caption_is_decided_by_one_object(held_out):
-    """Nearly every single mention fits several pictures: it takes the combination."""
+def test_captions_are_not_decided_by_one_object(held_out):
+    """A single mention fits several pictures; it takes the combination to find the right one."""
     scenes, captions = held_out
+    claims = [claim for own in captions for claim in own]
     fitting = [
-        sum(any(mention.fits(item) for item in scene.objects) for scene in scenes)
-        for own in captions
-        for claim in own
-        for mention in claim.mentions
-        if mention.count == 1
+        [sum(any(mention.fits(item) for item in scene.objects) for scene in scenes) for mention in claim.mentions]
+        for claim in claims
     ]
-    assert np.mean(np.array(fitting) == 1) < 0.25  # of 120 pictures
-    assert np.median(fitting) >= 3
+    assert np.median([count for counts in fitting for count in counts]) >= 3
+    # Of 120 pictures; on the 200 of the quick start 13 % of the mentions fit one picture only.
+    assert np.mean([count == 1 for counts in fitting for count in counts]) < 0.25
+    whole = [sum(compatible(claim, scene) for scene in scenes) for claim in claims]
+    assert np.mean(np.array(whole) == 1) > 2 * np.mean([1 in counts for counts in fitting])
 
 
 def test_the_background_alone_is_not_enough(held_out):
