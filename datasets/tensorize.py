@@ -1,6 +1,6 @@
-"""The one builder of `[CLS] caption [SEP] tags [SEP]`, its attention mask, and padded batches.
+"""The one builder of `[CLS] caption [SEP] tags [SEP]`, and its attention mask.
 
-`TextBuilder.build_rows` makes the rows of a batch at once from token tables; `build` makes a single one from plain ids.
+`TextBuilder.build_rows` makes the rows of a batch at once from token tables.
 Shape letters: B batch, T text positions, R region positions, N = T + R.
 
 Source: specs/retrieval.md section 4, specs/common_model.md sections 5.2 and 5.3.
@@ -9,7 +9,6 @@ Source: specs/retrieval.md section 4, specs/common_model.md sections 5.2 and 5.3
 import numpy as np
 
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.datasets.token_cache import TokenTable
 
 # Which kinds of position may see each other, on top of their own kind. CLR needs no table: all see all.
 VISIBLE_PAIRS = {"CL": ("caption", "tags"), "CR": ("caption", "regions"), "LR": ("tags", "regions")}
@@ -77,27 +76,6 @@ class TextBuilder:
         types = ((second >= 0) & (second <= tags_kept)).astype(np.int64)
         return ids, types, kept[0] + 2, kept[2]
 
-    def build(self, caption_ids, tag_ids):
-        """One row, not padded: for a single pair, such as a typed query.
-
-        Args:
-            caption_ids: sequence of int, word pieces of the caption without special tokens.
-            tag_ids: sequence of int, or None where there is no second sentence: tags are off, or the tag string
-                is "". (Upstream: a tag string of blanks only has no ids and still gets its [SEP].)
-        Returns:
-            input_ids, token_type_ids: [t] int64, t <= max_seq_len.
-            caption_length: int, positions of [CLS] caption [SEP].
-        """
-        caption, tags = _table_of_one(caption_ids), _table_of_one(() if tag_ids is None else tag_ids)
-        only = np.zeros(1, np.int64)
-        rows = self.build_rows(caption, only, tags, only, np.array([tag_ids is not None]))
-        input_ids, token_type_ids, caption_length, text_length = (values[0] for values in rows)
-        return input_ids[:text_length], token_type_ids[:text_length], int(caption_length)
-
-
-def _table_of_one(ids):
-    return TokenTable(np.asarray(ids, np.int32), np.array([0, len(ids)], np.int64), np.zeros(1, np.int32))
-
 
 def attention_mask(mask_type, caption_len, text_len, num_regions, max_text, max_region):
     """Which positions are visible, 1 or 0, padding included.
@@ -133,28 +111,3 @@ def attention_mask(mask_type, caption_len, text_len, num_regions, max_text, max_
     first, second = (KINDS.index(name) for name in VISIBLE_PAIRS[mask_type])
     sees[first, second] = sees[second, first] = 1
     return sees[kind[..., :, None], kind[..., None, :]]
-
-
-def pad_rows(rows, pad_value, length=None):
-    """Rows of different lengths in one array.
-
-    Args:
-        rows: list of B arrays [t, ...] that differ in t only.
-        pad_value: what fills the end of short rows.
-        length: T, or None for the longest row.
-    Returns:
-        [B, T, ...] with the dtype of the first row.
-    Raises:
-        ValueError: a row is longer than `length`, or there is none.
-    """
-    if not len(rows):
-        raise ValueError("no rows to pad")
-    rows = [np.asarray(row) for row in rows]
-    longest = max(len(row) for row in rows)
-    length = longest if length is None else length
-    if longest > length:
-        raise ValueError(f"a row of {longest} positions does not fit into {length}")
-    padded = np.full((len(rows), length, *rows[0].shape[1:]), pad_value, rows[0].dtype)
-    for target, row in zip(padded, rows, strict=True):
-        target[: len(row)] = row
-    return padded
