@@ -31,7 +31,7 @@ def crops(split, count):
 
 @pytest.fixture(scope="module")
 def train_crops():
-    return crops("train", 250)
+    return crops("train", 350)
 
 
 def test_values_never_change():
@@ -97,13 +97,13 @@ def test_box_values_by_hand():
 
 @pytest.mark.slow
 def test_a_linear_probe_reads_shape_colour_and_texture(train_crops):
-    """Ridge regression on 250 scenes, judged on held-out ones; 3,000 scenes reach 92, 100 and 95 %."""
+    """Ridge regression on 350 scenes, judged on held-out ones; 3,000 scenes reach 92, 100 and 95 %."""
     values, labels = train_crops
-    new_values, new_labels = crops("test", 60)
+    new_values, new_labels = crops("test", 80)
     mean = values.mean(axis=0)
     centred = (values - mean).astype(np.float64)
     gram = centred @ centred.T + 300 * np.eye(len(centred))
-    for column, least in ((0, 0.75), (1, 0.95), (2, 0.78)):
+    for column, least in ((0, 0.82), (1, 0.95), (2, 0.82)):
         names = np.unique(labels[:, column])
         targets = (labels[:, [column]] == names).astype(float)
         weights = centred.T @ np.linalg.solve(gram, targets - targets.mean(axis=0))

@@ -65,7 +65,7 @@ def test_ties_count_against_the_oracle():
 
 @pytest.fixture(scope="module")
 def held_out():
-    scenes = [sample_scene(1, "test", i) for i in range(120)]
+    scenes = [sample_scene(1, "test", i) for i in range(200)]  # those of the quick start
     return scenes, [write_captions(scene, 1) for scene in scenes]
 
 
@@ -86,9 +86,9 @@ def test_captions_are_not_decided_by_one_object(held_out):
         [sum(any(mention.fits(item) for item in scene.objects) for scene in scenes) for mention in claim.mentions]
         for claim in claims
     ]
-    assert np.median([count for counts in fitting for count in counts]) >= 3
-    # Of 120 pictures; on the 200 of the quick start 13 % of the mentions fit one picture only.
-    assert np.mean([count == 1 for counts in fitting for count in counts]) < 0.25
+    assert np.median([count for counts in fitting for count in counts]) >= 4
+    # Measured: 12 % of the mentions, and 27 % of the captions hold such a mention.
+    assert np.mean([count == 1 for counts in fitting for count in counts]) < 0.2
     whole = [sum(compatible(claim, scene) for scene in scenes) for claim in claims]
     assert np.mean(np.array(whole) == 1) > 2 * np.mean([1 in counts for counts in fitting])
 
