@@ -1,6 +1,7 @@
-"""Threads and maths path of this process; to be set before Paddle loads, so nothing here imports it."""
+"""Threads and maths path of this process, to be set before Paddle loads (nothing here imports it), and caches."""
 
 import ctypes
+import hashlib
 import os
 from pathlib import Path
 
@@ -62,3 +63,17 @@ def prepare(num_threads=0):
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     path = "MKL_DEBUG_CPU_TYPE=" + os.environ["MKL_DEBUG_CPU_TYPE"] if "MKL_DEBUG_CPU_TYPE" in os.environ else "default"
     return f"{os.environ['OMP_NUM_THREADS']} CPU threads, maths path {path} ({vendor or 'unknown processor'})"
+
+
+def user_cache(kind, folder):
+    """The user's own place for what belongs into `folder` but cannot be written there.
+
+    Args:
+        kind: what is kept, such as "tokens".
+        folder: the folder it stands in for; each has a place of its own.
+    Returns:
+        Path below $XDG_CACHE_HOME, or ~/.cache.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    place = hashlib.blake2b(os.fsencode(os.path.abspath(folder)), digest_size=8).hexdigest()
+    return Path(base) / "oscar_paddle" / kind / place

@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.machine import user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def token_table(strings, tokenizer, cache_dir, name):
         DataError: an entry is not a string.
     """
     path = Path(cache_dir) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.{_content_key(strings, tokenizer, name)}.npy"
-    paths = [path, _user_cache(cache_dir) / path.name]
+    paths = [path, user_cache("tokens", cache_dir) / path.name]
     for path in paths:
         table = _load(path)
         if table is not None:
@@ -123,13 +124,6 @@ def _content_key(strings, tokenizer, name):
         digest.update(np.fromiter(map(len, chunk), np.int64, len(chunk)).tobytes())
         digest.update(text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-def _user_cache(cache_dir):
-    """A folder of the user's own for what belongs into `cache_dir`, distinct for every such folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    place = hashlib.blake2b(os.fsencode(os.path.abspath(cache_dir)), digest_size=8).hexdigest()
-    return Path(base) / "oscar_paddle" / "tokens" / place
 
 
 def _tokenise(strings, tokenizer, name):

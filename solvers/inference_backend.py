@@ -23,6 +23,7 @@ import paddle.nn as nn
 from paddle.static import InputSpec
 
 from oscar_paddle.config.errors import ConfigError, UserError
+from oscar_paddle.config.machine import user_cache
 from oscar_paddle.models.bert import HIDDEN_BIAS, EqualRows
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.packing import RowBatch
@@ -142,7 +143,7 @@ def exported_program(model, weights_hash, cache_dir):
     """
     key = _program_key(model, weights_hash)
     problems = []
-    for parent in (Path(cache_dir), _user_cache(cache_dir)):
+    for parent in (Path(cache_dir), user_cache("programs", cache_dir)):
         folder = parent / f"program-{key}"
         if _is_whole(folder):
             return folder
@@ -165,13 +166,6 @@ def _program_key(model, weights_hash):
         "config": {key: str(value) for key, value in model.config.to_dict().items()},
     }
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _user_cache(cache_dir):
-    """A folder of the user's own for what belongs into `cache_dir`, distinct for every such folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    place = hashlib.blake2b(os.fsencode(os.path.abspath(cache_dir)), digest_size=8).hexdigest()
-    return Path(base) / "oscar_paddle" / "programs" / place
 
 
 def _make(model, folder):

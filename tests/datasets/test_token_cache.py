@@ -267,7 +267,7 @@ def test_without_any_writable_folder_the_table_stays_in_memory(tmp_path, monkeyp
 def test_the_user_cache_is_under_home_by_default(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert token_cache._user_cache("anything").is_relative_to(tmp_path / ".cache" / "oscar_paddle")
+    assert token_cache.user_cache("tokens", "anything").is_relative_to(tmp_path / ".cache" / "oscar_paddle")
 
 
 def test_several_processes_at_once(folder):
