@@ -73,8 +73,12 @@ class _BesideProgressBars(logging.StreamHandler):
     """Log lines that go above a progress bar rather than through it."""
 
     def emit(self, record):
-        if not getattr(record, "file_only", False):
+        if getattr(record, "file_only", False):
+            return
+        try:
             tqdm.write(self.format(record), file=self.stream)
+        except Exception:  # as every handler of logging: a line that cannot be shown stops no run
+            self.handleError(record)
 
 
 def load_tokenizer(cfg, folder):
