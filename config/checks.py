@@ -6,13 +6,17 @@ The tables speak about one key each; `contradiction` looks at a whole configurat
 import math
 import os
 
-TASKS = ("train", "eval")
+from oscar_paddle.config.task_checks import evaluates_while_training, task_rows
 
 OPTIONS = {
     "INPUT.ATT_MASK_TYPE": ("CLR", "CL", "CR", "LR"),
     "DATASET.PACKED": ("auto", "off", "float16"),
     "OUTPUT.NUM_LABELS": (1, 2),
-    "OPTIMIZATION.LOSS_TYPE": ("sfmx", "kl", "bce"),
+    "OPTIMIZATION.LOSS_TYPE": ("sfmx", "xe", "kl", "bce"),
+    "OUTPUT.CLASSIFIER": ("linear", "mlp"),
+    "DATASET.TRAIN_DATA_TYPE": ("bal", "all"),
+    "DATASET.EVAL_DATA_TYPE": ("bal", "all", "unbal"),
+    "DATASET.DATA_LABEL_TYPE": ("mask", "all", "bal"),
     "OPTIMIZATION.LR_SCHEDULER": ("linear", "constant"),
     "OPTIMIZATION.OPTIMIZER": ("adamw",),
     "OPTIMIZATION.AMP": ("off", "bf16", "fp16"),
@@ -56,6 +60,7 @@ RANGES = {
     "OUTPUT.SAVE_FREQ": _at_least(0),
     "OUTPUT.CHECKPOINT_DIR": (bool, "a folder"),
     "OUTPUT.SAVE_STEPS": _at_least(0),
+    "OUTPUT.CLS_HIDDEN_SCALE": _at_least(1),
     "OUTPUT.KEEP": _at_least(0),
     "OPTIMIZATION.LR": _POSITIVE,
     "OPTIMIZATION.EPSILON": _POSITIVE,
@@ -104,18 +109,14 @@ def contradiction(cfg, task):
 
     Args:
         cfg: complete CfgNode whose values are each allowed.
-        task: "train", "eval", or None for checks that hold whatever the configuration is used for.
+        task: one of `task_checks.TASKS`, or None for checks that hold whatever the configuration is used for.
     Returns:
         (keys, message): the full names involved and what to do about them; (None, None) when all is well.
     """
-    for keys, wrong, message in (*_pairs(cfg), *_needs(cfg, task)):
+    for keys, wrong, message in (*_pairs(cfg), *task_rows(cfg, task)):
         if wrong:
             return keys, message
     return None, None
-
-
-def _evaluates_while_training(cfg):
-    return cfg.MONITOR.EVAL_FREQ > 0 or cfg.MONITOR.EVAL_STEPS > 0
 
 
 def _pairs(cfg):
@@ -132,7 +133,7 @@ def _pairs(cfg):
         (
             # The reference trains one label by squared error and never looks at its loss type then.
             ("OPTIMIZATION.LOSS_TYPE", "OUTPUT.NUM_LABELS"),
-            cfg.OUTPUT.NUM_LABELS == 1 and optim.LOSS_TYPE != "sfmx",
+            cfg.OUTPUT.NUM_LABELS == 1 and optim.LOSS_TYPE not in ("sfmx", "xe"),
             "one label is always trained by squared error: set NUM_LABELS 2, or leave LOSS_TYPE at 'sfmx'",
         ),
         (
@@ -142,7 +143,7 @@ def _pairs(cfg):
         ),
         (
             ("OPTIMIZATION.EARLY_STOP_PATIENCE", "MONITOR.EVAL_FREQ", "MONITOR.EVAL_STEPS"),
-            optim.EARLY_STOP_PATIENCE and not _evaluates_while_training(cfg),
+            optim.EARLY_STOP_PATIENCE and not evaluates_while_training(cfg),
             "stopping early needs evaluations: set EVAL_FREQ or EVAL_STEPS above 0",
         ),
         (
@@ -166,27 +167,3 @@ def _pairs(cfg):
             f"one pair can fill {longest_row} positions: BATCH_TOKENS must be at least that",
         ),
     )
-
-
-def _needs(cfg, task):
-    """Rows (keys, whether something is missing, the remedy) for one task."""
-    evaluation = cfg.EVAL
-    undecided = not (evaluation.EVAL_CROSS_IMAGE or evaluation.EVAL_CAPTION_INDEX_FILE)
-    choose = ("EVAL.EVAL_CROSS_IMAGE", "EVAL.EVAL_CAPTION_INDEX_FILE")
-    how = "which captions each image is scored with is not said: set EVAL_CROSS_IMAGE True, or name an index file"
-    not_while_training = f"{how}, or set MONITOR.EVAL_FREQ and EVAL_STEPS to 0"
-    captions = (("DATASET.DATA_DIR",), not cfg.DATASET.DATA_DIR, "set it to the folder with the caption files")
-    if task == "train":
-        start = "set it to the folder of the model to start from (config.json, vocab.txt and weights)"
-        return (
-            captions,
-            (("PRETRAINED.DIR",), not cfg.PRETRAINED.DIR, start),
-            (choose, undecided and _evaluates_while_training(cfg), not_while_training),
-        )
-    if task == "eval":
-        return (
-            captions,
-            (("EVAL.CHECKPOINT_DIR",), not evaluation.CHECKPOINT_DIR, "set it to the checkpoint folder to evaluate"),
-            (choose, undecided, how),
-        )
-    return ()

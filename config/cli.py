@@ -25,7 +25,7 @@ def run_tool(description, main, task, example, extra=None, argv=None):
     Args:
         description: what the tool does, for `--help`.
         main: called as `main(cfg, args)` with the frozen configuration and the parsed arguments.
-        task: "train", "eval" or None: which settings must be present, see `load_config`.
+        task: which settings must be present, such as "train" or "eval_vqa"; None: none, see `load_config`.
         example: a whole working command for `--help`, or several, one a line.
         extra: called with the argparse parser, to add the tool's own arguments.
         argv: the words after the program's name; None = those of this process.

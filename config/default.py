@@ -30,6 +30,9 @@ _DEFAULTS = {
         "DO_LOWER_CASE": True,
         # Which of Caption, Labels (tags) and Regions see each other: CLR (all) | CL | CR | LR. [--att_mask_type]
         "ATT_MASK_TYPE": "CLR",
+        # NLVR2: each image of a pair in an encoder row of its own, with the whole sentence; False puts the regions of
+        # both into one row. [--use_pair]
+        "USE_PAIR": True,
         # Captions per training image: the first so many; one epoch shows each once. [--num_captions_per_img_train]
         "NUM_CAPTIONS_PER_IMAGE_TRN": 5,
         # Captions per image in evaluation: the first so many with EVAL_CROSS_IMAGE; with EVAL_CAPTION_INDEX_FILE the
@@ -55,12 +58,34 @@ _DEFAULTS = {
         # Whether features that tools/pack_features.py has packed are read instead of their source: auto (float32, if
         # up to date: same bits, several times as fast) | off | float16 (those too: not exact). [new]
         "PACKED": "auto",
-        # Split to train on: the xxx of xxx_captions.pt. [fixed to train in the reference]
+        # Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val; GQA, NLVR2: train.
+        # [fixed to train in the reference, VQA --do_train_val]
         "TRAIN": "train",
-        # Split evaluated during training. [fixed to minival in the reference]
+        # Split evaluated during training; VQA, GQA, NLVR2: val. [fixed to minival in the reference]
         "DEV": "minival",
-        # Split that tools/eval_retrieval.py scores. [--test_split]
+        # Split that tools/eval_<task>.py scores; VQA: val | test2015 | test-dev2015; GQA: val | test-dev | test;
+        # NLVR2: val | test1 | val+test1. [--test_split, --do_test, --do_test_dev]
         "TEST": "test",
+        # VQA: folder of the question files of train and val ('' = DATA_DIR, where those of test always are).
+        # [--txt_data_dir]
+        "TXT_DATA_DIR": "",
+        # VQA, GQA: pickle answer -> label, in the order that numbers the classes. '' = the published name in DATA_DIR
+        # or its folder cache. [--label_file]
+        "LABEL_FILE": "",
+        # VQA, GQA: pickle with the answers by label. '' = the published name beside LABEL_FILE, if it is there; without
+        # it the answers are those of LABEL_FILE. [--label2ans_file]
+        "LABEL2ANS_FILE": "",
+        # GQA: which file trains: bal (gqa_bal_qla_train.json) | all. [--train_data_type]
+        "TRAIN_DATA_TYPE": "all",
+        # GQA val: bal | all; NLVR2 val and test1: bal | unbal | all. [--eval_data_type]
+        "EVAL_DATA_TYPE": "bal",
+        # VQA: mask (files with Mask R-CNN tags, xxx_mrcnn.json) | all (the others); GQA test-dev and NLVR2 test1:
+        # bal | all. [--data_label_type]
+        "DATA_LABEL_TYPE": "mask",
+        # VQA: train on train2014_vg_qla_mrcnn.json, with the questions of Visual Genome. [--use_vg]
+        "USE_VG": False,
+        # VQA: evaluate on vg_qla_mrcnn.json, and read train+val_img_frcnn_feats.pt for every split. [--use_vg_dev]
+        "USE_VG_DEV": False,
         # Folder for cached token ids. '' = DATA_DIR/.oscar_cache, or the user's cache folder where that is read-only.
         # [new]
         "CACHE_DIR": "",
@@ -71,9 +96,13 @@ _DEFAULTS = {
         "SAVE_NAME": "",
         # Epochs between checkpoints; 0 = never by epoch. [VinVL-Paddle]
         "SAVE_FREQ": 1,
-        # Outputs of the classifier: 2 = not matched | matched; 1 = one matching score, trained by squared error.
-        # [--num_labels]
+        # Outputs of the retrieval classifier: 2 = not matched | matched; 1 = one matching score, trained by squared
+        # error. NLVR2 has 2; VQA and GQA count the answers of LABEL_FILE. [--num_labels]
         "NUM_LABELS": 2,
+        # Head of VQA, GQA and NLVR2: linear | mlp. [--classifier]
+        "CLASSIFIER": "linear",
+        # Hidden width of the mlp head, in hidden sizes. [--cls_hidden_scale]
+        "CLS_HIDDEN_SCALE": 2,
         # Folder that holds the run folders. [--output_dir]
         "CHECKPOINT_DIR": "./exp",
         # Also a checkpoint every so many optimizer steps; 0 = off. [--save_steps]
@@ -87,10 +116,12 @@ _DEFAULTS = {
         "LR": 2e-5,
         # Adam's epsilon, added to the uncorrected root of the second moment. [--adam_epsilon]
         "EPSILON": 1e-8,
-        # Loss for NUM_LABELS 2: sfmx (softmax cross entropy) | kl | bce (times the number of labels). [--loss_type]
+        # sfmx or xe (both: softmax cross entropy) | kl | bce (times the number of labels). VQA: bce, kl, and xe on the
+        # best-scored answer (the reference's crashes); GQA: xe; NLVR2: xe. [--loss_type]
         "LOSS_TYPE": "sfmx",
-        # Positive pairs per process and micro-batch; each brings NEGATIVES negative pairs, so 1 + NEGATIVES times as
-        # many rows. Positives per step = this x processes x GRADIENT_ACCUMULATION_STEPS. [--per_gpu_train_batch_size]
+        # Examples per process and micro-batch. In retrieval these are positive pairs; each brings NEGATIVES negative
+        # pairs, so 1 + NEGATIVES times as many rows. Examples per step = this x processes x
+        # GRADIENT_ACCUMULATION_STEPS. [--per_gpu_train_batch_size]
         "BATCH_SIZE": 32,
         # Optimizer steps in which the learning rate rises from 0 to LR. [--warmup_steps]
         "WARMUP_STEPS": 0,
@@ -145,8 +176,10 @@ _DEFAULTS = {
         "RESUME": "",
         # Start from random weights of the shape DIR/config.json describes; DIR then needs no weights file. [new]
         "FROM_SCRATCH": False,
-        # LayerNorm on the embedded regions: -1 (as config.json says; on when starting from plain BERT) | 0 (off: Oscar)
-        # | 1 (on: VinVL). [--use_img_layernorm]
+        # Start with a new head where the checkpoint has one of another task, instead of an error. [new]
+        "FRESH_HEAD": False,
+        # LayerNorm on the embedded regions: -1 (as config.json says; in retrieval on when starting from plain BERT) |
+        # 0 (off: Oscar) | 1 (on: VinVL). [--use_img_layernorm]
         "USE_IMG_LAYERNORM": -1,
     },
     # ---- how pairs are scored, here and in the evaluation during training

@@ -11,9 +11,10 @@ import re
 
 import yaml
 
-from oscar_paddle.config.checks import TASKS, contradiction, value_problem
+from oscar_paddle.config.checks import contradiction, value_problem
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError, UserError
+from oscar_paddle.config.task_checks import TASKS
 from oscar_paddle.config.yaml_file import BASE_KEY, Setting, Unfit, one_line, read_yaml_settings
 
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -29,7 +30,7 @@ def load_config(cfg_file, opts=(), task=None):
         cfg_file: path of the YAML file.
         opts: flat sequence KEY, VALUE, KEY, VALUE ...; values are text, or already of the key's type. A key named
             twice takes its last value.
-        task: "train" or "eval" also checks that nothing this task needs is missing; None does not.
+        task: one of `task_checks.TASKS` also checks that nothing this task needs is missing; None does not.
     Returns:
         CfgNode: complete, checked and frozen.
     Raises:
@@ -68,11 +69,13 @@ def dump_config(cfg, path):
     """
     path = os.fspath(path)
     sections = {section: dict(keys) for section, keys in cfg.items()}
+    breaks = {"\x85", "\u2028", "\u2029"}  # line ends to YAML: unescaped, it reads them back as blanks
+    readable = not any(breaks & set(str(value)) for keys in sections.values() for value in keys.values())
     unfinished = f"{path}.{os.getpid()}.tmp"
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(unfinished, "w", encoding="utf-8") as file:
-            yaml.safe_dump(sections, file, sort_keys=False, allow_unicode=True)
+            yaml.safe_dump(sections, file, sort_keys=False, allow_unicode=readable)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

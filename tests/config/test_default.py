@@ -64,7 +64,7 @@ def comments():
     found, section, comment = {}, None, []
     for line in inspect.getsource(default).splitlines():
         section_start = re.fullmatch(r'    "([A-Z]+)": \{', line)
-        key = re.match(r'        "([A-Z_]+)": ', line)
+        key = re.match(r'        "([A-Z0-9_]+)": ', line)
         if section_start:
             section = section_start[1]
         if key:

@@ -5,7 +5,7 @@ import tempfile
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oscar_paddle.config.checks import OPTIONS, value_problem
@@ -172,6 +172,7 @@ CHANGES = st.sets(st.sampled_from(sorted(KEYS)), max_size=8).flatmap(
 
 @settings(max_examples=80, deadline=None)
 @given(CHANGES)
+@example({"DATASET.CACHE_DIR": "a\x85b\u2028c"})
 def test_opts_arrive_and_dumping_then_loading_changes_nothing(changes):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "exp.yaml")

@@ -100,7 +100,7 @@ def test_wrong_type(write, setting, message):
     [
         ("INPUT.ATT_MASK_TYPE", "clr", "found 'clr'; allowed: 'CLR', 'CL', 'CR', 'LR'"),
         ("OUTPUT.NUM_LABELS", "3", "found 3; allowed: 1, 2"),
-        ("OPTIMIZATION.LOSS_TYPE", "xent", "found 'xent'; allowed: 'sfmx', 'kl', 'bce'"),
+        ("OPTIMIZATION.LOSS_TYPE", "xent", "found 'xent'; allowed: 'sfmx', 'xe', 'kl', 'bce'"),
         ("OPTIMIZATION.LR", "0", "found 0.0; must be greater than 0"),
         ("OPTIMIZATION.LR", "nan", "found nan; must be a finite number"),
         ("OPTIMIZATION.WEIGHT_DECAY", "inf", "found inf; must be a finite number"),
