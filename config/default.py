@@ -80,7 +80,7 @@ _DEFAULTS = {
         # GQA val: bal | all; NLVR2 val and test1: bal | unbal | all. [--eval_data_type]
         "EVAL_DATA_TYPE": "bal",
         # VQA: mask (files with Mask R-CNN tags, xxx_mrcnn.json) | all (the others); GQA test-dev and NLVR2 test1:
-        # bal | all. [--data_label_type]
+        # bal | anything else means all. [--data_label_type]
         "DATA_LABEL_TYPE": "mask",
         # VQA: train on train2014_vg_qla_mrcnn.json, with the questions of Visual Genome. [--use_vg]
         "USE_VG": False,

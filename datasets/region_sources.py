@@ -3,6 +3,7 @@
 VinVL         features.tsv, imageid2idx.json, predictions.tsv
 Oscar v1      {split}_img_{type}_feats.pt, {split}_{label type}_labels.pt
 Paddle ports  {split}_img_{type}_feats/{image id}.npy, {split}_{label type}_labels.pd
+VQA's rows    {split}_img_{type}_feats.tsv, {split}_img_{type}_feats_offset_map.json
 one's own     features/{name}.npz
 packed        features.packed, or any of these names with that ending, as tools/pack_features.py writes them
 """
@@ -14,11 +15,14 @@ import re
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.feature_folders import NpyFeatures, NpzFeatures, list_files
 from oscar_paddle.datasets.feature_store import PackedFeatures, store_path, why_not_used
+from oscar_paddle.datasets.offset_map_features import OffsetMapFeatures, offset_map_of
 from oscar_paddle.datasets.oscar_v1_features import DictionaryFeatures
 from oscar_paddle.datasets.region_features import RegionFeatures
 
 _LOG = logging.getLogger(__name__)
-_V1_NAME = re.compile(r"(?P<split>.+)_img_(?P<type>.+)_feats(\.float16)?(\.pt|\.pd|\.packed)?")
+_V1_NAME = re.compile(r"(?P<split>.+)_img_(?P<type>.+)_feats(\.float16)?(\.pt|\.pd|\.tsv|\.packed)?")
+# INPUT.IMG_FEATURE_TYPE -> how file names say it, where they differ.
+_FILE_TYPES = {"faster_r-cnn": "frcnn", "mask_r-cnn": "mask_rcnn"}
 
 
 def open_regions(data_dir, split, feat_file="", feature_type="frcnn", packed="auto", **options):
@@ -51,7 +55,8 @@ def open_source(path, **options):
     """Open the region features of a file or folder itself, whatever is packed beside it.
 
     Args:
-        path: features.tsv, a `.pt` or `.pd` of Oscar v1, a folder of `.npy` or of `.npz` files.
+        path: features.tsv, VQA's `.tsv` with an offset map, a `.pt` or `.pd` of Oscar v1, a folder of `.npy` or of
+            `.npz` files.
         options: feature_dim, max_region, cache_bytes, see `RegionSource`.
     Raises:
         DataError: it cannot be opened.
@@ -60,6 +65,8 @@ def open_source(path, **options):
     if os.path.isdir(path):
         kind = NpyFeatures if list_files(path, ".npy") else NpzFeatures
         return kind(path, **options)
+    if path.endswith(".tsv") and os.path.isfile(offset_map_of(path)):
+        return OffsetMapFeatures(path, **options)
     if path.endswith((".pt", ".pd")):
         return DictionaryFeatures(path, orders_images=bool(_V1_NAME.fullmatch(os.path.basename(path))), **options)
     return RegionFeatures(path, **options)
@@ -67,6 +74,7 @@ def open_source(path, **options):
 
 def find_regions(data_dir, split, feat_file="", feature_type="frcnn"):
     """The path of the region features of a split (arguments and errors as for `open_regions`)."""
+    feature_type = _FILE_TYPES.get(feature_type, feature_type)
     if feat_file:
         place = _of_split(str(feat_file), split)
         looked, key = [place], "DATASET.FEAT_FILE"
@@ -77,10 +85,10 @@ def find_regions(data_dir, split, feat_file="", feature_type="frcnn"):
         looked, key = [str(data_dir), os.path.join(str(data_dir), "..", "model_0060000")], "set DATASET.FEAT_FILE"
         looked = [os.path.normpath(place) for place in looked]
         found = [path for place in looked for path in _in_folder(place, split, feature_type)]
-        found.sort(key=lambda path: not path.endswith(".tsv"))  # VinVL's first, wherever they are
+        found.sort(key=lambda path: os.path.basename(path) != "features.tsv")  # VinVL's first, wherever they are
     if not found:
         names = (
-            f"features.tsv, {split}_img_{feature_type}_feats.pt (or .pd), "
+            f"features.tsv, {split}_img_{feature_type}_feats.pt (or .pd, .tsv), "
             f"{split}_img_{feature_type}_feats/<image id>.npy, features/<name>.npz"
         )
         raise DataError(f"{' and '.join(looked)}: no such file; expected the region features: {names} ({key})")
@@ -99,7 +107,7 @@ def _of_split(place, split):
 def _in_folder(folder, split, feature_type):
     """The region features in a folder, the preferred ones first."""
     v1, own = os.path.join(folder, f"{split}_img_{feature_type}_feats"), os.path.join(folder, "features")
-    files = [own + ".tsv", v1 + ".pt", v1 + ".pd"]
+    files = [own + ".tsv", v1 + ".pt", v1 + ".pd", v1 + ".tsv"]
     found = [path for path in files if os.path.isfile(path)]
     found += [path for path in (v1, own) if _holds_arrays(path)]
     return found + [path for path in (own + ".packed", v1 + ".packed") if os.path.isfile(path)]

@@ -11,11 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, DataError
+from oscar_paddle.datasets.collate import collate
 from oscar_paddle.datasets.plain_layout import read_names, read_split_captions
 from oscar_paddle.datasets.published_files import read_caption_index, read_image_keys
 from oscar_paddle.datasets.region_sources import open_regions
 from oscar_paddle.datasets.sampling import draw_negative
-from oscar_paddle.datasets.tensorize import TextBuilder, attention_mask
+from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import token_table
 
 
@@ -79,23 +80,9 @@ class RetrievalDataset:
             labels [B] int64 where given. T and R are the longest in the batch.
         """
         images, captions = np.asarray(images), np.asarray(captions)
-        input_ids, token_type_ids, caption_length, text_length = self.text_rows(images, captions)
         distinct, img_index = np.unique(images, return_inverse=True)
         features = [self.regions[self.image_ids[image]] for image in distinct]
-        counts = np.array([len(rows) for rows in features])
-        img_feats = np.zeros((len(distinct), counts.max(), features[0].shape[1]), np.float32)
-        for padded, rows in zip(img_feats, features, strict=True):
-            padded[: len(rows)] = rows
-        longest = int(text_length.max())
-        fields = {
-            "input_ids": input_ids[:, :longest],
-            "token_type_ids": token_type_ids[:, :longest],
-            "attention_mask": attention_mask(
-                self.mask_type, caption_length, text_length, counts[img_index], longest, int(counts.max())
-            ),
-            "img_feats": img_feats,
-            "img_index": img_index,
-        }
+        fields = collate(self.text_rows(images, captions), features, img_index, self.mask_type)
         return fields if labels is None else {**fields, "labels": np.asarray(labels, np.int64)}
 
     def training_pairs(self, examples, seed, epoch, negatives=1):

@@ -34,7 +34,7 @@ class TextBuilder:
     def row_lengths(self, caption_lengths, tag_lengths, has_tags):
         """Word pieces that each row keeps: the caption keeps its room, the tags get what is left.
 
-        A task with another way to make a pair fit (shortening the longer of the two) replaces this method only.
+        A task with another way to make a pair fit replaces this method only, see `LongestFirstBuilder`.
 
         Args:
             caption_lengths, tag_lengths: [B] int, word pieces before cutting.
@@ -75,6 +75,41 @@ class TextBuilder:
         ids[is_tag] = tag_tokens.ids[(tag_tokens.starts(tags)[:, None] + second)[is_tag]]
         types = ((second >= 0) & (second <= tags_kept)).astype(np.int64)
         return ids, types, kept[0] + 2, kept[2]
+
+
+class LongestFirstBuilder(TextBuilder):
+    """The text rows of VQA, GQA and NLVR2: sentence and tags lose their last pieces, the longer of the two first.
+
+    Source: vqa.md section 3, gqa.md section 3.
+    """
+
+    def row_lengths(self, caption_lengths, tag_lengths, has_tags):
+        """As `TextBuilder.row_lengths`; a second sentence without a piece has no [SEP] either, but still costs the
+        first one the room of it."""
+        sentence, tags = self.shortened(caption_lengths, np.where(has_tags, tag_lengths, 0), has_tags)
+        tags_kept = np.where(tags > 0, tags, -1)
+        return sentence, tags_kept, sentence + 2 + tags_kept + 1
+
+    def shortened(self, sentence, tags, has_tags):
+        """Lengths [B] int64 of both after cutting: one piece at a time from the longer, from the tags when equal."""
+        room = self.max_seq_len - 2 - has_tags
+        excess = np.maximum(sentence + tags - room, 0)
+        uneven = np.minimum(excess, np.abs(sentence - tags))  # cut from the longer one until they are equal
+        from_tags = np.where(tags > sentence, uneven, 0) + (excess - uneven + 1) // 2
+        return sentence - (excess - from_tags), tags - from_tags
+
+
+class PairedLongestFirstBuilder(LongestFirstBuilder):
+    """The text rows of NLVR2's image pairs: rows 2i and 2i + 1 hold the same sentence and the tags of one image each.
+
+    Upstream: the sentence is cut in place, so what it loses to the first image's tags is gone for the second image.
+    Source: nlvr2.md section 3.
+    """
+
+    def shortened(self, sentence, tags, has_tags):
+        kept_first, tags_first = super().shortened(sentence[::2], tags[::2], has_tags[::2])
+        kept_second, tags_second = super().shortened(kept_first, tags[1::2], has_tags[1::2])
+        return np.stack([kept_first, kept_second], 1).ravel(), np.stack([tags_first, tags_second], 1).ravel()
 
 
 def attention_mask(mask_type, caption_len, text_len, num_regions, max_text, max_region):

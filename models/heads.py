@@ -5,6 +5,24 @@ import paddle.nn as nn
 from oscar_paddle.config.errors import WeightsError
 
 
+def build_pair_classifier(config):
+    """The head of NLVR2's image pairs, on two pooled vectors side by side [B, 2 * hidden_size].
+
+    As `build_classifier`, but the MLP has a LayerNorm behind its ReLU where regions have one (VinVL), which moves the
+    second Linear to `classifier.3.*`.
+
+    Raises:
+        WeightsError: `config.classifier` is neither 'linear' nor 'mlp'.
+    Source: nlvr2.md section 4, common_model.md sections 7 and 8.
+    """
+    width = 2 * config.hidden_size
+    if config.classifier != "mlp":
+        return _linear(config, width)
+    hidden = config.hidden_size * config.cls_hidden_scale
+    norm = [nn.LayerNorm(hidden, epsilon=config.layer_norm_eps)] if config.use_img_layernorm else []
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), *norm, nn.Linear(hidden, config.num_labels))
+
+
 def build_classifier(config):
     """The classification head that `config.classifier` names; absent means linear.
 
@@ -15,9 +33,13 @@ def build_classifier(config):
         WeightsError: any other name.
     Source: common_model.md section 7.
     """
-    if config.classifier == "linear":
-        return nn.Linear(config.hidden_size, config.num_labels)
-    if config.classifier == "mlp":
-        width = config.hidden_size * config.cls_hidden_scale
-        return nn.Sequential(nn.Linear(config.hidden_size, width), nn.ReLU(), nn.Linear(width, config.num_labels))
-    raise WeightsError(f"config.json: classifier {config.classifier!r} is unknown, expected 'linear' or 'mlp'")
+    if config.classifier != "mlp":
+        return _linear(config, config.hidden_size)
+    width = config.hidden_size * config.cls_hidden_scale
+    return nn.Sequential(nn.Linear(config.hidden_size, width), nn.ReLU(), nn.Linear(width, config.num_labels))
+
+
+def _linear(config, width):
+    if config.classifier != "linear":
+        raise WeightsError(f"config.json: classifier {config.classifier!r} is unknown, expected 'linear' or 'mlp'")
+    return nn.Linear(width, config.num_labels)

@@ -13,8 +13,8 @@ def classification_losses(logits, labels, loss_type):
         logits: [B, C] float.
         labels: [B] int64 class indices, or [B, C] float32 targets (kl and bce only).
         loss_type: "kl" is the divergence of log-softmax from the targets, "bce" binary cross entropy averaged over
-            classes times C (so: summed over classes), anything else softmax cross entropy. One class (C = 1) is
-            squared error, whatever the type.
+            classes times C (so: summed over classes), anything else softmax cross entropy; with targets, that of the
+            class with the highest one, the first of equals. One class (C = 1) is squared error, whatever the type.
     Returns:
         [B] float32.
     Raises:
@@ -26,6 +26,8 @@ def classification_losses(logits, labels, loss_type):
     if classes == 1:
         return paddle.square(logits[:, 0] - labels.astype("float32").reshape([-1]))
     if loss_type not in ("kl", "bce"):
+        if labels.ndim == 2:
+            labels = labels.argmax(axis=-1)
         return F.cross_entropy(logits, labels.reshape([-1]), reduction="none").reshape([-1])
     targets = F.one_hot(labels, classes) if labels.ndim == 1 else labels.astype("float32")
     if targets.shape[-1] != classes:

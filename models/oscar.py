@@ -8,7 +8,7 @@ import paddle.nn as nn
 
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.models.bert import BertEmbeddings, BertEncoder, BertPooler, Linear, Packing
-from oscar_paddle.models.heads import build_classifier
+from oscar_paddle.models.heads import build_classifier, build_pair_classifier
 from oscar_paddle.models.packing import pack
 
 
@@ -64,7 +64,7 @@ class OscarModel(nn.Layer):
 class OscarForClassification(nn.Layer):
     """Oscar with a classification head on the pooled vector (retrieval, VQA, GQA, unpaired NLVR2).
 
-    `forward` takes the named arrays of a batch (NumPy, padded; see `datasets.collate`) or a PackedBatch of them.
+    `forward` takes a PackedBatch, `logits` the named arrays that it is packed from (see `datasets.collate`).
     """
 
     def __init__(self, config):
@@ -72,12 +72,17 @@ class OscarForClassification(nn.Layer):
         self.config = config
         self.bert = OscarModel(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = build_classifier(config)
+        self.classifier = self._build_classifier(config)
         self.apply(self._initialise)
+
+    _build_classifier = staticmethod(build_classifier)
 
     def forward(self, packed):
         """PackedBatch -> logits [B, num_labels]."""
-        pooled = self.bert(*[paddle.to_tensor(field) for field in packed])
+        return self.classify(self.bert(*[paddle.to_tensor(field) for field in packed]))
+
+    def classify(self, pooled):
+        """[B, H] -> logits [B, num_labels]."""
         return self.classifier(self.dropout(pooled))
 
     def logits(self, batch):
@@ -92,3 +97,16 @@ class OscarForClassification(nn.Layer):
             nn.initializer.Normal(std=self.config.initializer_range)(layer.weight)
         if isinstance(layer, nn.Linear):
             nn.initializer.Constant(0.0)(layer.bias)
+
+
+class OscarForImagePairs(OscarForClassification):
+    """Oscar with a head on the pooled vectors of two rows (upstream `ImageBertForMultipleChoice`, NLVR2 with pairs).
+
+    Rows 2i and 2i + 1 of a batch belong together: logits are [B / 2, num_labels].
+    """
+
+    _build_classifier = staticmethod(build_pair_classifier)
+
+    def classify(self, pooled):
+        """[B, H] -> logits [B / 2, num_labels]."""
+        return self.classifier(self.dropout(pooled).reshape([-1, 2 * pooled.shape[-1]]))

@@ -1,0 +1,66 @@
+"""GQA as published: `gqa_bal_qla_train.json` and its like, answer pickles, region features (gqa.md section 2)."""
+
+import os
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.answer_labels import read_answer_labels
+from oscar_paddle.datasets.example_dataset import Examples, build_examples, open_task_regions, text_builder
+from oscar_paddle.datasets.question_files import field, read_records
+from oscar_paddle.datasets.tensorize import LongestFirstBuilder
+
+LABEL_FILES = ("trainval_testdev_all_ans2label.pkl", "trainval_testdev_all_label2ans.pkl")
+# Upstream: three settings choose the files, and test-dev follows the one that is called after labels.
+_CHOSEN_BY = {"train": "TRAIN_DATA_TYPE", "val": "EVAL_DATA_TYPE", "test-dev": "DATA_LABEL_TYPE"}
+
+
+def build_gqa_data(cfg, tokenizer, split):
+    """One split of GQA; all but the submission split without the questions that have no answer.
+
+    Args:
+        cfg: the frozen config.
+        tokenizer: WordPiece tokenizer.
+        split: train, val, test-dev, or test (the submission file, without answers).
+    Returns:
+        ExampleDataset with one label an example.
+    Raises:
+        DataError: a file is missing or damaged; names the file and the record.
+    """
+    labels = read_answer_labels(
+        cfg.DATASET.DATA_DIR, LABEL_FILES, cfg.DATASET.LABEL_FILE, cfg.DATASET.LABEL2ANS_FILE
+    )
+    path, origin = question_file(cfg, split)
+    examples, is_test = Examples(), split == "test"
+    for number, record in read_records(path, origin):
+        where = f"{path} record {number}"
+        question = field(record, "q", str, where)
+        tags = field(record, "o", str, where) if cfg.INPUT.ADD_OD_LABEL else ""
+        # Upstream: not stripped, so that " ; ;" counts as a second sentence, if one without a word.
+        row = (str(field(record, "img_id", (int, str), where)),), tags.replace(";", " ").strip(), bool(tags)
+        answers = [] if is_test or not record.get("an") else _answer(record, labels, where)
+        if is_test or answers:
+            question_id = str(field(record, "q_id", (int, str), where)) if split != "train" else None
+            examples.add(path, number, question, [row], answers, question_id)
+    return build_examples(
+        cfg, tokenizer, examples, split, open_task_regions(cfg, "gqa", cfg.INPUT.MAX_REGION),
+        text_builder(LongestFirstBuilder, cfg, tokenizer), len(labels), not is_test, cfg.INPUT.MAX_REGION,
+        labels.answers,
+    )  # fmt: skip
+
+
+def question_file(cfg, split):
+    """(path, where it comes from) of a split's question file."""
+    if split == "test":
+        name, key = "gqa_all_qla_submission.json", "DATASET.TEST asks for it"
+    else:
+        key = f"DATASET.{_CHOSEN_BY[split]}"
+        kind = "bal" if cfg.DATASET[_CHOSEN_BY[split]] == "bal" else "all"
+        name, key = f"gqa_{kind}_qla_{split.replace('-', '')}.json", f"{key} chooses between bal and all"
+    origin = f"it holds the questions of {split} and comes with Oscar's GQA data; DATASET.DATA_DIR is its folder, {key}"
+    return os.path.join(cfg.DATASET.DATA_DIR, name), origin
+
+
+def _answer(record, labels, where):
+    numbers = field(record, "an", list, where)
+    if type(numbers[0]) is not int:
+        raise DataError(f"{where}: the answer is {str(numbers[0])[:40]!r}; expected the number of a label")
+    return [(labels.class_of(numbers[0], where), 1.0)]  # Upstream: the first one counts

@@ -1,0 +1,76 @@
+"""NLVR2 as published: `nlvr2_train.json` and its like, statements about two images (nlvr2.md section 2)."""
+
+import os
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.example_dataset import Examples, build_examples, open_task_regions, text_builder
+from oscar_paddle.datasets.question_files import field, read_records
+from oscar_paddle.datasets.tensorize import LongestFirstBuilder, PairedLongestFirstBuilder
+
+_SIDES = {"left", "right"}
+
+
+def build_nlvr2_data(cfg, tokenizer, split):
+    """One split of NLVR2: two encoder rows an example, or one with the regions of both images (INPUT.USE_PAIR).
+
+    Args:
+        cfg: the frozen config.
+        tokenizer: WordPiece tokenizer.
+        split: train, val, test1 or val+test1.
+    Returns:
+        ExampleDataset; class 1 means the statement is true.
+    Raises:
+        DataError: a file is missing or damaged; names the file and the record.
+    """
+    path, origin = statement_file(cfg, split)
+    examples, rows_of = Examples(), _pair_rows if cfg.INPUT.USE_PAIR else _single_row
+    for number, record in read_records(path, origin):
+        where = f"{path} record {number}"
+        label = field(record, "label", int, where)
+        if label not in (0, 1):
+            raise DataError(f"{where}: the label is {label}; expected 0 or 1")
+        images, tags = _sides(record, "img_id", where), _sides(record, "o", where) if cfg.INPUT.ADD_OD_LABEL else None
+        examples.add(path, number, field(record, "q", str, where), rows_of(images, tags), [(label, 1.0)])
+    pair, limit = cfg.INPUT.USE_PAIR, cfg.INPUT.MAX_REGION
+    return build_examples(
+        cfg, tokenizer, examples, split, open_task_regions(cfg, "nlvr2", limit if pair else None),
+        text_builder(PairedLongestFirstBuilder if pair else LongestFirstBuilder, cfg, tokenizer),
+        2, True, limit if pair else 2 * limit,
+    )  # fmt: skip
+
+
+def statement_file(cfg, split):
+    """(path, where it comes from) of a split's file."""
+    evaluated, labelled = cfg.DATASET.EVAL_DATA_TYPE, cfg.DATASET.DATA_LABEL_TYPE
+    kinds = {"bal": "balanced_", "unbal": "unbalanced_"}
+    keys = "DATASET.EVAL_DATA_TYPE and DATA_LABEL_TYPE choose among its variants"
+    if split == "train":
+        name, keys = "nlvr2_train.json", "DATASET.TRAIN asks for it"
+    elif split == "test1":
+        # Upstream: the balanced file by one setting, the unbalanced one by the other.
+        name = f"nlvr2_{'balanced_' if labelled == 'bal' else kinds['unbal'] if evaluated == 'unbal' else ''}test1.json"
+    else:
+        both = "_test1" if split == "val+test1" and evaluated not in kinds else ""
+        name = f"nlvr2_{kinds.get(evaluated, '')}dev{both}.json"
+    origin = f"it holds {split} and comes with Oscar's NLVR2 data; DATASET.DATA_DIR is its folder, {keys}"
+    return os.path.join(cfg.DATASET.DATA_DIR, name), origin
+
+
+def _sides(record, name, where):
+    """{"left": text, "right": text} in the order of the file."""
+    sides = field(record, name, dict, where)
+    if set(sides) != _SIDES or not all(isinstance(text, str) for text in sides.values()):
+        raise DataError(f"{where}: the field {name!r} is {str(sides)[:60]}; expected left and right, each a text")
+    return sides
+
+
+def _pair_rows(images, tags):
+    """Upstream: the order of the keys of `img_id` decides; with tags there always is a second sentence, if an empty
+    one (the dictionary of both is never empty)."""
+    return [((image_id,), tags[side] if tags else "", tags is not None) for side, image_id in images.items()]
+
+
+def _single_row(images, tags):
+    """Upstream: left comes first by its name here."""
+    text = f"{tags['left']} {tags['right']}" if tags else ""
+    return [((images["left"], images["right"]), text, bool(text))]

@@ -1,0 +1,83 @@
+"""VQA v2 as published: `train2014_qla_mrcnn.json` and its like, answer pickles, region features (vqa.md section 2)."""
+
+import os
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.answer_labels import read_answer_labels
+from oscar_paddle.datasets.example_dataset import Examples, build_examples, open_task_regions, text_builder
+from oscar_paddle.datasets.question_files import field, read_records
+from oscar_paddle.datasets.tensorize import LongestFirstBuilder
+
+LABEL_FILES = ("trainval_ans2label.pkl", "trainval_label2ans.pkl")
+TEST_SPLITS = ("test2015", "test-dev2015")
+
+
+def build_vqa_data(cfg, tokenizer, split):
+    """One split of VQA; train and val without the questions that have no answer, as upstream.
+
+    Args:
+        cfg: the frozen config.
+        tokenizer: WordPiece tokenizer.
+        split: train, val, train+val, test2015 or test-dev2015.
+    Returns:
+        ExampleDataset with soft targets.
+    Raises:
+        DataError: a file is missing or damaged; names the file and the record.
+    """
+    labels = read_answer_labels(
+        cfg.DATASET.DATA_DIR, LABEL_FILES, cfg.DATASET.LABEL_FILE, cfg.DATASET.LABEL2ANS_FILE
+    )
+    path, origin = question_file(cfg, split)
+    examples, is_test = Examples(), split in TEST_SPLITS
+    for number, record in read_records(path, origin):
+        where = f"{path} record {number}"
+        question = field(record, "q", str, where)
+        tags = field(record, "o", str, where).replace(";", " ").strip() if cfg.INPUT.ADD_OD_LABEL else ""
+        row = (field(record, "img_id", (int, str), where),), tags, bool(tags)
+        answers = [] if is_test else soft_answers(record, labels, where)
+        if is_test:
+            examples.add(path, number, question, [row], question_id=_question_id(record, where))
+        elif answers:
+            examples.add(path, number, question, [row], answers)
+    regions = open_task_regions(cfg, "train+val" if cfg.DATASET.USE_VG_DEV else split, cfg.INPUT.MAX_REGION)
+    return build_examples(
+        cfg, tokenizer, examples, split, regions, text_builder(LongestFirstBuilder, cfg, tokenizer),
+        len(labels), not is_test, cfg.INPUT.MAX_REGION, labels.answers,
+    )  # fmt: skip
+
+
+def question_file(cfg, split):
+    """(path, where it comes from) of a split's question file; names as upstream has them, the odd one included."""
+    data, masked = cfg.DATASET, cfg.DATASET.DATA_LABEL_TYPE == "mask"
+    key = "DATASET.DATA_LABEL_TYPE chooses its name"
+    if split in TEST_SPLITS:
+        name = f"{split}_qla_mrcnn.json" if masked else "test2014_qla.json"  # Upstream: 2014
+        return os.path.join(data.DATA_DIR, name), f"it holds the test questions and comes with Oscar's VQA data; {key}"
+    name = {"train": "train2014", "val": "val2014", "train+val": "train+val2014"}[split]
+    name += "_qla_mrcnn.json" if masked else "_qla.json"
+    if masked and split == "train" and data.USE_VG:
+        name, key = "train2014_vg_qla_mrcnn.json", "DATASET.USE_VG asks for it"
+    if masked and split == "val" and data.USE_VG_DEV:
+        name, key = "vg_qla_mrcnn.json", "DATASET.USE_VG_DEV asks for it"
+    folder, setting = (data.TXT_DATA_DIR, "TXT_DATA_DIR") if data.TXT_DATA_DIR else (data.DATA_DIR, "DATA_DIR")
+    where = f"DATASET.{setting} is its folder, {key}"
+    return os.path.join(folder, name), f"it holds the questions of {split} and comes with Oscar's VQA data; {where}"
+
+
+def soft_answers(record, labels, where):
+    """[(class, soft score), ...] of a record, in its order; [] where it has no answer."""
+    if not record.get("an"):
+        return []
+    numbers, scores = field(record, "an", list, where), field(record, "s", list, where)
+    if len(numbers) != len(scores):
+        raise DataError(f"{where}: {len(numbers)} answers ('an') but {len(scores)} scores ('s'); expected as many")
+    if not all(type(score) in (int, float) and 0 <= score <= 1 for score in scores):
+        raise DataError(f"{where}: the scores are {str(scores)[:60]}; expected numbers from 0 to 1")
+    return [(labels.class_of(number, where), score) for number, score in zip(numbers, scores, strict=True)]
+
+
+def _question_id(record, where):
+    question_id = str(field(record, "q_id", (int, str), where))
+    if not (question_id.isascii() and question_id.isdigit()):
+        raise DataError(f"{where}: the question id is {question_id[:40]!r}; expected a number")
+    return question_id
