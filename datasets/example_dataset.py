@@ -144,13 +144,15 @@ class ExampleDataset:
             targets[row, self._classes[here]] = self._scores[here]
         return targets
 
-    def scores_of(self, predicted):
-        """Soft score of one predicted class for every example, [E] float32; 0 where it is none of the answers."""
-        scores = np.zeros(self.num_examples, np.float32)
-        owner = np.repeat(np.arange(self.num_examples), np.diff(self._starts))
-        right = self._classes == np.asarray(predicted)[owner]
-        scores[owner[right]] = self._scores[right]  # of a repeated answer the last one
-        return scores
+    def all_labels(self):
+        """[E] int64, see `labels`."""
+        return self.labels(np.arange(self.num_examples))
+
+    def soft_answers(self):
+        """list of E dicts class -> soft score; of a repeated answer the last one counts."""
+        classes, scores, starts = self._classes.tolist(), self._scores.tolist(), self._starts.tolist()
+        spans = zip(starts, starts[1:], strict=False)
+        return [dict(zip(classes[start:end], scores[start:end], strict=True)) for start, end in spans]
 
     def image_ids(self):
         """The distinct images, in the order in which they appear."""

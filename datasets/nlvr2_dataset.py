@@ -1,6 +1,7 @@
 """NLVR2 as published: `nlvr2_train.json` and its like, statements about two images (nlvr2.md section 2)."""
 
 import os
+import re
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.example_dataset import Examples, build_examples, open_task_regions, text_builder
@@ -8,6 +9,7 @@ from oscar_paddle.datasets.question_files import field, read_records
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder, PairedLongestFirstBuilder
 
 _SIDES = {"left", "right"}
+_IMAGE_NAME = re.compile(r"(?P<set>.+)-\d+-img[01]")
 
 
 def build_nlvr2_data(cfg, tokenizer, split):
@@ -54,6 +56,15 @@ def statement_file(cfg, split):
         name = f"nlvr2_{kinds.get(evaluated, '')}dev{both}.json"
     origin = f"it holds {split} and comes with Oscar's NLVR2 data; DATASET.DATA_DIR is its folder, {keys}"
     return os.path.join(cfg.DATASET.DATA_DIR, name), origin
+
+
+def sentence_keys(examples):
+    """What makes the sentences of `Examples` unique: its text and, where image names are the published ones, the set of
+    image pairs that it was written for ("nlvr2_dev-850" of "nlvr2_dev-850-0-img0").
+    """
+    rows = len(examples.images) // len(examples.sentences)
+    names = [_IMAGE_NAME.fullmatch(image_ids[0]) for image_ids in examples.images[::rows]]
+    return [(name and name["set"], text) for name, text in zip(names, examples.sentences, strict=True)]
 
 
 def _sides(record, name, where):

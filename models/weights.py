@@ -171,6 +171,11 @@ def fresh_parts(state):
     return (_HEAD, *_IMAGE_PART) if plain_bert else (_HEAD,)
 
 
+def without_head(state):
+    """The tensors of a state but for the task's head."""
+    return {name: value for name, value in state.items() if not name.startswith(_HEAD)}
+
+
 def to_state(model):
     """Parameters of a model as a dict of PyTorch-oriented float32 arrays."""
     linear = {id(layer.weight) for layer in model.sublayers() if isinstance(layer, nn.Linear)}

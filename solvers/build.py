@@ -3,6 +3,7 @@
 import logging
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import paddle
 from tqdm import tqdm
@@ -10,7 +11,7 @@ from tqdm import tqdm
 from oscar_paddle.config.errors import ConfigError, WeightsError
 from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.models.oscar import OscarForClassification
-from oscar_paddle.models.weights import fresh_parts, load_into, read_model_config, read_state
+from oscar_paddle.models.weights import fresh_parts, load_into, read_model_config, read_state, without_head
 
 log = logging.getLogger(__name__)
 
@@ -87,22 +88,45 @@ def load_tokenizer(cfg, folder):
     return build_tokenizer(str(source), cfg.INPUT.DO_LOWER_CASE)
 
 
-def model_for_training(cfg, tokenizer):
-    """A classification model that starts from PRETRAINED.DIR, with the settings of this run in its config.
+class Head(NamedTuple):
+    """What a task puts on the trunk.
 
-    Plain BERT gets a fresh image embedding with LayerNorm (the reference's default); PRETRAINED.FROM_SCRATCH starts
-    every weight afresh.
+    Attributes:
+        model_class: OscarForClassification, or a class like it.
+        config: dict, what config.json says of the head.
+        adds_layernorm: whether a start from plain BERT gets a LayerNorm on the embedded regions, as retrieval's does.
     """
-    folder = cfg.PRETRAINED.DIR
+
+    model_class: type
+    config: dict
+    adds_layernorm: bool = False
+
+
+def retrieval_head(cfg):
+    return Head(OscarForClassification, {"num_labels": cfg.OUTPUT.NUM_LABELS}, adds_layernorm=True)
+
+
+def model_for_training(cfg, tokenizer, head=None):
+    """A model that starts from PRETRAINED.DIR, with the settings of this run in its config.
+
+    Plain BERT gets a fresh image embedding; PRETRAINED.FROM_SCRATCH starts every weight afresh.
+
+    Args:
+        head: Head; None is retrieval's.
+    """
+    head, folder = head or retrieval_head(cfg), cfg.PRETRAINED.DIR
     model_config = read_model_config(folder)
     state = {} if cfg.PRETRAINED.FROM_SCRATCH else read_state(folder)
+    if cfg.PRETRAINED.FRESH_HEAD:
+        state = without_head(state)
     fresh = fresh_parts(state)
     if cfg.PRETRAINED.USE_IMG_LAYERNORM >= 0:
         model_config.use_img_layernorm = cfg.PRETRAINED.USE_IMG_LAYERNORM
         fresh = (*fresh, "bert.LayerNorm.")  # upstream: the forced flag adds an untrained LayerNorm where there is none
-    elif "bert.LayerNorm." in fresh and state:
+    elif "bert.LayerNorm." in fresh and state and head.adds_layernorm:
         model_config.use_img_layernorm = 1
-    model_config.num_labels = cfg.OUTPUT.NUM_LABELS
+    for key, value in head.config.items():
+        setattr(model_config, key, value)
     model_config.loss_type = cfg.OPTIMIZATION.LOSS_TYPE
     model_config.img_feature_dim = cfg.INPUT.IMG_FEATURE_DIM
     model_config.img_feature_type = cfg.INPUT.IMG_FEATURE_TYPE
@@ -111,7 +135,7 @@ def model_for_training(cfg, tokenizer):
         model_config.attention_probs_dropout_prob = cfg.OPTIMIZATION.ATTENTION_DROPOUT
     check_input_fits(cfg, model_config, tokenizer, folder)
     paddle.seed(cfg.MISC.SEED)
-    model = OscarForClassification(model_config)
+    model = head.model_class(model_config)
     if not cfg.PRETRAINED.FROM_SCRATCH:
         load_into(model, state, folder, fresh)
     model.bert.encoder.recompute = cfg.OPTIMIZATION.RECOMPUTE
@@ -120,12 +144,12 @@ def model_for_training(cfg, tokenizer):
     return model
 
 
-def model_for_evaluation(cfg, tokenizer):
+def model_for_evaluation(cfg, tokenizer, model_class=OscarForClassification):
     """The model of EVAL.CHECKPOINT_DIR, built from its own config.json; every weight must be there."""
     folder = cfg.EVAL.CHECKPOINT_DIR
     model_config = read_model_config(folder)
     check_input_fits(cfg, model_config, tokenizer, folder)
-    model = OscarForClassification(model_config)
+    model = model_class(model_config)
     load_into(model, read_state(folder), folder)
     model.eval()
     return model

@@ -47,13 +47,25 @@ class EagerBackend:
     @paddle.no_grad()
     def margins(self, batch, regions):
         """RowBatch, and what `embed_regions` made of the regions it points to -> [B] float32 array."""
+        with self._autocast():
+            return match_margin(self.model.classifier(self._encode(batch, regions))).numpy()
+
+    @paddle.no_grad()
+    def pooled(self, batch, regions):
+        """The same -> [B, H] float32 array of pooled vectors."""
+        with self._autocast():
+            pooled = self._encode(batch, regions)
+        return pooled.astype("float32").numpy()
+
+    def _encode(self, batch, regions):
         ids, types, positions, order, bias = (paddle.to_tensor(field) for field in batch)
-        half = self.precision != "float32"
         for layer in self.model.bert.encoder.layer:
             layer.attention.self.fused = self.fused
-        with paddle.amp.auto_cast(enable=half, dtype=self.precision if half else "float16"):
-            pooled = self.model.bert.encode(ids, types, positions, regions, order, EqualRows(bias))
-            return match_margin(self.model.classifier(pooled)).numpy()
+        return self.model.bert.encode(ids, types, positions, regions, order, EqualRows(bias))
+
+    def _autocast(self):
+        half = self.precision != "float32"
+        return paddle.amp.auto_cast(enable=half, dtype=self.precision if half else "float16")
 
 
 class Block(NamedTuple):
@@ -145,7 +157,7 @@ class PairScorer:
         place, captions, lengths = self._lengths(block)
         by_length = np.argsort(-lengths, kind="stable")
         place, captions, lengths = place[by_length], captions[by_length], lengths[by_length]
-        rows = TextRows(self.data, block.images.start + place, captions)
+        rows = TextRows(self.data.text_rows(block.images.start + place, captions), self.data.mask_type)
         for start, stop in length_batches(lengths, self.batch_tokens):
             here = slice(start, stop)
             yield by_length[here], rows.batch(here, lengths[here], region_start[place[here]]), regions
@@ -178,16 +190,16 @@ class TextRows:
     """The text of many pairs, of which batches are slices.
 
     Args:
-        data: RetrievalDataset.
-        images, captions: [pairs] int.
+        text_rows: what `TextBuilder.build_rows` returns.
+        mask_type: INPUT.ATT_MASK_TYPE.
     """
 
-    def __init__(self, data, images, captions):
-        ids, types, self.caption_length, self.text_length = data.text_rows(images, captions)
+    def __init__(self, text_rows, mask_type):
+        ids, types, self.caption_length, self.text_length = text_rows
         real = np.arange(ids.shape[1]) < self.text_length[:, None]
         self.ids, self.types, self.positions = ids[real], types[real], np.nonzero(real)[1]
         self.start = np.concatenate([[0], np.cumsum(self.text_length)])
-        self.mask_type = data.mask_type
+        self.mask_type = mask_type
 
     def batch(self, here, lengths, region_start):
         """RowBatch of consecutive pairs.
