@@ -169,14 +169,17 @@ class ExampleDataset:
         return digest.hexdigest()
 
 
-def build_examples(cfg, tokenizer, examples, split, regions, text, num_classes, is_labelled, max_region, answers=None):
+def build_examples(cfg, tokenizer, name, examples, regions, text, num_classes, is_labelled, max_region, answers=None):
     """An ExampleDataset from what a task's files say; every image is looked up in the features first.
 
+    Args:
+        name: task and split, such as "vqa_train": for messages, and for the cache of token ids.
+        examples, regions, text, num_classes, is_labelled, max_region, answers: see `ExampleDataset`.
     Raises:
         DataError: no examples, or an image without features; names the record.
     """
     if not examples.sentences:
-        raise DataError(f"split {split!r}: no examples (those without an answer do not count)")
+        raise DataError(f"{name}: no examples (those without an answer do not count)")
     rows = len(examples.images) // len(examples.sentences)
     known = {}
     for row, image_ids in enumerate(examples.images):
@@ -187,9 +190,8 @@ def build_examples(cfg, tokenizer, examples, split, regions, text, num_classes, 
                 where = examples.where(row // rows)
                 raise DataError(f"{regions.path}: image {image_id} is missing, which {where} asks for")
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
-    name = split.replace("+", "_and_")
     sentence_tokens = token_table(examples.sentences, tokenizer, cache_dir, f"{name}_sentences")
-    tag_tokens = token_table(examples.tags, tokenizer, cache_dir, f"{name}_task_tags")
+    tag_tokens = token_table(examples.tags, tokenizer, cache_dir, f"{name}_tags")
     return ExampleDataset(
         examples, sentence_tokens, tag_tokens, regions, max_region, text, num_classes, is_labelled, answers
     )

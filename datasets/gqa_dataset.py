@@ -41,7 +41,7 @@ def build_gqa_data(cfg, tokenizer, split):
             question_id = str(field(record, "q_id", (int, str), where)) if split != "train" else None
             examples.add(path, number, question, [row], answers, question_id)
     return build_examples(
-        cfg, tokenizer, examples, split, open_task_regions(cfg, "gqa", cfg.INPUT.MAX_REGION),
+        cfg, tokenizer, f"gqa_{split}", examples, open_task_regions(cfg, "gqa", cfg.INPUT.MAX_REGION),
         text_builder(LongestFirstBuilder, cfg, tokenizer), len(labels), not is_test, cfg.INPUT.MAX_REGION,
         labels.answers,
     )  # fmt: skip

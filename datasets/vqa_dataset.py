@@ -41,7 +41,7 @@ def build_vqa_data(cfg, tokenizer, split):
             examples.add(path, number, question, [row], answers)
     regions = open_task_regions(cfg, "train+val" if cfg.DATASET.USE_VG_DEV else split, cfg.INPUT.MAX_REGION)
     return build_examples(
-        cfg, tokenizer, examples, split, regions, text_builder(LongestFirstBuilder, cfg, tokenizer),
+        cfg, tokenizer, f"vqa_{split}", examples, regions, text_builder(LongestFirstBuilder, cfg, tokenizer),
         len(labels), not is_test, cfg.INPUT.MAX_REGION, labels.answers,
     )  # fmt: skip
 

@@ -50,7 +50,7 @@ class ExampleTask:
         ranks: Ranks; examples of the dev split are divided among them.
     """
 
-    rows_per_example = 1
+    rows_per_example, unit = 1, "examples"
 
     def __init__(self, kind, train, dev, cfg, ranks):
         self.kind, self.train, self.dev, self.cfg, self.ranks = kind, train, dev, cfg, ranks

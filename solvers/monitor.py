@@ -20,10 +20,11 @@ class Monitor:
         first_step: updates already done (resumed runs).
         options: the config section MONITOR.
         active: whether this is the main rank.
+        unit: what an example is called.
     """
 
-    def __init__(self, run_folder, total_steps, first_step, options, active):
-        self.run_folder, self.options, self.active = run_folder, options, active
+    def __init__(self, run_folder, total_steps, first_step, options, active, unit="pairs"):
+        self.run_folder, self.options, self.active, self.unit = run_folder, options, active, unit
         self.total_steps = total_steps
         self.started = time.monotonic()
         self.pairs = 0
@@ -49,14 +50,15 @@ class Monitor:
         self.recent.append((record["loss"], num_pairs, seconds))
         losses, pairs, times = zip(*self.recent, strict=True)
         loss, rate = sum(losses) / len(losses), sum(pairs) / sum(times)
-        shown = {"loss": f"{loss:.4f}", "lr": f"{record['lr']:.2e}", "pairs/s": f"{rate:.1f}"}
+        shown = {"loss": f"{loss:.4f}", "lr": f"{record['lr']:.2e}", f"{self.unit}/s": f"{rate:.1f}"}
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update(1)
         if record["step"] % self.options.PRINT_STEP == 0 or record["step"] == self.total_steps:
             log.info(
-                "step %d of %d, epoch %d: loss %.4f (mean of the last %d), lr %.3e, gradient norm %s, %.1f pairs/s",
+                "step %d of %d, epoch %d: loss %.4f (mean of the last %d), lr %.3e, gradient norm %s, %.1f %s/s",
                 record["step"], self.total_steps, record["epoch"], loss, len(losses), record["lr"],
-                "overflow, update skipped" if record["grad_norm"] is None else f"{record['grad_norm']:.3f}", rate,
+                "overflow, update skipped" if record["grad_norm"] is None else f"{record['grad_norm']:.3f}",
+                rate, self.unit,
             )  # fmt: skip
             self.recent = []
         if self.scalars:
@@ -82,7 +84,7 @@ class Monitor:
         self.bar.close()
         if self.active:
             seconds = max(time.monotonic() - self.started, 1e-9)
-            speed = f"{self.pairs} pairs in {seconds:.0f} s ({self.pairs / seconds:.1f} pairs/s)"
+            speed = f"{self.pairs} {self.unit} in {seconds:.0f} s ({self.pairs / seconds:.1f} {self.unit}/s)"
             log.info("%s; %s; %s", outcome, speed if self.pairs else "nothing left to do", self.run_folder.path)
 
     def close(self):

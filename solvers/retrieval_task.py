@@ -34,6 +34,8 @@ class RetrievalTask:
         ranks: Ranks; images of the dev split are divided among them.
     """
 
+    unit = "pairs"
+
     def __init__(self, train, dev, cfg, ranks):
         self.train, self.dev, self.cfg, self.ranks = train, dev, cfg, ranks
         self.num_examples = train.num_captions

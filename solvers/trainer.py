@@ -37,8 +37,9 @@ class Trainer:
     Args:
         model: layer with upstream parameter names and a `config`; called by the task only.
         optimizer: ReferenceAdamW over the model's parameters.
-        task: has `num_examples`, `rows_per_example`, `fingerprint() -> {what: digest}`, `batch(examples, epoch)`,
-            `losses(model, batch) -> [rows]`, `describe(examples)` and `evaluate(model) -> (score, metrics)`.
+        task: has `num_examples`, `rows_per_example`, `unit` (what a row is called), `fingerprint() -> {what: digest}`,
+            `batch(examples, epoch)`, `losses(model, batch) -> [rows]`, `describe(examples)` and
+            `evaluate(model) -> (score, metrics)`.
         tokenizer: saved with every checkpoint.
         cfg: the frozen config.
         ranks: Ranks of this run.
@@ -59,7 +60,9 @@ class Trainer:
     def run(self):
         """Train to the end, or until dev stops improving (OPTIMIZATION.EARLY_STOP_PATIENCE)."""
         self.resume()
-        monitor = Monitor(self.run_folder, self.total_steps, self.step, self.cfg.MONITOR, self.ranks.is_main)
+        monitor = Monitor(
+            self.run_folder, self.total_steps, self.step, self.cfg.MONITOR, self.ranks.is_main, self.task.unit
+        )  # fmt: skip
         steps = range(self.step, self.step if self.stops_early() else self.total_steps)
         batches = prefetch(self.prepare, steps, self.cfg.MISC.NUM_WORKERS)
         started = time.monotonic()

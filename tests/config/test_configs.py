@@ -12,9 +12,11 @@ FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
 def task_of(path):
-    """Which tool the file's own command names."""
-    tool = re.search(r"tools/(train|eval)_\w+\.py", path.read_text(encoding="utf-8"))
-    return tool[1] if tool else None
+    """The task of the tool that the file's own command names."""
+    tool = re.search(r"tools/(train|eval)_(\w+)\.py", path.read_text(encoding="utf-8"))
+    if not tool:
+        return None
+    return tool[1] if tool[2] == "retrieval" else f"{tool[1]}_{tool[2]}"
 
 
 def load(name):
@@ -87,3 +89,51 @@ def test_flickr8k_settings():
         test = load(f"retrieval_flickr8k_{name}.yaml")
         holds(test.INPUT, MAX_SEQ_LEN=40, MAX_REGION=16, NUM_CAPTIONS_PER_IMAGE_DEV=5)
         holds(test.EVAL, EVAL_IMG_KEYS_FILE=keys_file, CHECKPOINT_DIR="exp/retrieval_flickr8k_train/best")
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "lr", "train", "weights"),
+    [
+        ("vqa_train.yaml", 32, 5e-5, "train", "vqa/base/checkpoint-2000000"),
+        ("vqa_train_large.yaml", 24, 3e-5, "train+val", "vqa/large/checkpoint-2000000"),
+        ("vqa_oscar_base.yaml", 32, 5e-5, "train", "base-vg-labels/ep_107_1192087"),
+        ("vqa_oscar_large.yaml", 24, 3e-5, "train+val", "large-vg-labels/ep_20_590000"),
+    ],
+)
+def test_published_vqa_settings(name, batch, lr, train, weights):
+    cfg = load(name)
+    holds(cfg.INPUT, MAX_SEQ_LEN=128, MAX_REGION=50, ADD_OD_LABEL=True, IMG_FEATURE_TYPE="faster_r-cnn")
+    holds(cfg.OPTIMIZATION, BATCH_SIZE=batch, LR=lr, EPOCHS=25, DROPOUT=0.3, WEIGHT_DECAY=0.05, WARMUP_STEPS=0)
+    holds(cfg.OPTIMIZATION, LOSS_TYPE="bce", LR_SCHEDULER="linear", CLIP_MAX_NORM=1.0, EPSILON=1e-8)
+    holds(cfg.OUTPUT, CLASSIFIER="linear", CLS_HIDDEN_SCALE=3)
+    holds(cfg.DATASET, TRAIN=train, DEV="val", DATA_LABEL_TYPE="mask")
+    holds(cfg.MONITOR, EVAL_STEPS=4000)
+    assert cfg.PRETRAINED.DIR.endswith(weights) and cfg.MISC.SEED == 88
+
+
+@pytest.mark.parametrize("name", ["gqa_train.yaml", "gqa_oscar_base.yaml"])
+def test_published_gqa_settings(name):
+    cfg = load(name)
+    holds(cfg.INPUT, MAX_SEQ_LEN=165, MAX_REGION=45, ADD_OD_LABEL=True)
+    holds(cfg.OPTIMIZATION, BATCH_SIZE=48, LR=5e-5, EPOCHS=5, DROPOUT=0.3, WEIGHT_DECAY=0.05, LOSS_TYPE="xe")
+    holds(cfg.DATASET, TRAIN_DATA_TYPE="all", EVAL_DATA_TYPE="bal", DATA_LABEL_TYPE="all", TEST="test-dev")
+    holds(cfg.MONITOR, EVAL_STEPS=4000)
+    assert cfg.MISC.SEED == 88
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "warmup", "scale"),
+    [
+        ("nlvr2_train.yaml", 72, 10000, 3),
+        ("nlvr2_oscar_base.yaml", 72, 10000, 3),
+        ("nlvr2_train_large.yaml", 24, 5000, 2),
+        ("nlvr2_oscar_large.yaml", 24, 5000, 2),
+    ],
+)
+def test_published_nlvr2_settings(name, batch, warmup, scale):
+    cfg = load(name)
+    holds(cfg.INPUT, MAX_SEQ_LEN=55, MAX_REGION=40, ADD_OD_LABEL=False, USE_PAIR=True)
+    holds(cfg.OPTIMIZATION, BATCH_SIZE=batch, WARMUP_STEPS=warmup, LR=3e-5, EPOCHS=20, DROPOUT=0.3, WEIGHT_DECAY=0.05)
+    holds(cfg.OUTPUT, CLASSIFIER="mlp", CLS_HIDDEN_SCALE=scale)
+    holds(cfg.DATASET, EVAL_DATA_TYPE="all", DATA_LABEL_TYPE="all", TEST="test1")
+    assert cfg.MISC.SEED == 88

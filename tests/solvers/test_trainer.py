@@ -36,7 +36,7 @@ class ToyModel(nn.Layer):
 class ToyTask:
     """Regression; the dev scores are given, the losses can be spoilt."""
 
-    num_examples, rows_per_example = 20, 1
+    num_examples, rows_per_example, unit = 20, 1, "examples"
 
     def __init__(self, scores=(), spoil=None):
         self.scores, self.spoil, self.seen = list(scores), spoil or (lambda step, losses: losses), []

@@ -1,0 +1,26 @@
+#!/usr/bin/env python
+"""Fine-tune Oscar/VinVL for statements about two images (NLVR2)."""
+
+import sys
+
+from oscar_paddle.config.cli import run_tool
+from oscar_paddle.config.machine import prepare
+
+EXAMPLE = """\
+  python tools/train_nlvr2.py --cfg_file configs/nlvr2_train.yaml
+  python -m paddle.distributed.launch tools/train_nlvr2.py --cfg_file configs/nlvr2_train.yaml
+  python tools/train_nlvr2.py --cfg_file configs/nlvr2_train.yaml --opts PRETRAINED.RESUME auto"""
+
+
+def main(cfg, args):
+    machine = prepare(cfg.MISC.NUM_THREADS)
+    # Paddle loads here, after threads and maths path are chosen.
+    from oscar_paddle.solvers.example_task import build_example_training
+    from oscar_paddle.solvers.nlvr2 import nlvr2_kind
+    from oscar_paddle.solvers.training import run_training
+
+    run_training(cfg, machine, lambda cfg, ranks: build_example_training(cfg, ranks, nlvr2_kind(cfg.INPUT.USE_PAIR)))
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(__doc__, main, task="train_nlvr2", example=EXAMPLE))

@@ -1,0 +1,26 @@
+#!/usr/bin/env python
+"""Fine-tune Oscar/VinVL for visual question answering (VQA v2)."""
+
+import sys
+
+from oscar_paddle.config.cli import run_tool
+from oscar_paddle.config.machine import prepare
+
+EXAMPLE = """\
+  python tools/train_vqa.py --cfg_file configs/vqa_train.yaml
+  python -m paddle.distributed.launch tools/train_vqa.py --cfg_file configs/vqa_train.yaml
+  python tools/train_vqa.py --cfg_file configs/vqa_train.yaml --opts PRETRAINED.RESUME auto"""
+
+
+def main(cfg, args):
+    machine = prepare(cfg.MISC.NUM_THREADS)
+    # Paddle loads here, after threads and maths path are chosen.
+    from oscar_paddle.solvers.example_task import build_example_training
+    from oscar_paddle.solvers.training import run_training
+    from oscar_paddle.solvers.vqa import VQA
+
+    run_training(cfg, machine, lambda cfg, ranks: build_example_training(cfg, ranks, VQA))
+
+
+if __name__ == "__main__":
+    sys.exit(run_tool(__doc__, main, task="train_vqa", example=EXAMPLE))
