@@ -22,7 +22,7 @@ _CHOICES = {
         "DATASET.TRAIN": ("train",),
         "DATASET.DEV": ("val",),
         "DATASET.TEST": ("val", "test1", "val+test1"),
-        "OPTIMIZATION.LOSS_TYPE": ("xe", "sfmx"),
+        "OPTIMIZATION.LOSS_TYPE": ("xe", "sfmx", "kl"),  # of one right class, kl is cross entropy
         "OUTPUT.NUM_LABELS": (2,),
     },
 }
