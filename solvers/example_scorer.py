@@ -14,7 +14,8 @@ import numpy as np
 import paddle
 from tqdm import tqdm
 
-from oscar_paddle.solvers.pair_scorer import EagerBackend, TextRows, length_batches
+from oscar_paddle.solvers.inference_backend import backend_in_training
+from oscar_paddle.solvers.pair_scorer import TextRows, length_batches
 
 BLOCK_EXAMPLES = 512  # neighbours in a file often share their image
 
@@ -114,7 +115,8 @@ class ExampleScorer:
 
 def predict(model, data, batch_tokens, ranks):
     """Predictions of a whole split, divided among ranks; ([E] int64 classes, [E] float32 logits) on every rank."""
-    scorer, blocks = ExampleScorer(EagerBackend(model), data, batch_tokens), example_blocks(data.num_examples)
+    backend = backend_in_training(model, data.num_examples * data.rows // ranks.world_size, "pooled")
+    scorer, blocks = ExampleScorer(backend, data, batch_tokens), example_blocks(data.num_examples)
     mine = {}
     with tqdm(total=data.num_examples, desc="evaluating", unit=" examples", unit_scale=True, leave=False,
               disable=not ranks.is_main, dynamic_ncols=True) as bar:  # fmt: skip

@@ -1,7 +1,8 @@
 """The scoring model as an exported program, run by Paddle Inference with oneDNN on the CPU.
 
-The program takes the fields of a `models.packing.RowBatch` and embedded regions and returns margins. It is exported
-once, with free shapes, and kept on disk under a name made of the weights and everything else it depends on.
+The program takes the fields of a `models.packing.RowBatch` and embedded regions and returns margins (retrieval) or the
+pooled vectors, for a head that follows (VQA, GQA, NLVR2). It is exported once, with free shapes, and kept on disk under
+a name made of the weights and everything else it depends on.
 Measured with BERT-base: 0.8 of the rate of NumPy's matrix product in float32, where eager Paddle reaches 0.3 (an AMD
 processor) to 0.5 (an Intel one with AMX), with margins that differ by about 1e-5; oneDNN fuses bias, GELU, scaling and
 mask into its matrix products and reads the heads in place.
@@ -32,8 +33,9 @@ from oscar_paddle.solvers.pair_scorer import EagerBackend
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the exported program; part of its name
-PROGRAM, MANIFEST = "margins", "manifest.json"
+FORMAT = 2  # of the exported program; part of its name
+PROGRAM, MANIFEST = "program", "manifest.json"
+OUTPUTS = ("margins", "pooled")
 STALE_SECONDS = 3600  # a temporary folder this old was left by a killed process
 WORTH_EXPORTING = 10_000  # pairs: an export takes a second or two for a small model
 AGREES = 1e-3  # largest difference to eager, relative to the margins, that float32 may show on the probe
@@ -41,29 +43,30 @@ AGREES = 1e-3  # largest difference to eager, relative to the margins, that floa
 HALF_AGREES = 0.2  # the same in bfloat16 and float16: tells wrong results from rounding, no more
 
 
-class MarginProgram(nn.Layer):
-    """What is exported: one batch to its margins.
+class ScoringProgram(nn.Layer):
+    """What is exported: one batch to its margins, or to its pooled vectors.
 
     Args:
         model: OscarForClassification.
+        output: one of OUTPUTS.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, output):
         super().__init__()
-        self.model = model
+        self.model, self.output = model, output
 
     def forward(self, input_ids, token_type_ids, position_ids, order, bias, regions):
-        """Fields of a RowBatch and [Pu, H] regions -> [B] float32."""
+        """Fields of a RowBatch and [Pu, H] regions -> [B] or [B, H] float32."""
         bert = self.model.bert
         pooled = bert.encode(input_ids, token_type_ids, position_ids, regions, order, EqualRows(bias))
-        return match_margin(self.model.classifier(pooled))
+        return match_margin(self.model.classifier(pooled)) if self.output == "margins" else pooled
 
 
 class InferenceBackend:
     """Runs an exported program.
 
     Args:
-        model: OscarForClassification, which embeds the regions.
+        model: OscarForClassification, which embeds the regions; also read as `model`, for its head.
         folder: where `export` left the program.
         precision: "float32" or "bfloat16".
     Raises:
@@ -71,7 +74,7 @@ class InferenceBackend:
     """
 
     def __init__(self, model, folder, precision="float32"):
-        self.eager, self.precision = EagerBackend(model), precision
+        self.model, self.eager, self.precision = model, EagerBackend(model), precision
         self.name = f"Paddle Inference with oneDNN, {precision}"
         self.predictor = _predictor(folder, precision)
         self.inputs = {name: self.predictor.get_input_handle(name) for name in self.predictor.get_input_names()}
@@ -87,6 +90,8 @@ class InferenceBackend:
             self.inputs[name].copy_from_cpu(np.ascontiguousarray(array))
         self.predictor.run()
         return self.output.copy_to_cpu()
+
+    pooled = margins  # the program returns what it was exported for
 
 
 def _predictor(folder, precision):
@@ -112,7 +117,7 @@ def _predictor(folder, precision):
 # ---- export ----
 
 
-def export(model, folder):
+def export(model, folder, output="margins"):
     """Write the program into an existing folder."""
     free = [None]
     specs = [
@@ -121,13 +126,13 @@ def export(model, folder):
         InputSpec([None, 1, None, None], "float32", "bias"),
         InputSpec([None, model.config.hidden_size], "float32", "regions"),
     ]
-    program = MarginProgram(model)
+    program = ScoringProgram(model, output)
     program.eval()
     static = paddle.jit.to_static(program, input_spec=specs, full_graph=True)
     paddle.jit.save(static, str(Path(folder) / PROGRAM))
 
 
-def exported_program(model, weights_hash, cache_dir):
+def exported_program(model, weights_hash, cache_dir, output="margins"):
     """The folder of this model's program: the one on disk if it is whole, otherwise made now.
 
     Several processes may ask at once; each makes a whole folder and the first to finish wins.
@@ -136,12 +141,13 @@ def exported_program(model, weights_hash, cache_dir):
         model: OscarForClassification.
         weights_hash: str that stands for the content of the weights.
         cache_dir: where programs are kept; when it cannot be written, a folder under ~/.cache/oscar_paddle.
+        output: what the program returns, one of OUTPUTS.
     Returns:
         Path.
     Raises:
         UserError: neither folder can be written.
     """
-    key = _program_key(model, weights_hash)
+    key = _program_key(model, weights_hash, output)
     problems = []
     for parent in (Path(cache_dir), user_cache("programs", cache_dir)):
         folder = parent / f"program-{key}"
@@ -149,7 +155,7 @@ def exported_program(model, weights_hash, cache_dir):
             return folder
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            _make(model, folder)
+            _make(model, folder, output)
         except OSError as error:
             problems.append(f"{parent}: {error.strerror or error}")
             continue
@@ -158,9 +164,10 @@ def exported_program(model, weights_hash, cache_dir):
     raise UserError(f"the exported model cannot be kept anywhere ({'; '.join(problems)}); see EVAL.BACKEND eager")
 
 
-def _program_key(model, weights_hash):
+def _program_key(model, weights_hash, output):
     parts = {
         "format": FORMAT,
+        "output": output,
         "paddle": paddle.__version__,
         "weights": weights_hash,
         "config": {key: str(value) for key, value in model.config.to_dict().items()},
@@ -168,12 +175,12 @@ def _program_key(model, weights_hash):
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _make(model, folder):
+def _make(model, folder, output):
     """Export under a temporary name, then rename: others see a whole folder or none."""
     temporary = Path(tempfile.mkdtemp(prefix="tmp-program-", dir=folder.parent))
     try:
         log.info("exporting the model for Paddle Inference into %s", folder)
-        _export_quietly(model, temporary)
+        _export_quietly(model, temporary, output)
         files = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
         temporary.chmod(0o755)
@@ -188,10 +195,10 @@ def _make(model, folder):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _export_quietly(model, folder):
+def _export_quietly(model, folder, output):
     try:
         with _quiet():
-            export(model, folder)
+            export(model, folder, output)
     except OSError:
         raise
     except Exception as error:  # Paddle's exporter raises whatever the model's code made it raise
@@ -266,13 +273,13 @@ def planned_backend(backend, precision):
     return "eager" if on_gpu else "inference"
 
 
-def build_backend(model, backend, precision, weights_hash, cache_dir, ranks):
+def build_backend(model, backend, precision, weights_hash, cache_dir, ranks, output="margins"):
     """The backend that the settings ask for; with "auto" the fastest exact one that works here.
 
     Args:
         model: OscarForClassification.
         backend, precision: EVAL.BACKEND and EVAL.PRECISION.
-        weights_hash, cache_dir: see `exported_program`.
+        weights_hash, cache_dir, output: see `exported_program`.
         ranks: Ranks; the main one exports before the others look.
     Returns:
         EagerBackend or InferenceBackend.
@@ -281,15 +288,15 @@ def build_backend(model, backend, precision, weights_hash, cache_dir, ranks):
         UserError: Paddle Inference was asked for and does not work here.
     """
     if planned_backend(backend, precision) == "eager":
-        fused = precision != "float32" and all(ranks.gather(_fused_attention_works(model, precision)))
+        fused = precision != "float32" and all(ranks.gather(_fused_attention_works(model, precision, output)))
         return EagerBackend(model, precision, fused)
     chosen = problem = None
     try:
-        folder = ranks.on_main(lambda: exported_program(model, weights_hash, cache_dir))
+        folder = ranks.on_main(lambda: exported_program(model, weights_hash, cache_dir, output))
         if not folder.is_dir():  # a rank on another machine
-            folder = exported_program(model, weights_hash, cache_dir)
+            folder = exported_program(model, weights_hash, cache_dir, output)
         chosen = InferenceBackend(model, folder, precision)
-        check_agreement(chosen, EagerBackend(model), AGREES if precision == "float32" else HALF_AGREES)
+        check_agreement(chosen, EagerBackend(model), AGREES if precision == "float32" else HALF_AGREES, output)
     except UserError as error:
         problem = str(error)
     # All ranks take the same backend, or the margins would depend on the number of ranks.
@@ -302,43 +309,46 @@ def build_backend(model, backend, precision, weights_hash, cache_dir, ranks):
     return EagerBackend(model, precision)
 
 
-def backend_in_training(model, num_pairs):
+def backend_in_training(model, num_pairs, output="margins"):
     """The float32 backend for weights that will change again: an export is worth its seconds for many pairs only.
 
     Args:
         model: OscarForClassification; it is put into evaluation mode.
         num_pairs: how many pairs will be scored before the weights change.
+        output: what is asked of it, one of OUTPUTS.
     """
     eager = EagerBackend(model)
     if num_pairs < WORTH_EXPORTING or planned_backend("auto", "float32") == "eager":
         return eager
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _export_quietly(model, folder)
+            _export_quietly(model, folder, output)
             chosen = InferenceBackend(model, folder)  # reads all of it
-        check_agreement(chosen, eager)
+        check_agreement(chosen, eager, output=output)
     except (UserError, OSError) as error:
         log.warning("Paddle Inference does not work here, using eager Paddle: %s", error)
         return eager
     return chosen
 
 
-def _fused_attention_works(model, precision):
+def _fused_attention_works(model, precision, output):
     """Whether this GPU, driver and Paddle have it, and agree with the steps it stands for."""
+    plain, fused = EagerBackend(model, precision), EagerBackend(model, precision, fused=True)
     try:
-        check_agreement(EagerBackend(model, precision, fused=True), EagerBackend(model, precision), allowed=HALF_AGREES)
+        check_agreement(fused, plain, HALF_AGREES, output)
     except UserError as error:
         log.info("no fused attention here: %s", error)
         return False
     return True
 
 
-def check_agreement(backend, reference, allowed=AGREES):
+def check_agreement(backend, reference, allowed=AGREES, output="margins"):
     """Score two made-up pairs both ways.
 
     Args:
         backend: EagerBackend or InferenceBackend. reference: EagerBackend.
         allowed: largest difference, relative to the margins where these exceed 1.
+        output: what to compare, one of OUTPUTS.
 
     Raises:
         UserError: the program fails, or its margins are not those of the model.
@@ -355,11 +365,12 @@ def check_agreement(backend, reference, allowed=AGREES):
         order=order,
         bias=np.where(np.arange(8) < lengths[:, None], 0, HIDDEN_BIAS).astype(np.float32)[:, None, None],
     )
-    wanted = reference.margins(batch, reference.embed_regions(features))
+    wanted = getattr(reference, output)(batch, reference.embed_regions(features))
     try:
-        found = backend.margins(batch, backend.embed_regions(features))
+        found = getattr(backend, output)(batch, backend.embed_regions(features))
     except Exception as error:  # as above
         raise UserError(f"{backend.name} fails: {_last_line(error)}") from None
     most = allowed * max(1.0, float(np.abs(wanted).max()))
-    if not np.isfinite(found).all() or np.abs(found - wanted).max() > most:
-        raise UserError(f"{backend.name} gives margins {found}, the model gives {wanted}")
+    difference = np.abs(found - wanted).max()
+    if not np.isfinite(found).all() or difference > most:
+        raise UserError(f"{backend.name} gives {output} that differ from the model's by {difference:g}")

@@ -52,7 +52,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def no_export(monkeypatch):
-    def fail(model, folder):
+    def fail(model, folder, output):
         raise AssertionError("exported again")
 
     monkeypatch.setattr(inference_backend, "export", fail)
@@ -104,7 +104,7 @@ def test_weights_that_will_change_again(data, monkeypatch):
 @pytest.mark.parametrize("damage", ["truncate", "change", "delete", "no manifest", "bad manifest"])
 def test_a_damaged_program_is_made_again(tmp_path, model, data, damage, caplog):
     folder = exported_program(model, "weights", tmp_path / "programs")
-    weights, manifest = folder / "margins.pdiparams", folder / "manifest.json"
+    weights, manifest = folder / "program.pdiparams", folder / "manifest.json"
     content = weights.read_bytes()
     if damage == "truncate":
         weights.write_bytes(content[:-7])
@@ -145,13 +145,13 @@ def test_auto_does_without_a_program_that_gives_other_margins(model, programs, m
     with caplog.at_level(logging.WARNING):
         backend = build_backend(model, "auto", "float32", "weights", programs, Ranks())
     assert isinstance(backend, EagerBackend) and "using eager" in caplog.text
-    with pytest.raises(UserError, match="the model gives"):
+    with pytest.raises(UserError, match="gives margins that differ from the model"):
         build_backend(model, "inference", "float32", "weights", programs, Ranks())
 
 
 def test_a_program_paddle_cannot_load_is_one_line(tmp_path, model):
-    (tmp_path / "margins.json").write_text("{}")
-    (tmp_path / "margins.pdiparams").write_bytes(b"")
+    (tmp_path / "program.json").write_text("{}")
+    (tmp_path / "program.pdiparams").write_bytes(b"")
     with pytest.raises(UserError, match="cannot load this program"):
         InferenceBackend(model, tmp_path)
 
@@ -177,3 +177,17 @@ def test_bfloat16_without_the_instructions(monkeypatch):
 def test_plan():
     assert planned_backend("auto", "float32") == "inference"
     assert planned_backend("eager", "float32") == "eager"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_pooled_vectors_equal_the_models(model, data, tmp_path, precision):
+    """The program of the tasks whose head follows it: rows as the scorer makes them."""
+    if precision == "bfloat16" and not paddle.base.core.supports_bfloat16():
+        pytest.skip("this processor has no AVX-512")
+    built = build_backend(model, "inference", precision, "weights", tmp_path / "programs", Ranks(), "pooled")
+    eager = EagerBackend(model)
+    for _, batch, regions in PairScorer(eager, data, 120).batches(Block(range(4), range(12))):
+        wanted = eager.pooled(batch, regions)
+        found = built.pooled(batch, regions.numpy())
+        assert found.shape == wanted.shape == (len(batch.order), model.config.hidden_size)
+        assert np.abs(found - wanted).mean() < (1e-6 if precision == "float32" else 0.02)
