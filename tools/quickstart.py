@@ -7,22 +7,18 @@ stopped, and what is finished is used as it is.
 
 import contextlib
 import hashlib
-import json
-import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from oscar_paddle.config.cli import run_plain_tool
-from oscar_paddle.config.errors import ConfigError, DataError, UserError
+from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.config.loader import load_config
+from oscar_paddle.solvers.stages import DEFAULT_ROOT, REPOSITORY, Stages, duration, moved_settings, shown
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 TRAIN_FILE, TEST_FILE = (REPOSITORY / "configs" / f"scenes_{name}.yaml" for name in ("train", "test"))
 WEIGHTS = "model.safetensors"  # of a checkpoint
-DEFAULT_ROOT = "quickstart"  # as in the two files
 EXAMPLE = "python tools/quickstart.py"
 
 # What the full quick start makes, and how long that takes on 2 CPU cores.
@@ -38,16 +34,6 @@ TIMES = {"scenes": "about a minute", "training": "about 5 minutes", "evaluation"
 FAST_SIZES = {"train": 60, "dev": 10, "test": 12}
 FAST_MODEL = {**MODEL, "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64}
 FAST_OPTS = ["OPTIMIZATION.MAX_STEPS", "6", "OPTIMIZATION.BATCH_SIZE", "16", "OPTIMIZATION.WARMUP_STEPS", "2"]
-
-PATIENCE = 60  # seconds that an interrupted tool has to end by itself
-
-
-class StageError(UserError):
-    """A tool has failed; it has said why."""
-
-    def __init__(self, message, exit_code):
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def add_arguments(parser):
@@ -77,7 +63,7 @@ def main(args):
         raise
 
 
-class QuickStart:
+class QuickStart(Stages):
     """The stages, one after the other; training and evaluation are commands that a person could type.
 
     Args:
@@ -88,11 +74,11 @@ class QuickStart:
     """
 
     def __init__(self, root, sizes, model, opts):
-        self.root, self.sizes, self.model = root, sizes, model
-        self.opts = {TRAIN_FILE: opts + _moved(TRAIN_FILE, root), TEST_FILE: _moved(TEST_FILE, root)}
+        super().__init__(root)
+        self.sizes, self.model = sizes, model
+        self.opts = {TRAIN_FILE: opts + moved_settings(TRAIN_FILE, root), TEST_FILE: moved_settings(TEST_FILE, root)}
         self.train = load_config(TRAIN_FILE, self.opts[TRAIN_FILE], "train")
         self.test = load_config(TEST_FILE, self.opts[TEST_FILE], "eval")
-        self.diary = Diary(root / "stages.json")
 
     def run(self):
         started = time.monotonic()
@@ -130,27 +116,11 @@ class QuickStart:
 
     def stage(self, name, cfg_file, result, arguments=()):
         """Run the tool of a YAML file, unless it has already made `result` from the same settings and scenes."""
-        key = self.key(name)
-        if self.already(name, key, result):
-            return
         tool = {"training": "train_retrieval.py", "evaluation": "eval_retrieval.py"}[name]
-        command = [_short(REPOSITORY / "tools" / tool), "--cfg_file", _short(cfg_file), *arguments]
+        words = [REPOSITORY / "tools" / tool, "--cfg_file", shown(cfg_file), *arguments]
         if self.opts[cfg_file]:
-            command += ["--opts", *self.opts[cfg_file]]
-        print(f"$ python {shlex.join(command)}", flush=True)
-        with self.diary.stage(name, key):
-            code = _run([sys.executable, *command])
-            if code != 0 or not result.exists():
-                again = f"the same command goes on from here; to start afresh, delete {self.root}"
-                reason = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}, see above"
-                raise StageError(f"{name} {reason} ({again})", code if code > 0 else 1)
-
-    def already(self, name, key, result):
-        """Whether a stage was finished by an earlier run, from the same settings; says so."""
-        known = result.exists() and self.diary.has_finished(name, key)
-        if known:
-            print(f"finished earlier, in {duration(self.diary.seconds(name))}; used as it is", flush=True)
-        return known
+            words += ["--opts", *self.opts[cfg_file]]
+        self.tool(name, self.key(name), result, words)
 
     def key(self, name):
         """What the result of a stage depends on."""
@@ -181,52 +151,6 @@ class QuickStart:
         return recall_table(results.metrics, results.chance()), page
 
 
-class Diary:
-    """How long every stage took, over all runs, and which are finished: a small JSON file.
-
-    Args:
-        path: of the file; one that is missing or damaged counts as empty.
-    """
-
-    def __init__(self, path):
-        self.path = path
-        try:
-            self.stages = json.loads(path.read_text(encoding="utf-8"))
-            assert all({"key", "seconds", "finished"} <= stage.keys() for stage in self.stages.values())
-        except (OSError, ValueError, AttributeError, AssertionError):
-            self.stages = {}
-
-    def has_finished(self, name, key):
-        stage = self.stages.get(name, {})
-        return stage.get("finished", False) and stage["key"] == key
-
-    def seconds(self, name):
-        return self.stages.get(name, {}).get("seconds", 0.0)
-
-    @contextlib.contextmanager
-    def stage(self, name, key=""):
-        """Context in which a stage runs; its time adds to that of earlier runs that were stopped."""
-        before = self.stages.get(name, {})
-        goes_on = before.get("key") == key and not before["finished"]
-        earlier = before["seconds"] if goes_on else 0.0
-        started, finished = time.monotonic(), False
-        try:
-            yield
-            finished = True
-        finally:
-            seconds = earlier + time.monotonic() - started
-            self.stages[name] = {"key": key, "seconds": round(seconds, 2), "finished": finished}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.stages, indent=1) + "\n", encoding="utf-8")
-
-    def summary(self):
-        parts = [f"{name} {duration(stage['seconds'])}" for name, stage in self.stages.items()]
-        return f"{', '.join(parts)}; all together {self.total()}"
-
-    def total(self):
-        return duration(sum(stage["seconds"] for stage in self.stages.values()))
-
-
 def recall_table(metrics, chance):
     """Recalls of both directions in percent, each above what a random order would reach."""
     names = {
@@ -239,45 +163,6 @@ def recall_table(metrics, chance):
         for label, recalls in ((name, metrics[key]), ("  by chance", chance[key])):
             lines.append(f"{label:44}" + "".join(f"{100 * recalls[column]:7.1f} %" for column in columns))
     return "\n".join(lines)
-
-
-def duration(seconds):
-    """Seconds as a person says them: 8 s, 4 min 5 s."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
-def _moved(cfg_file, root):
-    """Settings that move a file's paths from the default root to another one."""
-    opts = []
-    for section, keys in load_config(cfg_file).items():
-        for key, value in keys.items():
-            if isinstance(value, str) and (value + "/").startswith(DEFAULT_ROOT + "/"):
-                moved = str(root / Path(value).relative_to(DEFAULT_ROOT))
-                opts += [f"{section}.{key}", moved] if moved != value else []
-    return opts
-
-
-def _short(path):
-    """A path as a person would type it."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _run(command):
-    """Exit code of a command; it ends with us: Ctrl-C reaches it by itself, for anything else it is told."""
-    process = subprocess.Popen(command)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
-        raise
-    finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 if __name__ == "__main__":

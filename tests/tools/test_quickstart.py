@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from oscar_paddle.config.loader import load_config
+from oscar_paddle.solvers import stages
 
 
 @pytest.fixture(scope="module")
@@ -108,26 +109,27 @@ def small_start(quickstart, root, **sizes):
 @pytest.mark.parametrize(("code", "exit_code", "words"), [(2, 2, "code 2"), (-9, 1, "signal 9"), (0, 1, "code 0")])
 def test_a_tool_that_fails_ends_the_quick_start(quickstart, monkeypatch, tmp_path, code, exit_code, words):
     commands = []
-    monkeypatch.setattr(quickstart, "_run", lambda command: commands.append(command) or code)
+    monkeypatch.setattr(stages, "_run", lambda command: commands.append(command) or code)
     start = small_start(quickstart, tmp_path, train=4, dev=4, test=2)
-    with pytest.raises(quickstart.StageError, match=f"training .*{words}.* goes on from here") as caught:
+    with pytest.raises(stages.StageError, match=f"training .*{words}.* goes on from here") as caught:
         start.run()
     assert caught.value.exit_code == exit_code
     assert len(commands) == 1 and commands[0][1].endswith("train_retrieval.py")
-    assert not quickstart.Diary(tmp_path / "stages.json").has_finished("training", start.key("training"))
+    assert not stages.Diary(tmp_path / "stages.json").has_finished("training", start.key("training"))
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
 def test_a_stopped_quick_start_leaves_no_tool_behind(repository, tmp_path):
     script = f"""
 import importlib.util, signal, sys
+from oscar_paddle.solvers import stages
 spec = importlib.util.spec_from_file_location("quickstart", {str(repository / "tools" / "quickstart.py")!r})
 quickstart = importlib.util.module_from_spec(spec); spec.loader.exec_module(quickstart)
 class Long:
     def __init__(self, *arguments): pass
     def run(self):
         tool = "import os, time; open('new', 'w').write(str(os.getpid())); os.rename('new', 'pid'); time.sleep(99)"
-        quickstart._run([sys.executable, "-c", tool])
+        stages._run([sys.executable, "-c", tool])
 quickstart.QuickStart = Long
 sys.exit(quickstart.run_plain_tool("x", quickstart.main, quickstart.add_arguments, "x", []))
 """
@@ -146,7 +148,8 @@ sys.exit(quickstart.run_plain_tool("x", quickstart.main, quickstart.add_argument
 
 
 def test_settings_follow_the_root(quickstart, tmp_path):
-    assert not quickstart._moved(quickstart.TRAIN_FILE, Path("quickstart"))  # the files' own commands work as they are
+    # The files' own commands work as they are.
+    assert not stages.moved_settings(quickstart.TRAIN_FILE, Path("quickstart"))
     start = small_start(quickstart, tmp_path)
     for cfg in (start.train, start.test):
         values = [str(value) for section in cfg.values() for value in section.values()]
@@ -169,13 +172,13 @@ def test_diary_adds_up_what_was_stopped(quickstart, monkeypatch, tmp_path):
     clock = iter([0, 5, 100, 107, 200, 203, 300, 301])
     monkeypatch.setattr(quickstart.time, "monotonic", lambda: next(clock))
     path = tmp_path / "new" / "stages.json"
-    with pytest.raises(KeyboardInterrupt), quickstart.Diary(path).stage("training", "a"):
+    with pytest.raises(KeyboardInterrupt), stages.Diary(path).stage("training", "a"):
         raise KeyboardInterrupt
-    diary = quickstart.Diary(path)
+    diary = stages.Diary(path)
     assert diary.seconds("training") == 5 and not diary.has_finished("training", "a")
     with diary.stage("training", "a"):
         pass
-    diary = quickstart.Diary(path)
+    diary = stages.Diary(path)
     assert diary.seconds("training") == 12 and diary.has_finished("training", "a")
     assert not diary.has_finished("training", "b") and not diary.has_finished("evaluation", "a")
     with diary.stage("training", "b"):  # other settings: the earlier time is not this result's
@@ -184,11 +187,11 @@ def test_diary_adds_up_what_was_stopped(quickstart, monkeypatch, tmp_path):
         pass
     assert diary.summary() == "training 3 s, report 1 s; all together 4 s"
     path.write_text('{"training": 3}')
-    assert quickstart.Diary(path).stages == {}
+    assert stages.Diary(path).stages == {}
 
 
 def test_durations_are_said_in_words(quickstart):
-    assert [quickstart.duration(seconds) for seconds in (0.2, 59.6, 245)] == ["0 s", "1 min 0 s", "4 min 5 s"]
+    assert [stages.duration(seconds) for seconds in (0.2, 59.6, 245)] == ["0 s", "1 min 0 s", "4 min 5 s"]
 
 
 def test_table_shows_both_directions_above_chance(quickstart):
