@@ -51,6 +51,14 @@ def run_tool(description, main, task, example, extra=None, argv=None):
     return run_plain_tool(description, configured, add_arguments, example, argv)
 
 
+def add_output_dir(parser):
+    """The argument that every evaluation has."""
+    parser.add_argument(
+        "--output_dir", metavar="DIR", default="",
+        help="where to write metrics.json and the rest (default: eval/ in the checkpoint folder)",
+    )  # fmt: skip
+
+
 def run_plain_tool(description, main, add_arguments, example, argv=None):
     """The same for a tool that reads no YAML file.
 

@@ -73,7 +73,12 @@ class ExampleScorer:
         best = logits.argmax(axis=1)
         return np.stack([best, logits[np.arange(len(best)), best]], axis=1).astype(np.float32)
 
-    def examples_per_second(self, block, seconds=1.0):
+    @property
+    def title(self):
+        """What there is to score, for messages."""
+        return f"{self.data.num_examples:,} examples"
+
+    def pairs_per_second(self, block, seconds=1.0):
         """Speed, measured for about a second on the first batches of a block and scaled to its average example."""
         positions = spent = total = 0.0
         for number, (_, batch, regions) in enumerate(self.batches(np.array(block.images))):
