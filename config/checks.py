@@ -78,6 +78,7 @@ RANGES = {
     "MONITOR.PRINT_STEP": _at_least(1),
     "MONITOR.EVAL_FREQ": _at_least(0),
     "MONITOR.EVAL_STEPS": _at_least(0),
+    "EVAL.RESCORE_TOP": _at_least(0),
     "EVAL.BATCH_TOKENS": _at_least(1),
     "MISC.SEED": ((lambda value: 0 <= value < 2**32), "in 0 .. 4294967295"),
     "MISC.NUM_WORKERS": _at_least(0),

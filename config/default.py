@@ -196,6 +196,10 @@ _DEFAULTS = {
         "BACKEND": "auto",
         # Number format of the scoring: float32 | bfloat16 | float16 (GPU only). [new]
         "PRECISION": "float32",
+        # After a pass in bfloat16 or float16: for each image so many of its best captions, for each caption so many of
+        # its best images, and all positive pairs are scored again in float32, so that R@1, R@5 and R@10 are those of
+        # float32; 0 = off. Costs about 5 % of the time for COCO 1K and 1 % for COCO 5K. Ignored with float32. [new]
+        "RESCORE_TOP": 20,
         # Text and region positions in one scoring batch. [new]
         "BATCH_TOKENS": 4096,
         # 1 | 5: also the mean of five 1K folds of a 5K list, as some papers report it. [new]

@@ -153,7 +153,8 @@ class OurWay:
 
     def step(self):
         """Score one batch; (lengths [B], positions with padding)."""
-        _, batch, regions = self.rng.choice(list(self.scorer.batches(self.rng.choice(self.blocks))))
+        pairs = self.scorer.pairs(self.rng.choice(self.blocks))
+        _, batch, regions = self.rng.choice(list(self.scorer.batches(*pairs)))
         self.scorer.backend.margins(batch, regions)
         return (batch.bias[:, 0, 0] == 0).sum(axis=1), batch.order.size
 

@@ -1,27 +1,30 @@
 """One evaluation from start to end: score what is missing, on all ranks, then rank and report."""
 
-import contextlib
 import hashlib
 import logging
 import time
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from oscar_paddle.config.errors import ConfigError, DataError, UserError
+from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.models.weights import file_hash, find_weights
-from oscar_paddle.solvers.evaluation_folder import COMPLETE, IN_PROGRESS, BlockFiles, EvaluationFolder
+from oscar_paddle.solvers import rescoring
+from oscar_paddle.solvers.evaluation_folder import (
+    BLOCKS,
+    COMPLETE,
+    IN_PROGRESS,
+    MARGINS,
+    EvaluationFolder,
+    caption_list,
+)
 from oscar_paddle.solvers.metrics.eccv import check_eccv_input, eccv_metrics
 from oscar_paddle.solvers.metrics.protocols import protocol_label
 from oscar_paddle.solvers.metrics.retrieval import five_fold_metrics
 from oscar_paddle.solvers.pair_scorer import BLOCK_PAIRS, PairScorer, image_groups, num_columns
+from oscar_paddle.solvers.ranks import together
 from oscar_paddle.solvers.retrieval_task import recall_lines, split_metrics
+from oscar_paddle.solvers.scoring_run import forget_failures, score_blocks
 
 log = logging.getLogger(__name__)
-
-FAILED = "failed-rank{rank}.txt"
-POLL_SECONDS = 0.5
 
 _SCORING_KEYS = ("MAX_REGION", "MAX_SEQ_LEN", "IMG_FEATURE_DIM", "ADD_OD_LABEL", "DO_LOWER_CASE", "ATT_MASK_TYPE")
 
@@ -34,15 +37,10 @@ def provenance(cfg, data):
 
     Two runs with equal provenance give equal margins (but for rounding), so one may use the other's.
     """
-    path = find_weights(cfg.EVAL.CHECKPOINT_DIR)
+    second_pass = {"rescored": rescoring.settings(cfg)} if rescoring.is_asked_for(cfg) else {}
     return {
-        "checkpoint": {
-            "weights": path.name,
-            "content": file_hash(path),
-            "config": file_hash(path.with_name("config.json")),
-        },
-        "settings": {key: cfg.INPUT[key] for key in _SCORING_KEYS},
-        "precision": cfg.EVAL.PRECISION,
+        **checkpoint_provenance(cfg),
+        **second_pass,
         "data": {
             "name": cfg.DATASET.NAME,
             "split": cfg.DATASET.TEST,
@@ -52,6 +50,20 @@ def provenance(cfg, data):
             "tokens": [_digest(table.ids) for table in (data.caption_tokens, data.tag_tokens)],
             "features": data.regions.fingerprint(data.image_ids),
         },
+    }
+
+
+def checkpoint_provenance(cfg, further_keys=()):
+    """What scores of any task depend on, besides the data; `further_keys` of INPUT are the task's own."""
+    path = find_weights(cfg.EVAL.CHECKPOINT_DIR)
+    return {
+        "checkpoint": {
+            "weights": path.name,
+            "content": file_hash(path),
+            "config": file_hash(path.with_name("config.json")),
+        },
+        "settings": {key: cfg.INPUT[key] for key in (*_SCORING_KEYS, *further_keys)},
+        "precision": cfg.EVAL.PRECISION,  # of all pairs, or of the first pass
     }
 
 
@@ -79,8 +91,8 @@ def evaluate(cfg, data, folder, ranks, make_backend, annotation_ids=None):
         data: RetrievalDataset.
         folder: the evaluation folder, on a disk that all ranks share.
         ranks: Ranks; image rows are divided among them.
-        make_backend: function of the weights' hash -> a backend for `PairScorer`, called on every rank; not called
-            when all margins are there.
+        make_backend: function of the weights' hash and a precision -> a backend for `PairScorer`, called on every
+            rank; not called when all margins are there.
         annotation_ids: [captions] COCO annotation ids for ECCV Caption, or None.
     Returns:
         dict of metrics, on every rank.
@@ -98,15 +110,7 @@ def evaluate(cfg, data, folder, ranks, make_backend, annotation_ids=None):
             if ranks.is_main:
                 log.info("%s: holds margins of the same checkpoint, settings, images and captions; using them", folder)
         else:
-            backend = make_backend(wanted["checkpoint"]["content"])
-            computation = {
-                "backend": backend.name,
-                "batch_tokens": cfg.EVAL.BATCH_TOKENS,
-                "block_pairs": list(BLOCK_PAIRS),
-            }
-            ranks.on_main(lambda: _prepare(files, data, wanted, layout, computation))
-            score_blocks(PairScorer(backend, data, cfg.EVAL.BATCH_TOKENS), groups, files.path, ranks)
-            ranks.on_main(lambda: files.finish(wanted, computation))
+            _score(cfg, data, files, ranks, make_backend, wanted, groups, layout)
         return ranks.on_main(lambda: _report(cfg, data, files, annotation_ids))
     finally:
         files.unlock()
@@ -127,20 +131,42 @@ def check_protocol(cfg, data, annotation_ids=None):
         check_eccv_input(data.image_ids, annotation_ids)
 
 
+def _score(cfg, data, files, ranks, make_backend, wanted, groups, layout):
+    """Leave all margins in the folder: one pass over all pairs, and a second one where settings ask for it."""
+    content = wanted["checkpoint"]["content"]
+    scorer = PairScorer(make_backend(content, cfg.EVAL.PRECISION), data, cfg.EVAL.BATCH_TOKENS)
+    computation = {
+        "backend": scorer.backend.name,
+        "batch_tokens": cfg.EVAL.BATCH_TOKENS,
+        "block_pairs": list(BLOCK_PAIRS),
+    }
+    again = None
+    if rescoring.is_asked_for(cfg):
+        again = rescoring.Rescoring(cfg, data, files, make_backend(content, "float32"), ranks)
+        computation["rescored_by"] = again.backend.name
+    ranks.on_main(lambda: _prepare(files, data, wanted, layout, computation))
+    if again is None:
+        score_blocks(scorer, groups, files.path, (MARGINS, BLOCKS), ranks)
+    else:
+        score_blocks(scorer, groups, files.path, (MARGINS, BLOCKS), ranks, afterwards=again.forecast)
+        again.run()
+    ranks.on_main(lambda: files.finish(wanted, computation))
+
+
 def _prepare(files, data, wanted, layout, computation):
     """Leave the folder ready for blocks: a run that can go on stays, anything else makes room."""
-    for old in files.path.glob(FAILED.format(rank="*")):
-        old.unlink(missing_ok=True)
+    forget_failures(files.path)
     if files.state(wanted, *layout, computation) == IN_PROGRESS:
         log.info("%s: going on with an evaluation that was not finished", files.path)
     else:
-        files.start(data, wanted, layout, computation)
+        contents = {"image_ids.json": data.image_ids, "captions.json": caption_list(data)}
+        files.start(contents, wanted, layout, computation)
 
 
 def _report(cfg, data, files, annotation_ids):
     """Metrics of finished margins, written to metrics.json."""
     started = time.perf_counter()
-    margins = files.margins()
+    margins = files.scores()
     naming = {"dataset_name": cfg.DATASET.NAME, "image_list": cfg.EVAL.EVAL_IMG_KEYS_FILE}
     size = data.num_images, data.num_captions
     candidates = 0 if data.candidates is None else data.candidates.shape[1]
@@ -168,140 +194,3 @@ def result_lines(metrics):
     for name, both in metrics.get("eccv_caption", {}).items():
         lines.append(f"{name}: I2T {both['i2t']:.4f}, T2I {both['t2i']:.4f}")
     return lines
-
-
-# ---- scoring on all ranks ----
-
-
-def score_blocks(scorer, groups, folder, ranks):
-    """Score all blocks that are not finished yet; each rank takes every so many groups of images.
-
-    Args:
-        scorer: PairScorer.
-        groups: from `image_groups`.
-        folder: evaluation folder in progress.
-        ranks: Ranks.
-    Raises:
-        UserError: what went wrong on any rank.
-    """
-    run = together(ranks, lambda: _ScoringRun(scorer, groups, folder, ranks))
-    try:
-        together(ranks, run.to_the_end)
-    finally:
-        run.store.close()
-
-
-class _ScoringRun:
-    """One rank's share of the scoring, its progress bar, and its eye on the other ranks."""
-
-    def __init__(self, scorer, groups, folder, ranks):
-        self.scorer, self.folder, self.ranks = scorer, Path(folder), ranks
-        blocks = [block for group in groups for block in group]
-        owner = [number % ranks.world_size for number, group in enumerate(groups) for _ in group]
-        self.store = BlockFiles(folder, blocks)
-        self.pairs = np.array([block.pairs for block in blocks])
-        self.mine = np.array(owner) == ranks.rank
-        self.scored = 0  # pairs, on this rank, in this run
-        self.at_start = self.store.finished()
-        self.last_look = time.monotonic()
-
-    def to_the_end(self):
-        """Score this rank's blocks, then wait for the others'."""
-        todo = np.flatnonzero(self.mine & ~self.at_start)
-        self._announce(todo)
-        done = int(self.pairs[self.at_start].sum())
-        self.bar = tqdm(
-            total=int(self.pairs.sum()), initial=done, desc="scoring", unit="pair", unit_scale=True,
-            disable=not self.ranks.is_main, dynamic_ncols=True,
-        )  # fmt: skip
-        try:
-            with self.bar:
-                for number in todo:
-                    margins = self.scorer.score(self.store.blocks[number], self._on_pairs)
-                    self._refuse_nan(self.store.blocks[number], margins)
-                    self.store.write(number, margins)
-                self.store.sync()
-                while not self.store.finished().all():
-                    time.sleep(POLL_SECONDS)
-                    self._look_at_others()
-                self.bar.update(self.bar.total - self.bar.n)
-        except _OtherRankFailed:
-            pass  # its message comes with `together`
-        except Exception as error:
-            self._tell(error)
-            raise
-
-    def _announce(self, todo):
-        """Log the number of pairs, and how long they will take, measured on the first batches."""
-        if not self.ranks.is_main:
-            return
-        data, left = self.scorer.data, int(self.pairs[~self.at_start].sum())
-        what = f"{data.num_images:,} images x {self.scorer.num_columns:,} captions = {int(self.pairs.sum()):,} pairs"
-        if left < self.pairs.sum():
-            what += f", {left:,} of them to do"
-        log.info("scoring %s on %s", what, self.scorer.backend.name)
-        if len(todo):
-            speed = self.scorer.pairs_per_second(self.store.blocks[todo[0]]) * self.ranks.world_size
-            log.info("forecast: about %s at %.3g pairs/s", _duration(left / speed), speed)
-
-    def _on_pairs(self, count):
-        self.scored += count
-        if self.ranks.world_size == 1:
-            self.bar.update(count)
-        elif time.monotonic() - self.last_look > POLL_SECONDS:
-            self._look_at_others()
-
-    def _look_at_others(self):
-        self.last_look = time.monotonic()
-        others = self.store.finished() & ~self.mine
-        mine_before = self.at_start & self.mine
-        self.bar.update(self.scored + int(self.pairs[others | mine_before].sum()) - self.bar.n)
-        for rank in range(self.ranks.world_size):
-            if (self.folder / FAILED.format(rank=rank)).exists():
-                raise _OtherRankFailed
-
-    def _tell(self, error):
-        """Let the other ranks stop, too; should the disk be the problem, the launcher stops them."""
-        with contextlib.suppress(OSError):
-            (self.folder / FAILED.format(rank=self.ranks.rank)).write_text(f"{error}\n", encoding="utf-8")
-
-    def _refuse_nan(self, block, margins):
-        if np.isnan(margins).any():
-            row, column = np.argwhere(np.isnan(margins))[0]
-            image = self.scorer.data.image_ids[block.images[row]]
-            raise DataError(
-                f"image {image}, caption column {block.captions[column]}: the margin is NaN; the weights hold NaN, or "
-                f"overflow in {self.scorer.backend.name}"
-            )
-
-
-class _OtherRankFailed(Exception):
-    pass
-
-
-def together(ranks, function):
-    """Call a function on every rank; when it fails on one, every rank raises that error.
-
-    Raises:
-        UserError: the error of the first rank that had one, or this rank's own error.
-    """
-    result = error = None
-    try:
-        result = function()
-    except Exception as raised:
-        error = raised
-    messages = ranks.gather(None if error is None else str(error))
-    if error is not None:
-        raise error
-    for rank, message in enumerate(messages):
-        if message is not None:
-            raise UserError(f"rank {rank}: {message}")
-    return result
-
-
-def _duration(seconds):
-    """Seconds as a person says them."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -3,6 +3,7 @@
     provenance.json       what was scored, with what; "state" is "in progress" until every block is there
     margins.npy           float32 [images, captions]
     finished_blocks.npy   uint8, 1 for every finished block of pairs; there while scoring is in progress
+    rescored_*.npy        margins of a second pass in float32, see solvers/rescoring.py
     image_ids.json, captions.json, metrics.json
 
 A block is recorded only after its margins are on disk, and provenance is removed before anything it vouches for is
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 COMPLETE, IN_PROGRESS = "complete", "in progress"
 MARGINS, BLOCKS, PROVENANCE = "margins.npy", "finished_blocks.npy", "provenance.json"
+RESCORED_PAIRS, RESCORED_MARGINS, RESCORED_BLOCKS = (f"rescored_{part}.npy" for part in ("pairs", "margins", "blocks"))
+IN_BETWEEN = (BLOCKS, RESCORED_PAIRS, RESCORED_MARGINS, RESCORED_BLOCKS)  # nothing to a finished evaluation
 SYNC_SECONDS = 2.0  # blocks finished within this time share one wait for the disk
 
 
@@ -34,12 +37,13 @@ class EvaluationFolder:
 
     Args:
         path: the folder; created when missing.
+        name: of the file that holds what was scored, MARGINS or that of another task.
     Raises:
         UserError: it cannot be created or written.
     """
 
-    def __init__(self, path):
-        self.path = Path(path)
+    def __init__(self, path, name=MARGINS):
+        self.path, self.name = Path(path), name
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -78,16 +82,16 @@ class EvaluationFolder:
         """
         try:
             found = json.loads((self.path / PROVENANCE).read_text(encoding="utf-8"))
-            margins = self.margins()
+            scores = self.scores()
             recorded = {key: value for key, value in found.items() if key not in ("state", "computation")}
         except (OSError, ValueError, AttributeError):
             return None
         if recorded != wanted:
-            differing = ", ".join(key for key in wanted if recorded.get(key) != wanted[key])
+            differing = ", ".join(key for key in {**wanted, **recorded} if recorded.get(key) != wanted.get(key))
             log.info("%s: holds results of another evaluation (differing: %s); scoring again", self.path, differing)
             return None
-        if margins.shape != shape or margins.dtype != np.float32:
-            log.warning("%s: %s is not what its provenance says; scoring again", self.path, MARGINS)
+        if scores.shape != shape or scores.dtype != np.float32:
+            log.warning("%s: %s is not what its provenance says; scoring again", self.path, self.name)
             return None
         if found.get("state") == COMPLETE:
             return COMPLETE
@@ -100,10 +104,11 @@ class EvaluationFolder:
             return None
         return IN_PROGRESS if finished.shape == (num_blocks,) and finished.dtype == np.uint8 else None
 
-    def start(self, data, wanted, layout, computation):
+    def start(self, contents, wanted, layout, computation):
         """Lay out the files of a new evaluation; nothing of an older one stays.
 
         Args:
+            contents: {name of a JSON file: what it holds}, what rows and columns are.
             layout: (shape, num_blocks); the rest as in `state`.
 
         Raises:
@@ -111,24 +116,84 @@ class EvaluationFolder:
         """
         shape, num_blocks = layout
         try:
-            for name in (PROVENANCE, "metrics.json", BLOCKS):
+            for name in (PROVENANCE, "metrics.json", *IN_BETWEEN):
                 (self.path / name).unlink(missing_ok=True)
-            self.write_json("image_ids.json", data.image_ids)
-            self.write_json("captions.json", caption_list(data))
-            self._write_array(MARGINS, np.float32, shape)
+            for name, value in contents.items():
+                self.write_json(name, value)
+            self._write_array(self.name, np.float32, shape)
             self._write_array(BLOCKS, np.uint8, (num_blocks,))
             self.write_json(PROVENANCE, {"state": IN_PROGRESS, **wanted, "computation": computation})
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}; see --output_dir") from None
 
+    def start_rescoring(self, pairs, num_blocks):
+        """Lay out the files of the second pass; that of the chosen pairs comes last and vouches for the others.
+
+        Args:
+            pairs: [P] int64, see `solvers.rescoring`. num_blocks: blocks of them.
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        try:
+            self._write_array(RESCORED_MARGINS, np.float32, (1, len(pairs)))
+            self._write_array(RESCORED_BLOCKS, np.uint8, (num_blocks,))
+            self._write_array(RESCORED_PAIRS, np.int64, pairs.shape, pairs)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}; see --output_dir") from None
+
+    def rescoring_pairs(self):
+        """The pairs that were chosen for the second pass: [P] int64, memory-mapped; None before they are.
+
+        Raises:
+            UserError: the files of the second pass are damaged; the first one cannot be told from it any more.
+        """
+        path = self.path / RESCORED_PAIRS
+        try:
+            pairs = np.load(path, mmap_mode="r", allow_pickle=False)
+            fit = np.load(self.path / RESCORED_MARGINS, mmap_mode="r", allow_pickle=False).shape == (1, len(pairs))
+        except FileNotFoundError:
+            if not path.exists():
+                return None
+            fit = False
+        except (OSError, ValueError, TypeError):
+            fit = False
+        if not fit:
+            raise UserError(f"{path}: damaged, or files beside it are; delete {self.path} to score everything again")
+        return pairs
+
+    def replace_margins(self, pairs, source):
+        """Give some pairs other margins; to do so again, wholly or in part, changes nothing.
+
+        Args:
+            pairs: [P] int64, rising, image x columns + column. source: file of their margins, [1, P] float32.
+        Raises:
+            UserError: the disk is full or broken.
+        """
+        values = np.load(self.path / source, mmap_mode="r", allow_pickle=False)[0]
+        descriptor, row_bytes, data = _open_rows(self.path / self.name)
+        try:
+            num_columns = row_bytes // 4
+            starts = np.searchsorted(pairs, np.arange(pairs[-1] // num_columns + 2) * num_columns)
+            for image in np.flatnonzero(np.diff(starts)):
+                here, at = slice(starts[image], starts[image + 1]), data + int(image) * row_bytes
+                row = np.frombuffer(os.pread(descriptor, row_bytes, at), np.float32).copy()
+                row[pairs[here] - image * num_columns] = values[here]
+                _write_all(descriptor, row.tobytes(), at)
+            os.fdatasync(descriptor)
+        except OSError as error:
+            raise UserError(f"{self.path / self.name}: cannot be written: {error.strerror}") from None
+        finally:
+            os.close(descriptor)
+
     def finish(self, wanted, computation):
         """Every block is there."""
         self.write_json(PROVENANCE, {"state": COMPLETE, **wanted, "computation": computation})
-        (self.path / BLOCKS).unlink(missing_ok=True)
+        for name in IN_BETWEEN:
+            (self.path / name).unlink(missing_ok=True)
 
-    def margins(self):
-        """[images, captions] float32, memory-mapped."""
-        return np.load(self.path / MARGINS, mmap_mode="r", allow_pickle=False)
+    def scores(self):
+        """[images, captions] float32 margins, or what another task scores; memory-mapped."""
+        return np.load(self.path / self.name, mmap_mode="r", allow_pickle=False)
 
     def write_json(self, name, value):
         """Replace a file in one step."""
@@ -140,31 +205,38 @@ class EvaluationFolder:
             os.fsync(file.fileno())
         os.replace(temporary, self.path / name)
 
-    def _write_array(self, name, dtype, shape):
-        """A .npy file of zeros; unwritten parts of a new file take no room and no time."""
+    def _write_array(self, name, dtype, shape, values=None):
+        """A .npy file of zeros, whose unwritten parts take no room and no time, or of values, in one step."""
         temporary = self.path / f".tmp-{name}"
-        np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape).flush()
+        if values is None:
+            np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape).flush()
+        else:
+            with open(temporary, "wb") as file:
+                np.save(file, values.astype(dtype, copy=False))
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, self.path / name)
 
 
 class BlockFiles:
-    """`margins.npy` and `finished_blocks.npy`, open for one rank's blocks.
+    """A matrix of margins and the flags of its finished blocks, open for one rank's blocks.
 
     Args:
         folder: path of an evaluation folder in progress.
-        blocks: list of all Blocks, in the order of `finished_blocks.npy`.
+        blocks: list of all Blocks, in the order of the flags.
+        margins, flags: names of the two files.
     Raises:
         UserError: the files are not there: the folder is not shared by the ranks.
     """
 
-    def __init__(self, folder, blocks):
-        self.folder, self.blocks = Path(folder), blocks
+    def __init__(self, folder, blocks, margins=MARGINS, flags=BLOCKS):
+        self.blocks, self.path = blocks, Path(folder) / margins
         try:
-            self._margins, self._row_bytes, self._data = _open_rows(self.folder / MARGINS)
-            self._flags, _, self._first_flag = _open_rows(self.folder / BLOCKS)
+            self._margins, self._row_bytes, self._data = _open_rows(self.path)
+            self._flags, _, self._first_flag = _open_rows(self.path.with_name(flags))
         except OSError as error:
             raise UserError(
-                f"{self.folder}: {error.strerror}; with several ranks the evaluation folder must be on a disk that "
+                f"{folder}: {error.strerror}; with several ranks the evaluation folder must be on a disk that "
                 "all of them share (see --output_dir)"
             ) from None
         self._waiting, self._last_sync = [], time.monotonic()
@@ -208,7 +280,7 @@ class BlockFiles:
         try:
             yield
         except OSError as error:
-            raise UserError(f"{self.folder / MARGINS}: cannot be written: {error.strerror}") from None
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from None
 
 
 def _open_rows(path):

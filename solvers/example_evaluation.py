@@ -142,7 +142,7 @@ def _prepare(files, wanted, layout, computation):
 
 def _report(cfg, kind, data, files):
     """Metrics of finished predictions, and the files in words."""
-    found = np.asarray(files.array())
+    found = np.asarray(files.scores())
     predicted, names = found[:, 0].astype(np.int64), data.answers or TRUTHS
     metrics = {"split": cfg.DATASET.TEST, "num_examples": data.num_examples}
     if data.is_labelled:

@@ -14,6 +14,7 @@ import numpy as np
 import paddle
 from tqdm import tqdm
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.solvers.inference_backend import backend_in_training
 from oscar_paddle.solvers.pair_scorer import TextRows, length_batches
 
@@ -46,6 +47,8 @@ class ExampleScorer:
         batch_tokens: positions in one batch, padding included.
     """
 
+    unit = "examples"
+
     def __init__(self, backend, data, batch_tokens):
         self.backend, self.data, self.batch_tokens = backend, data, batch_tokens
 
@@ -57,6 +60,8 @@ class ExampleScorer:
             on_examples: called with a number of examples from time to time; they add up to the block's (progress).
         Returns:
             [n, 2] float32: the class with the highest logit, and that logit.
+        Raises:
+            DataError: a logit is NaN.
         """
         examples, told = np.array(block.images), 0
         pooled = None
@@ -70,6 +75,9 @@ class ExampleScorer:
             told += done
         on_examples(len(examples) - told)
         logits = self._logits(pooled)
+        if np.isnan(logits).any():
+            where = self.data.examples.where(examples[np.isnan(logits).any(axis=1).argmax()])
+            raise DataError(f"{where}: a logit is NaN; the weights hold NaN, or overflow in {self.backend.name}")
         best = logits.argmax(axis=1)
         return np.stack([best, logits[np.arange(len(best)), best]], axis=1).astype(np.float32)
 

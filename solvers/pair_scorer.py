@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.tensorize import KINDS, VISIBLE_PAIRS
 from oscar_paddle.models.bert import HIDDEN_BIAS, EqualRows
 from oscar_paddle.models.losses import match_margin
@@ -102,7 +103,7 @@ def num_columns(data):
 
 
 class PairScorer:
-    """Scores blocks of pairs.
+    """Scores pairs, most often all of a block.
 
     Args:
         backend: has `embed_regions` and `margins`, see EagerBackend.
@@ -112,10 +113,28 @@ class PairScorer:
         num_columns: captions that each image is compared with.
     """
 
+    unit = "pairs"
+
     def __init__(self, backend, data, batch_tokens):
         self.backend, self.data, self.batch_tokens = backend, data, batch_tokens
         self.num_columns = num_columns(data)
-        self._embedded = None  # images and their regions, for the next block of the same images
+        self._embedded = None  # images and their regions, for the next pairs of the same images
+
+    @property
+    def title(self):
+        """What there is to score, for messages."""
+        rows, columns = self.data.num_images, self.num_columns
+        return f"{rows:,} images x {columns:,} captions = {rows * columns:,} pairs"
+
+    def pairs(self, block):
+        """Images and captions of the pairs of a block, [I * m] int64 each, row by row."""
+        images = np.arange(block.images.start, block.images.stop)
+        columns = np.arange(block.captions.start, block.captions.stop)
+        if self.data.candidates is None:
+            captions = np.tile(columns, len(images))
+        else:
+            captions = self.data.candidates[np.ix_(images, columns)].ravel()
+        return np.repeat(images, len(columns)), captions
 
     def score(self, block, on_pairs=lambda count: None):
         """Margins of one block.
@@ -125,17 +144,22 @@ class PairScorer:
             on_pairs: called with the number of pairs after each batch (progress).
         Returns:
             [I, m] float32.
+        Raises:
+            DataError: a margin is NaN.
         """
-        margins = np.empty(block.pairs, np.float32)
-        for rows, batch, regions in self.batches(block):
+        images, captions = self.pairs(block)
+        margins = np.empty(len(images), np.float32)
+        for rows, batch, regions in self.batches(images, captions):
             margins[rows] = self.backend.margins(batch, regions)
             on_pairs(len(rows))
+        self._refuse_nan(images, captions, margins)
         return margins.reshape(len(block.images), len(block.captions))
 
     def pairs_per_second(self, block, seconds=1.0):
         """Speed, measured for about a second on the first batches of a block and scaled to its average pair."""
+        images, captions = self.pairs(block)
         positions = spent = 0.0
-        for number, (_, batch, regions) in enumerate(self.batches(block)):
+        for number, (_, batch, regions) in enumerate(self.batches(images, captions)):
             if number == 0:
                 self.backend.margins(batch, regions)  # the first run also prepares what the later ones use
             started = time.perf_counter()
@@ -144,46 +168,45 @@ class PairScorer:
             positions += batch.order.size
             if spent > seconds:
                 break
-        per_pair = self._lengths(block)[2].mean()
+        distinct, place = np.unique(images, return_inverse=True)
+        per_pair = (self.data.text_lengths(images, captions) + self._regions(distinct)[1][place]).mean()
         return positions / spent / per_pair
 
-    def batches(self, block):
-        """The block as batches of nearly equal rows.
+    def batches(self, images, captions):
+        """Pairs as batches of nearly equal rows.
 
+        Args:
+            images, captions: [pairs] int.
         Yields:
-            (places in the flattened block [B], RowBatch, embedded regions), longest rows first.
+            (which of the pairs [B], RowBatch, embedded regions), longest rows first.
         """
-        regions, _, region_start = self._regions(block.images)
-        place, captions, lengths = self._lengths(block)
+        distinct, place = np.unique(images, return_inverse=True)
+        regions, num_regions, region_start = self._regions(distinct)
+        lengths = self.data.text_lengths(images, captions) + num_regions[place]
         by_length = np.argsort(-lengths, kind="stable")
-        place, captions, lengths = place[by_length], captions[by_length], lengths[by_length]
-        rows = TextRows(self.data.text_rows(block.images.start + place, captions), self.data.mask_type)
+        place, lengths = place[by_length], lengths[by_length]
+        rows = TextRows(self.data.text_rows(images[by_length], captions[by_length]), self.data.mask_type)
         for start, stop in length_batches(lengths, self.batch_tokens):
             here = slice(start, stop)
             yield by_length[here], rows.batch(here, lengths[here], region_start[place[here]]), regions
 
-    def _lengths(self, block):
-        """[pairs] int64 each: image within the block, caption, and positions, of text and regions together."""
-        place = np.repeat(np.arange(len(block.images)), len(block.captions))
-        captions = self._captions(block).ravel()
-        num_regions = self._regions(block.images)[1]
-        return place, captions, self.data.text_lengths(block.images.start + place, captions) + num_regions[place]
-
-    def _captions(self, block):
-        """[I, m] int64, caption of every pair of the block."""
-        columns = slice(block.captions.start, block.captions.stop)
-        if self.data.candidates is not None:
-            return self.data.candidates[block.images.start : block.images.stop, columns]
-        return np.broadcast_to(np.arange(columns.start, columns.stop), (len(block.images), len(block.captions)))
-
     def _regions(self, images):
         """(embedded regions of the images, number of regions [I], where those of each image start [I])."""
-        if self._embedded is None or self._embedded[0] != images:
+        if self._embedded is None or not np.array_equal(self._embedded[0], images):
             features = [self.data.regions[self.data.image_ids[image]] for image in images]
             num_regions = np.array([len(rows) for rows in features])
             start = np.cumsum(num_regions) - num_regions
             self._embedded = images, (self.backend.embed_regions(np.concatenate(features)), num_regions, start)
         return self._embedded[1]
+
+    def _refuse_nan(self, images, captions, margins):
+        nan = np.flatnonzero(np.isnan(margins))
+        if nan.size:
+            image, caption = self.data.image_ids[images[nan[0]]], self.data.caption_ids[captions[nan[0]]]
+            raise DataError(
+                f"image {image}, caption {caption[1]} of image {caption[0]}: the margin is NaN; the weights hold NaN, "
+                f"or overflow in {self.backend.name}"
+            )
 
 
 class TextRows:

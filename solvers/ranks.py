@@ -92,6 +92,26 @@ class Ranks:
             paddle.assign(piece.reshape(parameter.shape), output=parameter.grad)
 
 
+def together(ranks, function):
+    """Call a function on every rank; when it fails on one, every rank raises that error.
+
+    Raises:
+        UserError: the error of the first rank that had one, or this rank's own error.
+    """
+    result = error = None
+    try:
+        result = function()
+    except Exception as raised:
+        error = raised
+    messages = ranks.gather(None if error is None else str(error))
+    if error is not None:
+        raise error
+    for rank, message in enumerate(messages):
+        if message is not None:
+            raise UserError(f"rank {rank}: {message}")
+    return result
+
+
 def _die_with_the_launcher():
     """Have the kernel kill this process when its parent dies.
 

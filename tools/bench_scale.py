@@ -103,7 +103,7 @@ def run(args):
     ranks = Ranks()
     metrics = evaluation.evaluate(
         cfg, data, folder / "eval", ranks,
-        lambda weights: build_backend(model, "auto", "float32", weights, folder / "programs", ranks),
+        lambda weights, precision: build_backend(model, "auto", precision, weights, folder / "programs", ranks),
     )  # fmt: skip
     scored = time.perf_counter()
     # Once more: the margins are there, so this is ranking alone.

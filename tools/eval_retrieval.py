@@ -4,6 +4,7 @@
 A run that was stopped goes on where it was when started again. Under paddle.distributed.launch the images are divided
 among the processes."""
 
+import functools
 import logging
 import sys
 from pathlib import Path
@@ -36,9 +37,9 @@ def main(cfg, args):
     from oscar_paddle.datasets.caption_annotations import read_annotation_ids
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
     from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device, set_up_logging
-    from oscar_paddle.solvers.evaluation import default_folder, evaluate, result_lines, together
+    from oscar_paddle.solvers.evaluation import default_folder, evaluate, result_lines
     from oscar_paddle.solvers.inference_backend import build_backend, planned_backend
-    from oscar_paddle.solvers.ranks import Ranks
+    from oscar_paddle.solvers.ranks import Ranks, together
 
     set_device(cfg)
     planned_backend(cfg.EVAL.BACKEND, cfg.EVAL.PRECISION)  # refuse now what this machine cannot do
@@ -53,10 +54,11 @@ def main(cfg, args):
 
     tokenizer, data, annotation_ids = together(ranks, load)
 
-    def make_backend(weights):
-        model = together(ranks, lambda: model_for_evaluation(cfg, tokenizer))
+    model = functools.cache(lambda: together(ranks, lambda: model_for_evaluation(cfg, tokenizer)))
+
+    def make_backend(weights, precision):
         programs = Path(cfg.EVAL.CHECKPOINT_DIR) / ".oscar_cache"
-        return build_backend(model, cfg.EVAL.BACKEND, cfg.EVAL.PRECISION, weights, programs, ranks)
+        return build_backend(model(), cfg.EVAL.BACKEND, precision, weights, programs, ranks)
 
     metrics = evaluate(cfg, data, args.output_dir or default_folder(cfg), ranks, make_backend, annotation_ids)
     if ranks.is_main:

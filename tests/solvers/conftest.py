@@ -1,4 +1,4 @@
-"""Real training processes on the golden data."""
+"""Real training processes on the golden data, and ranks that are threads."""
 
 import contextlib
 import hashlib
@@ -8,10 +8,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from oscar_paddle.solvers.ranks import Ranks
 
 HELPERS = Path(__file__).parent / "helpers"
 
@@ -110,3 +113,45 @@ def unbroken(training):
     training.seconds = time.monotonic() - started
     training.operations = int(re.search(r"operations: (\d+)", stderr)[1])
     return run
+
+
+class ThreadRanks:
+    """Ranks that are threads of one process."""
+
+    def __init__(self, world_size):
+        self.barrier, self.values = threading.Barrier(world_size), [None] * world_size
+        self.ranks = [ThreadRank(self, rank, world_size) for rank in range(world_size)]
+
+    def run(self, function):
+        """Call function(rank) on all; list of results or exceptions."""
+        results = [None] * len(self.ranks)
+
+        def call(rank):
+            try:
+                results[rank.rank] = function(rank)
+            except Exception as error:
+                results[rank.rank] = error
+
+        threads = [threading.Thread(target=call, args=(rank,)) for rank in self.ranks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=120)
+        return results
+
+
+class ThreadRank(Ranks):
+    def __init__(self, group, rank, world_size):
+        self.group, self.rank, self.world_size = group, rank, world_size
+
+    def gather(self, value):
+        self.group.values[self.rank] = value
+        self.group.barrier.wait(timeout=100)
+        values = list(self.group.values)
+        self.group.barrier.wait(timeout=100)
+        return values
+
+
+@pytest.fixture(scope="session")
+def thread_ranks():
+    return ThreadRanks

@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError, DataError, UserError
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
-from oscar_paddle.solvers import evaluation, evaluation_folder
+from oscar_paddle.solvers import evaluation_folder, scoring_run
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.evaluation import check_protocol, evaluate, result_lines
 from oscar_paddle.solvers.evaluation_folder import BlockFiles, EvaluationFolder
@@ -65,14 +64,14 @@ def data(config, tokenizer):
 def finished(config, data, backend, tmp_path_factory):
     """A folder of an evaluation that nothing disturbed."""
     folder = tmp_path_factory.mktemp("finished")
-    evaluate(config(), data, folder, Ranks(), lambda weights: backend)
+    evaluate(config(), data, folder, Ranks(), lambda weights, precision: backend)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def record_at_once(monkeypatch):
     monkeypatch.setattr(evaluation_folder, "SYNC_SECONDS", -1.0)
-    monkeypatch.setattr(evaluation, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(scoring_run, "POLL_SECONDS", 0.05)
 
 
 class Limited:
@@ -110,12 +109,12 @@ def test_the_folder(finished, data):
 @pytest.mark.parametrize("batches", [2, 9, 20])
 def test_a_stopped_run_goes_on_with_the_same_bytes(config, data, backend, finished, tmp_path, batches):
     with pytest.raises(UserError, match="the lights went out"):
-        evaluate(config(), data, tmp_path, Ranks(), lambda weights: Limited(backend, batches))
+        evaluate(config(), data, tmp_path, Ranks(), lambda weights, precision: Limited(backend, batches))
     assert json.loads((tmp_path / "provenance.json").read_text())["state"] == "in progress"
     scored = np.load(tmp_path / "finished_blocks.npy")
     assert not (tmp_path / "metrics.json").exists()
     second = Limited(backend)
-    evaluate(config(), data, tmp_path, Ranks(), lambda weights: second)
+    evaluate(config(), data, tmp_path, Ranks(), lambda weights, precision: second)
     assert margins_of(tmp_path) == margins_of(finished)
     blocks = [block for group in image_groups(10, 50) for block in group]
     left = sum(block.pairs for block, done in zip(blocks, scored, strict=True) if not done)
@@ -162,7 +161,7 @@ def test_finished_margins_are_used_again(config, data, finished, caplog):
 def test_other_settings_are_scored_again(config, data, backend, finished, tmp_path, opts):
     _copy(finished, tmp_path)
     counted = Limited(backend)
-    evaluate(config(*opts), data, tmp_path, Ranks(), lambda weights: counted)
+    evaluate(config(*opts), data, tmp_path, Ranks(), lambda weights, precision: counted)
     assert counted.pairs >= 500
 
 
@@ -172,7 +171,7 @@ def test_other_data_are_scored_again(config, tokenizer, backend, finished, tmp_p
     data = build_evaluation_data(cfg, tokenizer, "test")
     data.captions[7] += " indeed"
     counted = Limited(backend)
-    evaluate(cfg, data, tmp_path, Ranks(), lambda weights: counted)
+    evaluate(cfg, data, tmp_path, Ranks(), lambda weights, precision: counted)
     assert counted.pairs >= 500
 
 
@@ -180,7 +179,7 @@ def test_other_data_are_scored_again(config, tokenizer, backend, finished, tmp_p
 def test_damaged_results_are_not_used(config, data, backend, finished, tmp_path, damage):
     if damage == "blocks":
         with pytest.raises(UserError):
-            evaluate(config(), data, tmp_path, Ranks(), lambda weights: Limited(backend, 9))
+            evaluate(config(), data, tmp_path, Ranks(), lambda weights, precision: Limited(backend, 9))
         (tmp_path / "finished_blocks.npy").write_bytes(b"not numpy")
     else:
         _copy(finished, tmp_path)
@@ -191,16 +190,16 @@ def test_damaged_results_are_not_used(config, data, backend, finished, tmp_path,
     elif damage == "provenance":
         (tmp_path / "provenance.json").write_text('["what?"]')
     counted = Limited(backend)
-    evaluate(config(), data, tmp_path, Ranks(), lambda weights: counted)
+    evaluate(config(), data, tmp_path, Ranks(), lambda weights, precision: counted)
     assert counted.pairs >= 500 and margins_of(tmp_path) == margins_of(finished)
 
 
 def test_another_backend_does_not_continue_half_a_run(config, data, backend, finished, tmp_path):
     with pytest.raises(UserError):
-        evaluate(config(), data, tmp_path, Ranks(), lambda weights: Limited(backend, 9))
+        evaluate(config(), data, tmp_path, Ranks(), lambda weights, precision: Limited(backend, 9))
     other = Limited(backend)
     other.name = "another backend"
-    evaluate(config(), data, tmp_path, Ranks(), lambda weights: other)
+    evaluate(config(), data, tmp_path, Ranks(), lambda weights, precision: other)
     assert other.pairs >= 500
 
 
@@ -209,66 +208,32 @@ def _copy(source, target):
         (target / path.name).write_bytes(path.read_bytes())
 
 
-class ThreadRanks:
-    """Ranks that are threads of one process."""
-
-    def __init__(self, world_size):
-        self.barrier, self.values = threading.Barrier(world_size), [None] * world_size
-        self.ranks = [ThreadRank(self, rank, world_size) for rank in range(world_size)]
-
-    def run(self, function):
-        """Call function(rank) on all; list of results or exceptions."""
-        results = [None] * len(self.ranks)
-
-        def call(rank):
-            try:
-                results[rank.rank] = function(rank)
-            except Exception as error:
-                results[rank.rank] = error
-
-        threads = [threading.Thread(target=call, args=(rank,)) for rank in self.ranks]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout=120)
-        return results
-
-
-class ThreadRank(Ranks):
-    def __init__(self, group, rank, world_size):
-        self.group, self.rank, self.world_size = group, rank, world_size
-
-    def gather(self, value):
-        self.group.values[self.rank] = value
-        self.group.barrier.wait(timeout=100)
-        values = list(self.group.values)
-        self.group.barrier.wait(timeout=100)
-        return values
-
-
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_write_the_same_bytes(config, data, backend, finished, tmp_path, world_size):
+def test_ranks_write_the_same_bytes(config, data, backend, finished, thread_ranks, tmp_path, world_size):
     counts = [Limited(backend) for _ in range(world_size)]
-    results = ThreadRanks(world_size).run(
-        lambda rank: evaluate(config(), data, tmp_path, rank, lambda weights: counts[rank.rank])
+    results = thread_ranks(world_size).run(
+        lambda rank: evaluate(config(), data, tmp_path, rank, lambda weights, precision: counts[rank.rank])
     )
     assert margins_of(tmp_path) == margins_of(finished)
     assert all(result == results[0] for result in results) and "rsum" in results[0]
     assert min(count.pairs for count in counts) > 500 // world_size // 2  # all of them worked
 
 
-def test_another_number_of_ranks_continues(config, data, backend, finished, tmp_path):
+def test_another_number_of_ranks_continues(config, data, backend, finished, thread_ranks, tmp_path):
     with pytest.raises(UserError):
-        evaluate(config(), data, tmp_path, Ranks(), lambda weights: Limited(backend, 20))
-    ThreadRanks(3).run(lambda rank: evaluate(config(), data, tmp_path, rank, lambda weights: backend))
+        evaluate(config(), data, tmp_path, Ranks(), lambda weights, precision: Limited(backend, 20))
+    thread_ranks(3).run(lambda rank: evaluate(config(), data, tmp_path, rank, lambda weights, precision: backend))
     assert margins_of(tmp_path) == margins_of(finished)
 
 
-def test_a_ranks_error_reaches_all(config, data, backend, tmp_path):
+def test_a_ranks_error_reaches_all(config, data, backend, thread_ranks, tmp_path):
     def make(rank):
         return Limited(backend, 3, "row 7 is broken") if rank.rank == 1 else Limited(backend)
 
-    results = ThreadRanks(3).run(lambda rank: evaluate(config(), data, tmp_path, rank, lambda weights: make(rank)))
+    def run(rank):
+        return evaluate(config(), data, tmp_path, rank, lambda weights, precision: make(rank))
+
+    results = thread_ranks(3).run(run)
     told = "rank 1: row 7 is broken"
     assert [str(error) for error in results] == [told, "row 7 is broken", told]
 
@@ -278,8 +243,9 @@ def test_nan_is_an_error_that_names_the_pair(config, data, backend, tmp_path):
         def margins(self, batch, regions):
             return np.full(len(batch.order), np.nan, np.float32)
 
-    with pytest.raises(DataError, match=f"image {data.image_ids[0]}, caption column 0: the margin is NaN"):
-        evaluate(config(), data, tmp_path, Ranks(), lambda weights: Broken(backend))
+    image = data.image_ids[0]
+    with pytest.raises(DataError, match=f"image {image}, caption 0 of image {image}: the margin is NaN"):
+        evaluate(config(), data, tmp_path, Ranks(), lambda weights, precision: Broken(backend))
 
 
 def test_a_full_disk_is_one_line(config, data, backend, tmp_path, monkeypatch):
@@ -288,7 +254,7 @@ def test_a_full_disk_is_one_line(config, data, backend, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(UserError, match="margins.npy: cannot be written: No space left on device"):
-        evaluate(config(), data, tmp_path, Ranks(), lambda weights: backend)
+        evaluate(config(), data, tmp_path, Ranks(), lambda weights, precision: backend)
 
 
 def test_two_runs_in_one_folder(config, data, tmp_path):
@@ -305,7 +271,7 @@ def test_a_folder_that_ranks_do_not_share(tmp_path):
 
 
 def test_folds(config, data, backend, tmp_path):
-    metrics = evaluate(config("EVAL.FOLDS", 5), data, tmp_path, Ranks(), lambda weights: backend)
+    metrics = evaluate(config("EVAL.FOLDS", 5), data, tmp_path, Ranks(), lambda weights, precision: backend)
     folded = metrics["folded"]
     assert folded["protocol"] == "10 images x 50 captions (mean of 5 folds)" and len(folded["folds"]) == 5
     # Two images and ten captions a fold: far easier than ten images.

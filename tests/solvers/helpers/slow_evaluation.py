@@ -31,7 +31,7 @@ class SlowBackend(EagerBackend):
         return super().margins(batch, regions)
 
 
-def make_backend(weights):
+def make_backend(weights, precision):
     return SlowBackend(model_for_evaluation(cfg, tokenizer))
 
 

@@ -1,0 +1,93 @@
+"""A small evaluation in two passes, made up; as a program it takes its time, for tests that kill it.
+
+Usage: rescoring_case.py FOLDER OUT SECONDS_PER_BATCH SECONDS_PER_ROW
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.datasets.made_up import Lengths, made_up_data
+from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.oscar import OscarForClassification
+from oscar_paddle.solvers import evaluation, evaluation_folder
+from oscar_paddle.solvers.pair_scorer import EagerBackend
+from oscar_paddle.solvers.ranks import Ranks
+
+IMAGES, CAPTIONS, CANDIDATES = 30, 120, 40
+LENGTHS = Lengths(
+    caption=(5, 2, 1, 12), tags=(6, 3, 1, 14), regions=(4, 2, 1, 9), max_text=16, max_region=7, feature_dim=11, words=90
+)
+
+
+class Coarse(EagerBackend):
+    """Stands for a low precision: margins are rounded to few values, so that most of the best ones tie."""
+
+    STEP = 0.25
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.name = "a coarse backend"
+
+    def margins(self, batch, regions):
+        return np.round(super().margins(batch, regions) / self.STEP) * np.float32(self.STEP)
+
+
+def make_model():
+    paddle.seed(3)
+    config = BertConfig(
+        vocab_size=90, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40,
+        max_position_embeddings=20, img_feature_dim=11, use_img_layernorm=1, initializer_range=0.3,
+    )  # fmt: skip
+    return OscarForClassification(config)
+
+
+def make_data(folder, candidates=False):
+    """Every image with every caption, or with a list of its own, in which some images have no caption of theirs."""
+    data = made_up_data(folder, IMAGES, CAPTIONS, LENGTHS)
+    if candidates:
+        rng = np.random.RandomState(5)
+        data.candidates = np.array([rng.permutation(CAPTIONS)[:CANDIDATES] for _ in range(IMAGES)])
+        data.positives = data.caption_image()[data.candidates] == np.arange(IMAGES)[:, None]
+    return data
+
+
+def settings(folder, *opts):
+    cfg = get_cfg_defaults()
+    cfg.merge_from_list(["EVAL.CHECKPOINT_DIR", str(folder), "INPUT.IMG_FEATURE_DIM", 11, "EVAL.BATCH_TOKENS", 200])
+    cfg.merge_from_list(["EVAL.EVAL_CROSS_IMAGE", True, "EVAL.PRECISION", "bfloat16", "EVAL.RESCORE_TOP", 12, *opts])
+    return cfg
+
+
+def main(folder, out, batch_pause, row_pause):
+    evaluation_folder.SYNC_SECONDS = 0.0
+    write_all = evaluation_folder._write_all
+    model = make_model()
+
+    def slow_write(*args):
+        time.sleep(float(row_pause))
+        write_all(*args)
+
+    def make_backend(weights, precision):
+        if precision != "float32":
+            return Coarse(model)
+        backend = EagerBackend(model)
+        margins = backend.margins
+
+        def slow_margins(*args):
+            evaluation_folder._write_all = slow_write  # the first pass is over
+            time.sleep(float(batch_pause))
+            return margins(*args)
+
+        backend.margins = slow_margins
+        return backend
+
+    evaluation.evaluate(settings(folder), make_data(folder), out, Ranks(), make_backend)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
