@@ -129,15 +129,11 @@ def bytes_of(folder):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_ranks_near_the_top_are_those_of_float32(case, place, finished, protocol):
     data = case.make_data(place, candidates=protocol == "candidates")
-    wanted, coarse, found = (
-        ranks_of(data, finished[protocol, kind]) for kind in ("float32", "coarse", "rescored")
-    )  # fmt: skip
-    near = wanted < 10
-    assert near.sum() > 10 and (coarse[near] != wanted[near]).mean() > 0.3  # else the test shows nothing
-    assert (coarse < 1).sum() != (wanted < 1).sum()
-    np.testing.assert_array_equal(found[near], wanted[near])
-    for k in (1, 5, 10):
-        assert (found < k).sum() == (wanted < k).sum()
+    wanted, coarse, found = (ranks_of(data, finished[protocol, kind]) for kind in ("float32", "coarse", "rescored"))
+    recalls = [[(ranks < k).sum() for k in (1, 5, 10)] for ranks in (wanted, coarse, found)]
+    assert recalls[1] != recalls[0] and (coarse != wanted)[wanted < 10].mean() > 0.3  # else the test shows nothing
+    np.testing.assert_array_equal(found[wanted < 10], wanted[wanted < 10])
+    assert recalls[2] == recalls[0]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -194,7 +190,7 @@ def brute_force(margins, data, top, folds):
 
 
 @given(
-    seed=st.integers(0, 10**6), values=st.integers(1, 60), top=st.integers(1, 130), folds=st.sampled_from([1, 5]),
+    seed=st.integers(0, 10**6), values=st.integers(1, 60), top=st.integers(1, 80), folds=st.sampled_from([1, 3]),
     protocol=st.sampled_from(PROTOCOLS), block=st.sampled_from([1, 100, 777, 10**6]),
 )  # fmt: skip
 @settings(deadline=None, max_examples=60)
@@ -214,30 +210,29 @@ def test_the_choice_is_that_of_a_sort(case, place, seed, values, top, folds, pro
 def test_infinite_margins_are_values_like_any_other(case, place):
     data = case.make_data(place)
     margins = np.zeros((case.IMAGES, case.CAPTIONS), np.float32)
-    margins[3, 100], margins[:, 7] = np.inf, -np.inf
+    margins[3, 60], margins[:, 7] = np.inf, -np.inf
     np.testing.assert_array_equal(choose_pairs(margins, data, 2), brute_force(margins, data, 2, 1))
 
 
 # ---- stopped and continued ----
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("batches", [9, 25])
+@pytest.mark.parametrize(("protocol", "batches"), [("cross", 20), ("cross", 60), ("candidates", 45)])
 def test_a_stopped_second_pass_goes_on_with_the_same_bytes(run, finished, tmp_path, protocol, batches):
     with pytest.raises(UserError, match="the lights went out"):
         run(tmp_path, protocol=protocol, batches=batches)
     assert json.loads((tmp_path / "provenance.json").read_text())["state"] == "in progress"
     assert {path.name for path in tmp_path.iterdir()} >= SECOND_PASS
     assert bytes_of(tmp_path) == bytes_of(finished[protocol, "coarse", "folder"])  # not touched yet
-    done = int(np.load(tmp_path / "rescored_blocks.npy").sum())
-    assert done >= batches // 15
+    done = np.load(tmp_path / "rescored_blocks.npy")  # the two forecasts take some of the batches
+    assert not done.all() and (done.sum() >= 2 or batches == 20)
     low, exact = run(tmp_path, protocol=protocol)
     assert low.pairs == 0  # the first pass is not made again
     assert bytes_of(tmp_path) == bytes_of(finished[protocol, "rescored", "folder"])
     assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
-@pytest.mark.parametrize("rows", [0, 1, 7, 29])
+@pytest.mark.parametrize("rows", [0, 9])
 def test_stopped_while_margins_are_replaced(run, finished, tmp_path, monkeypatch, rows):
     """Half replaced, the matrix holds both kinds of margins: nothing may be chosen from it."""
     written = [0]
@@ -295,17 +290,16 @@ def _has_come_to(folder, blocks, replacing, coarse):
     return (folder / "rescored_pairs.npy").exists() and _recorded(folder) >= blocks
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_ranks_write_the_same_bytes(run, finished, thread_ranks, tmp_path, protocol, world_size):
-    counts = thread_ranks(world_size).run(lambda rank: run(tmp_path, protocol=protocol, ranks=rank))
+def test_ranks_write_the_same_bytes(run, finished, thread_ranks, tmp_path, protocol):
+    counts = thread_ranks(2).run(lambda rank: run(tmp_path, protocol=protocol, ranks=rank))
     assert bytes_of(tmp_path) == bytes_of(finished[protocol, "rescored", "folder"])
     assert min(exact.pairs for _, exact in counts) > 100  # all of them worked
 
 
 def test_another_number_of_ranks_continues(run, finished, thread_ranks, tmp_path):
     with pytest.raises(UserError):
-        run(tmp_path, batches=25)
+        run(tmp_path, batches=45)
     thread_ranks(3).run(lambda rank: run(tmp_path, ranks=rank))
     assert bytes_of(tmp_path) == bytes_of(finished["cross", "rescored", "folder"])
 
@@ -325,15 +319,15 @@ def test_provenance_and_reuse(run, finished, tmp_path):
     assert provenance["computation"]["rescored_by"] == "eager Paddle, float32"
     low, exact = run(tmp_path)
     assert low.pairs == exact.pairs == 0
-    for opts in (("EVAL.RESCORE_TOP", TOP + 1), ("EVAL.FOLDS", 5), ("EVAL.RESCORE_TOP", 0)):
+    for opts in (("EVAL.RESCORE_TOP", TOP + 1), ("EVAL.FOLDS", 3), ("EVAL.RESCORE_TOP", 0)):
         low, exact = run(tmp_path, *opts)
-        assert low.pairs >= 3600, opts
+        assert low.pairs >= 1728, opts
     assert exact.pairs == 0
 
 
 def test_files_of_another_second_pass_are_not_taken_over(run, finished, tmp_path):
     with pytest.raises(UserError):
-        run(tmp_path, "EVAL.RESCORE_TOP", 3, batches=9)
+        run(tmp_path, "EVAL.RESCORE_TOP", 3, batches=20)
     run(tmp_path)
     assert bytes_of(tmp_path) == bytes_of(finished["cross", "rescored", "folder"])
 
@@ -341,21 +335,21 @@ def test_files_of_another_second_pass_are_not_taken_over(run, finished, tmp_path
 @pytest.mark.parametrize("name", sorted(SECOND_PASS - {"rescored_blocks.npy"}))
 def test_damage_is_one_line(run, tmp_path, name):
     with pytest.raises(UserError):
-        run(tmp_path, batches=9)
+        run(tmp_path, batches=20)
     (tmp_path / name).write_bytes(b"not numpy")
     with pytest.raises(UserError, match="rescored_pairs.npy: damaged, or files beside it are; delete .* to score"):
         run(tmp_path)
 
 
 def test_a_full_disk_is_one_line(run, finished, tmp_path, monkeypatch):
-    def full(self, pairs, num_blocks, real=evaluation_folder.EvaluationFolder._write_array):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write_array = evaluation_folder.EvaluationFolder._write_array
 
-    start = evaluation_folder.EvaluationFolder._write_array
-    monkeypatch.setattr(
-        evaluation_folder.EvaluationFolder, "_write_array",
-        lambda self, name, *args: full(self, name, args) if name == "rescored_pairs.npy" else start(self, name, *args),
-    )  # fmt: skip
+    def full(self, name, *args):
+        if name == "rescored_pairs.npy":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_array(self, name, *args)
+
+    monkeypatch.setattr(evaluation_folder.EvaluationFolder, "_write_array", full)
     with pytest.raises(UserError, match="cannot be written: No space left on device; see --output_dir"):
         run(tmp_path)
     monkeypatch.undo()
@@ -370,12 +364,12 @@ def test_the_forecast_includes_it(run, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         run(tmp_path, "EVAL.RESCORE_TOP", 3)
     first, second = re.findall(r"forecast: .*", caplog.text)
-    assert re.search(r"; then at most \d+ seconds for up to 570 pairs near the top, again in float32", first)
+    assert re.search(r"; then at most \d+ seconds for up to 360 pairs near the top, again in float32", first)
     assert "then" not in second
     assert re.search(r"scoring \d+ pairs near the top of a list again on eager Paddle, float32", caplog.text)
     assert "every pair" not in caplog.text
 
 
 def test_a_second_pass_over_everything_is_pointed_out(run, tmp_path, caplog):
-    run(tmp_path, "EVAL.RESCORE_TOP", 120)
-    assert "EVAL.RESCORE_TOP 120 can mean every pair: EVAL.PRECISION float32 would be faster" in caplog.text
+    run(tmp_path, "EVAL.RESCORE_TOP", 72)
+    assert "EVAL.RESCORE_TOP 72 can mean every pair: EVAL.PRECISION float32 would be faster" in caplog.text
