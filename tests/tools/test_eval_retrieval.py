@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import paddle
 import pytest
 
 LINE = r"{} Retrieval: \d\.\d{{4}} @ R1, \d\.\d{{4}} @ R5, \d\.\d{{4}} @ R10"
@@ -84,6 +85,22 @@ def test_two_processes_write_the_same_bytes(single, repository, place):
     assert done.returncode == 0, done.stdout + done.stderr
     assert (place / "two" / "margins.npy").read_bytes() == (place / "single" / "margins.npy").read_bytes()
     assert (place / "two" / "metrics.json").read_bytes() == (place / "single" / "metrics.json").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not paddle.base.core.supports_bfloat16(), reason="this processor has no AVX-512")
+def test_two_processes_score_again_what_one_does(repository, place, single):
+    """bfloat16, and the pairs near the top in float32."""
+    words = ("--opts", "EVAL.PRECISION", "bfloat16", "EVAL.RESCORE_TOP", 3)
+    done = evaluate(repository, place, place / "half", *words)
+    assert done.returncode == 0, done.stderr
+    assert "near the top of a list again on Paddle Inference with oneDNN, float32" in done.stderr
+    difference = np.abs(np.load(place / "half" / "margins.npy") - np.load(place / "single" / "margins.npy"))
+    assert 0.2 < (difference < 2e-5).mean() < 0.9 and difference.max() > 1e-3
+    done = evaluate(repository, place, place / "half-two", *words, launcher=launch(place / "log"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("margins.npy", "metrics.json", "provenance.json"):
+        assert (place / "half-two" / name).read_bytes() == (place / "half" / name).read_bytes(), name
 
 
 @pytest.mark.slow
