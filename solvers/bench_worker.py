@@ -21,7 +21,7 @@ from oscar_paddle.solvers.ranks import Ranks
 
 IMAGES, CAPTIONS = 48, 2400
 COMPARED = Block(range(4), range(8))
-PUBLISHED_ROWS = 8  # rows of a batch of the published way; more change nothing but the waiting
+PUBLISHED_ROWS = 64  # of a batch of the published way: --per_gpu_eval_batch_size of its commands
 PUBLISHED_TEXT, PUBLISHED_REGIONS = 70, 70
 
 
