@@ -16,7 +16,6 @@ The parts: `scenes_world` (facts), `scenes_drawing` (picture), `scenes_captions`
 import json
 import multiprocessing
 import os
-import shutil
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -32,7 +31,9 @@ from oscar_paddle.datasets.scenes_features import region_features, with_box_valu
 from oscar_paddle.datasets.scenes_regions import detect
 from oscar_paddle.datasets.scenes_world import SPLITS, VERSION, sample_scene, scene_from_dict
 from oscar_paddle.datasets.torch_writer import write_torch_file
+from oscar_paddle.datasets.whole_folder import is_kept, whole_folder
 
+SETTINGS_FILE = "scenes.json"
 MIN_DEV = 4  # fewer pictures do not have fifteen captions of others for the candidate lists
 
 
@@ -63,7 +64,7 @@ def write_scenes(root, num_train, num_dev, num_test, seed, train_images=False, w
     files.init_config(**dict(model))  # complains before the work, not after
     settings = {"name": "scenes", "version": VERSION, "seed": seed, **{f"num_{s}": n for s, n in sizes.items()}}
     settings["train_images"] = bool(train_images)
-    if not _already_there(root, settings, overwrite):
+    if not is_kept(root, SETTINGS_FILE, settings, "scenes", overwrite):
         _build(root, settings, sizes, workers)
     files.write_init_folder(root, **dict(model))
     return root
@@ -94,49 +95,12 @@ def read_truth(root, split=None):
     return records
 
 
-def _already_there(root, settings, overwrite):
-    """True if `root` can be kept; False if it is free or may be replaced."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    try:
-        found = json.loads((root / "scenes.json").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        raise DataError(f"{root}: exists and is not a scenes data set (no readable scenes.json); "
-                        "choose another folder") from None
-    if found == settings:
-        return True
-    if overwrite:
-        return False
-    differ = ", ".join(f"{k} {found.get(k)} (asked {v})" for k, v in settings.items() if found.get(k) != v)
-    raise DataError(f"{root}: holds scenes with other settings: {differ}; choose another folder or allow overwriting")
-
-
 def _build(root, settings, sizes, workers):
-    """Write everything into a folder beside `root`, then rename it."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(root)
-    temporary = root.parent / f".{root.name}.building-{os.getpid()}"
-    try:
-        for folder in ("coco_ir", "model_0060000", "images"):
-            (temporary / folder).mkdir(parents=True)
-        _write_all(temporary, settings, sizes, workers)
-        (temporary / "scenes.json").write_bytes((json.dumps(settings, indent=2) + "\n").encode())
-        if root.exists():
-            shutil.rmtree(root)
-        os.replace(temporary, root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _remove_leftovers(root):
-    """Delete what killed runs have left beside `root`; a folder's name ends with the process that writes it."""
-    for folder in root.parent.glob(f".{root.name}.building-*"):
-        try:
-            os.kill(int(folder.name.rpartition("-")[2]), 0)  # signal 0 only asks whether the process is there
-        except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except (ValueError, PermissionError):
-            continue
+    with whole_folder(root) as folder:
+        for name in ("coco_ir", "model_0060000", "images"):
+            (folder / name).mkdir()
+        _write_all(folder, settings, sizes, workers)
+        (folder / SETTINGS_FILE).write_bytes((json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _write_all(folder, settings, sizes, workers):

@@ -199,7 +199,20 @@ def _word(stream, mentions, relations, background):
 
 
 def _phrase(stream, mention):
-    """Article or number, size, texture, colour, noun; some textures follow the noun ("a star with dots")."""
+    """A description with its article or number."""
+    words = noun_phrase(stream, mention)
+    if mention.count > 1:
+        return f"{stream.weighted(NUMBER_WORDS[mention.count])} {words}"
+    return with_article(words)
+
+
+def with_article(words):
+    """ "a star", "an orange star"."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def noun_phrase(stream, mention):
+    """Size, texture, colour, noun (plural for a count above 1); some textures follow it ("star with dots")."""
     noun = stream.weighted(SHAPE_WORDS[mention.shape] if mention.shape else GENERIC_WORDS)
     if mention.count > 1:
         noun = PLURALS.get(noun, noun + "s")
@@ -211,12 +224,7 @@ def _phrase(stream, mention):
         (after if words.startswith("with") else before).append(words)
     if mention.colour:
         before.append(stream.weighted(COLOUR_WORDS[mention.colour]))
-    words = [*before, noun, *after]
-    if mention.count > 1:
-        start = stream.weighted(NUMBER_WORDS[mention.count])
-    else:
-        start = "an" if words[0][0] in "aeiou" else "a"
-    return " ".join([start, *words])
+    return " ".join([*before, noun, *after])
 
 
 def grammar_words():

@@ -1,15 +1,18 @@
 #!/usr/bin/env python
 """Generate *scenes*, the built-in data set of drawn pictures with captions, in the published layout.
 
-The quick start does this by itself; use this tool for other sizes or another seed. See datasets/scenes.py for what the
-folder holds.
+The quick start does this by itself; use this tool for other sizes or another seed, and for the questions of VQA, GQA
+and NLVR2. See datasets/scenes.py and datasets/scenes_tasks.py for what the folder holds.
 """
 
 import sys
 
 from oscar_paddle.config.cli import run_plain_tool
 
-EXAMPLE = "python tools/make_scenes.py --root data/scenes --train 3000 --dev 100 --test 200 --seed 1"
+EXAMPLE = """\
+python tools/make_scenes.py --root data/scenes --train 3000 --dev 100 --test 200 --seed 1
+python tools/make_scenes.py --root data/scenes --tasks vqa gqa nlvr2"""
+TASKS = ("vqa", "gqa", "nlvr2")
 MODEL = {
     "hidden_size": (int, 128, "width of the encoder"),
     "num_hidden_layers": (int, 3, "layers"),
@@ -27,6 +30,8 @@ def add_arguments(parser):
     parser.add_argument("--dev", type=int, default=100, metavar="N", help="dev pictures, 0 or >= 4 (default 100)")
     parser.add_argument("--test", type=int, default=200, metavar="N", help="test pictures (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="another seed is another data set (default: 1)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], metavar="TASK",
+                        help=f"also write questions for {', '.join(TASKS)} (default: none of them)")  # fmt: skip
     parser.add_argument("--train_images", action="store_true", help="also write the training pictures, 83 KB each")
     parser.add_argument("--overwrite", action="store_true", help="replace scenes that were made with other settings")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core); same bytes anyway")
@@ -37,6 +42,7 @@ def add_arguments(parser):
 
 def main(args):
     from oscar_paddle.datasets.scenes import write_scenes
+    from oscar_paddle.datasets.scenes_tasks import write_task
 
     root = write_scenes(
         args.root,
@@ -50,6 +56,8 @@ def main(args):
         model={name: getattr(args, name) for name in MODEL},
     )
     print(f"{root}: {args.train} training, {args.dev} development, {args.test} test pictures, five captions each")
+    for name in args.tasks:
+        print(f"{write_task(root, name, args.overwrite)}: questions of {name}")
 
 
 if __name__ == "__main__":
