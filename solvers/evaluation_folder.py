@@ -84,7 +84,7 @@ class EvaluationFolder:
             found = json.loads((self.path / PROVENANCE).read_text(encoding="utf-8"))
             scores = self.scores()
             recorded = {key: value for key, value in found.items() if key not in ("state", "computation")}
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, EOFError):
             return None
         if recorded != wanted:
             differing = ", ".join(key for key in {**wanted, **recorded} if recorded.get(key) != wanted.get(key))
@@ -100,7 +100,7 @@ class EvaluationFolder:
             return None
         try:
             finished = np.load(self.path / BLOCKS, allow_pickle=False)
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             return None
         return IN_PROGRESS if finished.shape == (num_blocks,) and finished.dtype == np.uint8 else None
 
@@ -148,14 +148,15 @@ class EvaluationFolder:
             UserError: the files of the second pass are damaged; the first one cannot be told from it any more.
         """
         path = self.path / RESCORED_PAIRS
+        if not path.exists():
+            return None
         try:
-            pairs = np.load(path, mmap_mode="r", allow_pickle=False)
-            fit = np.load(self.path / RESCORED_MARGINS, mmap_mode="r", allow_pickle=False).shape == (1, len(pairs))
-        except FileNotFoundError:
-            if not path.exists():
-                return None
-            fit = False
-        except (OSError, ValueError, TypeError):
+            pairs, margins, blocks = (
+                np.load(self.path / name, mmap_mode="r", allow_pickle=False)
+                for name in (RESCORED_PAIRS, RESCORED_MARGINS, RESCORED_BLOCKS)
+            )
+            fit = margins.shape == (1, len(pairs)) and blocks.dtype == np.uint8
+        except (OSError, ValueError, TypeError, EOFError):
             fit = False
         if not fit:
             raise UserError(f"{path}: damaged, or files beside it are; delete {self.path} to score everything again")

@@ -332,11 +332,12 @@ def test_files_of_another_second_pass_are_not_taken_over(run, finished, tmp_path
     assert bytes_of(tmp_path) == bytes_of(finished["cross", "rescored", "folder"])
 
 
-@pytest.mark.parametrize("name", sorted(SECOND_PASS - {"rescored_blocks.npy"}))
-def test_damage_is_one_line(run, tmp_path, name):
+@pytest.mark.parametrize("content", [b"not numpy", b""])
+@pytest.mark.parametrize("name", sorted(SECOND_PASS))
+def test_damage_is_one_line(run, tmp_path, name, content):
     with pytest.raises(UserError):
         run(tmp_path, batches=20)
-    (tmp_path / name).write_bytes(b"not numpy")
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match="rescored_pairs.npy: damaged, or files beside it are; delete .* to score"):
         run(tmp_path)
 
