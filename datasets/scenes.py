@@ -8,6 +8,7 @@ pixels, in the published file layout:
     <root>/images/         <image id>.png of minival and test (train on request)
     <root>/init/           config.json and vocab.txt of a model trained from scratch
     <root>/scenes.json, scenes_truth.jsonl   settings; the facts behind every picture, caption and region
+    <root>/vqa/, gqa/, nlvr2/   on request: questions and statements, see `scenes_tasks`
 
 The parts: `scenes_world` (facts), `scenes_drawing` (picture), `scenes_captions` (text), `scenes_regions` (detector),
 `scenes_features` (2048 values), `scenes_files` (layout), `scenes_oracle` (a perfect reader, as an upper bound).
