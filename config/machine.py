@@ -47,7 +47,8 @@ def prepare(num_threads=0):
     """Choose the number of CPU threads, the maths path, and how memory is reused; then load Paddle.
 
     Paddle runs on one thread unless told otherwise, and the MKL it bundles takes a slow path on AMD processors unless
-    MKL_DEBUG_CPU_TYPE is 5; on Intel that variable must stay unset. Variables that the user has set are left alone.
+    MKL_DEBUG_CPU_TYPE is 5; on Intel that variable must stay unset. Variables that the user has set are left alone,
+    but under paddle.distributed.launch one thread is asked for with MISC.NUM_THREADS.
 
     Args:
         num_threads: 0 means the cores this process may use, divided among the ranks on this machine.
@@ -56,6 +57,9 @@ def prepare(num_threads=0):
     """
     keep_freed_memory()
     threads = str(num_threads or max(1, available_cores() // local_ranks()))
+    launched = "PADDLE_TRAINERS_NUM" in os.environ
+    if launched and os.environ.get("OMP_NUM_THREADS") == "1":
+        del os.environ["OMP_NUM_THREADS"]  # the launcher, having loaded Paddle, leaves 1 to its workers unasked
     if num_threads:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = threads
     else:
