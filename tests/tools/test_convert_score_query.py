@@ -108,6 +108,10 @@ def test_scores_as_a_table_and_as_json(tool, checkpoint, picture, capsys):
 def test_scoring_says_what_is_wrong(tool, checkpoint, picture, tmp_path, capsys):
     assert tool("score_pairs", "--checkpoint", checkpoint, "--features", picture[0]) == 2
     assert "--caption" in capsys.readouterr().err
+    for flag, least in (("--max_seq_len", 3), ("--max_region", 1)):
+        arguments = ["--features", picture[0], "--caption", "a dog", flag, least - 1]
+        assert tool("score_pairs", "--checkpoint", checkpoint, *arguments) == 2
+        assert f"{flag} is {least - 1}; expected at least {least}" in capsys.readouterr().err
     bad = tmp_path / "bad.npz"
     np.savez(bad, features=np.zeros((3, 2048), np.float32))
     assert tool("score_pairs", "--checkpoint", checkpoint, "--features", bad, "--caption", "a dog") == 1
