@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 MINUTES ?= 5
 
-.PHONY: fuzz help install install-dev quickstart report-picture test lint clean
+.PHONY: fuzz help install install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 report-picture test lint clean
 
 help:  ## list the commands
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9 -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(VENV)/.installed  ## create .venv and install what training and evaluation need
 
@@ -25,6 +25,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 
 quickstart: install  ## generate scenes, train a small model on the CPU, evaluate it, write a report page
 	$(BIN)/python tools/quickstart.py
+
+quickstart-vqa quickstart-gqa quickstart-nlvr2: quickstart-%: quickstart  ## then learn to answer questions about the scenes
+	$(BIN)/python tools/quickstart_tasks.py $*
 
 report-picture: install  ## draw the README's picture of quickstart/report.html (needs chromium)
 	$(BIN)/python docs/report_picture.py

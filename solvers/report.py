@@ -27,7 +27,7 @@ def write_report(eval_dir, images, output, features="", run_folder="", title="",
         DataError: a file is missing or damaged; UserError: the page cannot be written.
     """
     results = RetrievalResults(eval_dir)
-    pictures = Pictures(images, _boxes(features) if features else None)
+    pictures = Pictures(images, labelled_boxes(features) if features else None)
     curves = learning_curves(read_run(run_folder)) if run_folder else ()
     name = _data_name(results.provenance)
     title = title or ("Image-text retrieval" + (f": {name}" if name else ""))
@@ -35,7 +35,8 @@ def write_report(eval_dir, images, output, features="", run_folder="", title="",
     return Path(output)
 
 
-def _boxes(features):
+def labelled_boxes(features):
+    """Boxes and tags of predictions.tsv, or of the one beside a features.tsv."""
     path = Path(features)
     if path.name != "predictions.tsv":
         path = path.with_name("predictions.tsv")

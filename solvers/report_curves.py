@@ -28,7 +28,7 @@ def read_run(run_folder):
 
 
 def learning_curves(records):
-    """Charts of the loss and, where dev was evaluated, of R@1, each a figure with a caption.
+    """Charts of the loss and, where dev was evaluated, of R@1 or another task's score, each a figure with a caption.
 
     Args:
         records: list of dicts from `read_run`.
@@ -47,6 +47,10 @@ def learning_curves(records):
         points = [(r["step"], 100 * r["metrics"][key]["R@1"]) for r in scores if key in r["metrics"]]
         if points:
             lines.append((label, points))
+    points = [(r["step"], 100 * r["score"]) for r in scores]
+    if points and not lines:
+        words = f"Score in % on the development questions, at the end {points[-1][1]:.1f}"
+        charts.append(_chart(words, [("score", points)], 100))
     if lines:
         words = "R@1 in % on the development pictures, at the end: "
         words += ", ".join(f"{label} {points[-1][1]:.1f}" for label, points in lines)
