@@ -1,8 +1,11 @@
-"""Threads and maths path of this process, to be set before Paddle loads (nothing here imports it), and caches."""
+"""Threads and maths path of this process, which must be set before Paddle loads; its loading; and caches."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
+import sys
+import warnings
 from pathlib import Path
 
 # malloc.h of glibc: mallopt(parameter, value)
@@ -41,10 +44,11 @@ def keep_freed_memory():
 
 
 def prepare(num_threads=0):
-    """Choose the number of CPU threads, the maths path, and how memory is reused.
+    """Choose the number of CPU threads, the maths path, and how memory is reused; then load Paddle.
 
     Paddle runs on one thread unless told otherwise, and the MKL it bundles takes a slow path on AMD processors unless
-    MKL_DEBUG_CPU_TYPE is 5; on Intel that variable must stay unset. Variables that the user has set are left alone.
+    MKL_DEBUG_CPU_TYPE is 5; on Intel that variable must stay unset. Variables that the user has set are left alone,
+    but under paddle.distributed.launch one thread is asked for with MISC.NUM_THREADS.
 
     Args:
         num_threads: 0 means the cores this process may use, divided among the ranks on this machine.
@@ -53,6 +57,9 @@ def prepare(num_threads=0):
     """
     keep_freed_memory()
     threads = str(num_threads or max(1, available_cores() // local_ranks()))
+    launched = "PADDLE_TRAINERS_NUM" in os.environ
+    if launched and os.environ.get("OMP_NUM_THREADS") == "1":
+        del os.environ["OMP_NUM_THREADS"]  # the launcher, having loaded Paddle, leaves 1 to its workers unasked
     if num_threads:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = threads
     else:
@@ -61,8 +68,39 @@ def prepare(num_threads=0):
     vendor = cpu_vendor()
     if vendor == "AuthenticAMD":
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    load_paddle()
     path = "MKL_DEBUG_CPU_TYPE=" + os.environ["MKL_DEBUG_CPU_TYPE"] if "MKL_DEBUG_CPU_TYPE" in os.environ else "default"
     return f"{os.environ['OMP_NUM_THREADS']} CPU threads, maths path {path} ({vendor or 'unknown processor'})"
+
+
+def load_paddle():
+    """Import Paddle without what it remarks at every start and nobody can act on.
+
+    These are that no compiler cache is installed, and that OMP_NUM_THREADS, which `prepare` sets, is not 1. Whatever
+    else it says is shown.
+    """
+    with warnings.catch_warnings(), contextlib.redirect_stderr(_WithoutRemarks(sys.stderr)):
+        warnings.filterwarnings("ignore", message="No ccache found")
+        import paddle  # noqa: F401
+
+
+class _WithoutRemarks:
+    """A text stream that leaves two lines out. Loggers made meanwhile keep it, so it passes everything else on."""
+
+    _REMARKS = ("WARNING: OMP_NUM_THREADS set to", "PLEASE USE OMP_NUM_THREADS WISELY")
+
+    def __init__(self, stream):
+        self._stream, self._dropped = stream, False
+
+    def write(self, text):
+        if text.startswith(self._REMARKS) or (self._dropped and text == "\n"):  # print writes the line end by itself
+            self._dropped = not text.endswith("\n")
+            return len(text)
+        self._dropped = False
+        return self._stream.write(text)
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
 
 
 def user_cache(kind, folder):

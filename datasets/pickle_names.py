@@ -9,11 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_MAX_KEY_PARTS = 32
 _DTYPE_CODE = re.compile(r"[<|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU][1-9]\d{0,8})")
 
 
 class Refused(ValueError):
     """What a pickle asks for is nothing a data file needs; the message continues '<file>: '."""
+
+
+def shown(value):
+    """A value for a message. Containers only by their type: one that holds another twice, over and over, never ends."""
+    if isinstance(value, (str, bytes)):
+        return repr(value[:40])
+    return str(value) if isinstance(value, (int, float, type(None))) else f"an object of type {type(value).__name__}"
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Inert:
 def _encode(text, encoding="latin1"):
     """How Python 3 writes bytes into pickles of protocol 2."""
     if encoding not in ("latin1", "latin-1"):
-        raise Refused(f"encodes text as {str(encoding)[:40]!r}")
+        raise Refused(f"encodes text as {shown(encoding)}")
     return text.encode("latin-1")
 
 
@@ -49,9 +57,11 @@ def _bytearray(data=b"", encoding="latin1"):
 
 
 def check_key(key):
-    """A dictionary key or set member whose hash is quick: a scalar or a flat tuple of scalars."""
+    """A dictionary key or set member whose hash is quick: a scalar or a short, flat tuple of scalars."""
     if type(key) is str:
         return key
+    if type(key) is tuple and len(key) > _MAX_KEY_PARTS:  # its hash is computed anew at every use
+        raise Refused(f"uses a tuple of {len(key)} items as a key")
     for part in key if type(key) is tuple else (key,):
         if type(part) is int and not -(1 << 63) <= part < 1 << 63:
             raise Refused("uses an integer of more than 64 bits as a key")
@@ -82,7 +92,7 @@ def _ordered_dict(pairs=()):
 def _dtype(code, align=False, copy=True):
     """numpy.dtype of the plain kinds: bool, integers, floats, complex, fixed-length bytes and text."""
     if not isinstance(code, str) or not _DTYPE_CODE.fullmatch(code):
-        raise Refused(f"holds NumPy data of type {str(code)[:40]!r}; known are bool, numbers and fixed-length text")
+        raise Refused(f"holds NumPy data of type {shown(code)}; known are bool, numbers and fixed-length text")
     return np.dtype(code)
 
 
@@ -110,9 +120,9 @@ def array_state(state):
 
 def check_shape(shape):
     """A shape NumPy can take: a tuple of at most 32 sizes, each from 0 to 2^63-1."""
-    if not isinstance(shape, tuple) or len(shape) > 32:
+    if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(size) is int for size in shape):
         raise Refused("holds an array whose shape is no tuple of sizes")
-    if not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
+    if not all(0 <= size < 1 << 63 for size in shape):
         raise Refused(f"holds an array of shape {str(shape)[:80]}")
 
 

@@ -26,8 +26,11 @@ def read_captions(data_dir, split):
     captions = {}
     for image_id, value in _entries(path, "captions"):
         found = _decoded(value, path, image_id)
-        if not isinstance(found, (list, tuple)) or not found or not all(isinstance(text, str) for text in found):
+        if not isinstance(found, (list, tuple)) or not found:
             raise DataError(f"{path}: image {image_id} has {_short(value)}; expected a list of captions")
+        for number, text in enumerate(found, start=1):
+            if not isinstance(text, str):
+                raise DataError(f"{path}: caption {number} of image {image_id} is {_short(text)}; expected text")
         captions[image_id] = list(found)
     return captions
 

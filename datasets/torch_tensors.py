@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.pickle_names import Constructor, Inert, Refused, check_shape
+from oscar_paddle.datasets.pickle_names import Constructor, Inert, Refused, check_shape, shown
 
 _MAX_REPEATED = 1 << 24  # elements of an expanded tensor (stride 0), which takes no room in the file
 
@@ -122,9 +122,9 @@ def _is_row_major(size, stride):
 
 def _rebuild_untyped(storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None):
     """Tensors whose storage does not know their element type (uint16 and other late additions)."""
-    element = str(dtype).removeprefix("torch.")
+    element = dtype.removeprefix("torch.") if isinstance(dtype, str) else ""
     if element not in (*_FLOATS, *_INTEGERS):
-        raise Refused(f"holds a tensor of type {str(dtype)[:40]}, which is not supported")
+        raise Refused(f"holds a tensor of type {shown(dtype)}, which is not supported")
     if storage is UNREAD:
         return UNREAD
     return rebuild_tensor(storage.view(_ELEMENTS[element]), offset, size, stride, metadata=metadata)
@@ -143,7 +143,9 @@ def _size(sizes=()):
 
 
 def _device(kind, index=None):
-    return str(kind) if index is None else f"{kind}:{index}"
+    if not isinstance(kind, str) or not isinstance(index, (int, type(None))):
+        raise Refused(f"names {shown(kind)} as a device")
+    return kind if index is None else f"{kind}:{index}"
 
 
 def _paddle_tensor(items):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.datasets import torch_files
+from oscar_paddle.datasets.pickle_names import shown
 from oscar_paddle.datasets.tensorize import MASK_TYPES
 
 ARGS_BIN, ARGS_JSON, TRAINER_STATE, TOKENIZER = (
@@ -127,16 +128,13 @@ def _read_own(path):
 
 
 def _is_plain(value):
-    """Whether JSON can hold a value; the reference's other settings are for people."""
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
+    """Whether a value is what a command line gives, a scalar or a list of them: JSON can hold it, and it has an end."""
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return all(isinstance(part, (str, int, float, type(None))) for part in parts)
 
 
 def _typed(values, field, kind, path, default):
     value = values.get(field, default)
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
-        raise WeightsError(f"{path}: {field} is {str(value)[:80]!r}; expected {kind.__name__}")
+        raise WeightsError(f"{path}: {field} is {shown(value)}; expected {kind.__name__}")
     return value

@@ -202,7 +202,13 @@ def file_hash(path):
 
 
 def read_model_config(folder):
-    """`config.json` of a checkpoint folder as a BertConfig."""
+    """`config.json` of a checkpoint folder as a BertConfig.
+
+    Raises:
+        WeightsError: no such folder, or no usable `config.json` in it.
+    """
+    if not Path(folder).is_dir():
+        raise WeightsError(f"{folder}: no such checkpoint folder")
     return BertConfig.from_json_file(Path(folder) / "config.json")
 
 

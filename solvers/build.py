@@ -83,7 +83,12 @@ class _BesideProgressBars(logging.StreamHandler):
 
 
 def load_tokenizer(cfg, folder):
-    """The tokenizer of a checkpoint folder, or of INPUT.BERT_MODEL when the folder has no vocab.txt."""
+    """The tokenizer of a checkpoint folder, or of INPUT.BERT_MODEL when the folder has no vocab.txt.
+
+    Raises:
+        WeightsError: no such folder, or not that of a checkpoint: said before a vocabulary is fetched or data are read.
+    """
+    read_model_config(folder)
     source = folder if (Path(folder) / "vocab.txt").is_file() else cfg.INPUT.BERT_MODEL
     return build_tokenizer(str(source), cfg.INPUT.DO_LOWER_CASE)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from oscar_paddle.config.errors import ConfigError, DataError
+from oscar_paddle.datasets.plain_layout import read_names
 from oscar_paddle.solvers.dataset_figures import figures, histograms, most_common_tags
 from oscar_paddle.solvers.dataset_report import effort, place, verdict
 from oscar_paddle.solvers.histogram import draw_histogram
@@ -55,11 +56,19 @@ def find_pictures(images, data_dir):
         ConfigError: the named folder is none, or holds no pictures.
     """
     try:
-        return Pictures(images or Path(data_dir).parent / "images")
+        return Pictures(images or Path(data_dir).parent / "images", names=_names(data_dir))
     except DataError as error:
         if images:
             raise ConfigError(str(error)) from None
         return None
+
+
+def _names(data_dir):
+    """Names of the pictures' files; {} where they cannot be read, which the checker itself reports."""
+    try:
+        return read_names(data_dir)
+    except DataError:
+        return {}
 
 
 def write_dataset_page(path, check, cfg, cfg_file, pictures=None):

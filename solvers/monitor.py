@@ -96,8 +96,7 @@ class Monitor:
 
 def recalls(metrics):
     """{"i2t_retrieval R@1": 0.5, ...} of nested metrics."""
-    groups = {name: group for name, group in metrics.items() if isinstance(group, dict)}
-    return {f"{name} R@1": group["R@1"] for name, group in groups.items() if "R@1" in group}
+    return {f"{name} R@1": group["R@1"] for name, group in metrics.items() if name.endswith("_retrieval")}
 
 
 def draw_curves(run_folder):
@@ -117,8 +116,9 @@ def draw_curves(run_folder):
     for loss in losses:
         sums.append(sums[-1] + loss)
     smooth = [(sums[i] - sums[i - window]) / window for i in range(window, len(sums))]
-    top.plot(steps, losses, color="0.8", label="each step")
-    top.plot(steps[window - 1 :], smooth, label=f"mean of {window} steps")
+    top.plot(steps, losses, color="0.8" if window > 1 else None, label="each step")
+    if window > 1:
+        top.plot(steps[window - 1 :], smooth, label=f"mean of {window} steps")
     top.set_ylabel("training loss")
     top.legend()
     middle.plot(steps, [r["lr"] for r in updates])

@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.region_source import stem
 from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
 from oscar_paddle.datasets.token_cache import TokenTable
 from oscar_paddle.solvers.pair_scorer import PairScorer, image_groups
@@ -89,14 +90,27 @@ class Collection:
         return np.concatenate(rows)
 
 
-def image_id_of(text):
-    """The image id in what a person typed: the id itself, or a picture's file name that ends in it.
+def image_id_of(text, names=None):
+    """The image id in what a person typed: the id itself, or the name of the picture's file.
 
+    Args:
+        text: str.
+        names: image id -> name of the picture's file, where the data set says it (`plain_layout.read_names`); without,
+            a name is taken for the number that it ends in, as COCO's are.
     Raises:
-        DataError: there are no digits at the end.
+        DataError: no such name, or no digits at the end.
     """
-    name = re.sub(r"\.(jpg|jpeg|png|webp|bmp|gif|npz)$", "", text.strip(), flags=re.IGNORECASE)
-    digits = re.search(r"(\d+)$", name)
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return int(text)
+    if names:
+        found = [image_id for image_id, name in names.items() if text == name]
+        found = found or [image_id for image_id, name in names.items() if stem(text) == stem(name)]
+        if len(found) != 1:
+            what = f"the name of {len(found)} pictures" if found else "the name of no picture"
+            raise DataError(f"--query_img {text!r}: {what} (such as {next(iter(names.values()))!r}); give the image id")
+        return found[0]
+    digits = re.search(r"([0-9]+)$", re.sub(r"\.(jpg|jpeg|png|webp|bmp|gif|npz)$", "", text, flags=re.IGNORECASE))
     if digits is None:
         raise DataError(f"--query_img {text!r}: expected an image id, or a file name that ends in one")
     return int(digits[1])

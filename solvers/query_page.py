@@ -13,12 +13,13 @@ _LEAD = (
 )
 
 
-def find_pictures(images, data):
+def find_pictures(images, data, names=None):
     """The pictures of a collection, with boxes where its features have them.
 
     Args:
         images: folder of pictures, see `Pictures`; "" = none.
         data: RetrievalDataset.
+        names: image id -> name of the picture's file, where the data set says it.
     Returns:
         Pictures or None.
     Raises:
@@ -27,7 +28,7 @@ def find_pictures(images, data):
     if not images:
         return None
     boxes = Path(data.regions.path).with_name("predictions.tsv")
-    return Pictures(images, LabelledBoxes(boxes) if boxes.is_file() else None)
+    return Pictures(images, LabelledBoxes(boxes) if boxes.is_file() else None, names)
 
 
 def query_page(data, pictures, text_query=None, image_query=None):

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.region_source import stem
 from oscar_paddle.solvers.markup import element
 
 SIDE = 320  # pixels of the longer side: twice the width on the page, for sharp screens
@@ -25,19 +26,18 @@ class Pictures:
         folder: holds `<image id>.png` (jpg, jpeg, webp, bmp, gif), or names that end in the number, as COCO's do
             (`COCO_val2014_000000391895.jpg`).
         boxes: LabelledBoxes, to draw what the detector found over the pictures, or None.
+        names: image id -> name of the picture's file, where the data set says it (`plain_layout.read_names`); a number
+            in a name then means nothing: photo_17.jpg need not be image 17.
     Raises:
         DataError: no such folder, or no pictures in it.
     """
 
-    def __init__(self, folder, boxes=None):
+    def __init__(self, folder, boxes=None, names=None):
         self.folder, self.boxes = Path(folder), boxes
         if not self.folder.is_dir():
             raise DataError(f"{self.folder}: no such folder (--images)")
-        self.files = {}
-        for path in sorted(self.folder.iterdir()):
-            if path.suffix.lower() in _ENDINGS:
-                number = re.search(r"(\d+)$", path.stem)
-                self.files.setdefault(str(int(number[1])) if number else path.stem, path)
+        pictures = [path for path in sorted(self.folder.iterdir()) if path.suffix.lower() in _ENDINGS]
+        self.files = _by_name(pictures, names or {}) or _by_number(pictures)
         if not self.files:
             raise DataError(f"{self.folder}: no pictures here; expected <image id>.png or .jpg (--images)")
         self._made = {}
@@ -97,3 +97,18 @@ class Pictures:
             "svg", *shapes, class_="boxes", viewBox=f"0 0 {width:g} {height:g}", font_size=f"{size:.0f}",
             aria_hidden="true",
         )  # fmt: skip
+
+
+def _by_name(pictures, names):
+    """Image id as text -> path, for the images whose picture is there."""
+    paths = {stem(path.name): path for path in pictures}
+    return {str(image_id): paths[stem(name)] for image_id, name in names.items() if stem(name) in paths}
+
+
+def _by_number(pictures):
+    """Image id as text, the number that a name ends in (or the name), -> path."""
+    files = {}
+    for path in pictures:
+        number = re.search(r"(\d+)$", path.stem)
+        files.setdefault(str(int(number[1])) if number else path.stem, path)
+    return files

@@ -35,10 +35,12 @@ def add_arguments(parser):
 
 def main(args):
     from oscar_paddle.config.errors import ConfigError
+    from oscar_paddle.config.machine import load_paddle
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     if not args.output and not args.dry_run:
         raise ConfigError("--output: name the folder to write, or look first with --dry-run")
+    load_paddle()
     from oscar_paddle.models.conversion import check_target, convert, plan_lines, read_source, summary
 
     source = read_source(args.input, args.vocab)

@@ -4,6 +4,7 @@
 The collection is the split of DATASET.TEST, or its images in EVAL.EVAL_IMG_KEYS_FILE, as tools/eval_retrieval.py
 scores it; the text may be any text."""
 
+import argparse
 import logging
 import sys
 from pathlib import Path
@@ -24,16 +25,23 @@ def add_arguments(parser):
     parser.add_argument("--query_txt", metavar="TEXT", default="", help="find the images that this text describes")
     parser.add_argument(
         "--query_img", metavar="ID", default="",
-        help="find the captions for this image: its id, or a file name that ends in it (COCO_val2014_000000391895.jpg)",
+        help="find the captions for this image: its id, or the name of its file (COCO_val2014_000000391895.jpg)",
     )  # fmt: skip
     parser.add_argument("--top", type=int, default=5, metavar="N", help="answers to a query (default: %(default)s)")
     parser.add_argument(
         "--html", metavar="FILE", default="", help="also write a page with pictures (see --images), boxes and tags"
     )
     parser.add_argument(
-        "--images", metavar="DIR", default="", help="pictures for the page, named by image id, or as COCO names them"
+        "--images", metavar="DIR", default="", help="pictures for the page, named by image id, or as DATA_DIR says"
     )
-    parser.add_argument("--checkpoint_dir", metavar="DIR", default="", help="instead of EVAL.CHECKPOINT_DIR")
+    parser.add_argument("--checkpoint_dir", metavar="DIR", action=SetCheckpoint, help="sets EVAL.CHECKPOINT_DIR")
+
+
+class SetCheckpoint(argparse.Action):
+    """One more pair of `--opts`, so that the configuration is checked with it."""
+
+    def __call__(self, parser, args, value, option=None):
+        args.opts = [*args.opts, "EVAL.CHECKPOINT_DIR", value]
 
 
 def main(cfg, args):
@@ -45,6 +53,7 @@ def main(cfg, args):
         raise ConfigError("--images: the pictures are for the page; name it with --html FILE")
     prepare(cfg.MISC.NUM_THREADS)
     # Paddle loads here, after threads and maths path are chosen.
+    from oscar_paddle.datasets.plain_layout import read_names
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
     from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device
     from oscar_paddle.solvers.query import Collection, image_id_of
@@ -52,16 +61,12 @@ def main(cfg, args):
     from oscar_paddle.solvers.report_page import write_page
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    if args.checkpoint_dir:
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.EVAL.CHECKPOINT_DIR = args.checkpoint_dir
-        cfg.freeze()
-    image_id = image_id_of(args.query_img) if args.query_img else None
+    names = read_names(cfg.DATASET.DATA_DIR)
+    image_id = image_id_of(args.query_img, names) if args.query_img else None
     set_device(cfg)
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
     data = build_evaluation_data(cfg, tokenizer, cfg.DATASET.TEST)
-    pictures = find_pictures(args.images, data)
+    pictures = find_pictures(args.images, data, names)
     pairs = max(data.num_images if args.query_txt else 0, data.num_captions if args.query_img else 0)
     backend = make_backend(cfg, model_for_evaluation(cfg, tokenizer), pairs)
     collection = Collection(data, tokenizer, backend, cfg.EVAL.BATCH_TOKENS)
@@ -69,7 +74,8 @@ def main(cfg, args):
     if args.query_txt.strip():
         text_query = args.query_txt, collection.images_for(args.query_txt, args.top)
         print(f"Query text: {args.query_txt}")
-        print("\n".join(f"Top {a.rank}: image {a.image_id} (margin {a.margin:+.3f})" for a in text_query[1]))
+        for a in text_query[1]:
+            print(f"Top {a.rank}: {image_words(a.image_id, names)} (margin {a.margin:+.3f})")
     if image_id is not None:
         image_query = image_id, collection.captions_for(image_id, args.top)
         print(f"Query image: {image_id}")
@@ -77,6 +83,11 @@ def main(cfg, args):
     if args.html:
         write_page(args.html, query_page(data, pictures, text_query, image_query))
         print(f"{args.html}: open it in a browser")
+
+
+def image_words(image_id, names):
+    """`image 52`, with the name of its file where the data set says it."""
+    return f"image {image_id}, {names[image_id]}" if image_id in names else f"image {image_id}"
 
 
 def make_backend(cfg, model, pairs):

@@ -13,6 +13,7 @@ import logging
 import sys
 
 from oscar_paddle.config.cli import run_plain_tool
+from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.config.machine import prepare
 
 EXAMPLE = """\
@@ -35,6 +36,9 @@ def add_arguments(parser):
 
 
 def main(args):
+    for flag, value, least in (("--max_seq_len", args.max_seq_len, 3), ("--max_region", args.max_region, 1)):
+        if value is not None and value < least:
+            raise ConfigError(f"{flag} is {value}; expected at least {least}")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     prepare()
     # Paddle loads here, after threads and maths path are chosen.

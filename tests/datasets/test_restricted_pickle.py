@@ -262,11 +262,20 @@ def test_a_huge_memo_number_costs_nothing():
         (b"}K\x01\x85" + b"2\x86" * 60 + b"Ns.", "type tuple as a key"),  # a hash of 2^60 steps
         (b"}\x8a\x09" + b"\xff" * 8 + b"\x01Ns.", "more than 64 bits"),  # keys that all collide
         (b"}]Ns.", "type list as a key"),
+        (b"}(" + b"N" * 99 + b"t" + b"Ns.", "tuple of 99 items as a key"),  # hashed anew at every use
         (b"\x8f(]\x90.", "type list as a key"),
         (b"(](t\x91.", "type list as a key"),
         (b"]" * 1_100_000, "items on the pickle stack"),
         (b"(" * 20_000, "nests deeper"),
         (b"X\x10\x27\x00\x00" + b"x" * 10_000 + b"q\x000" + b"c_codecs\nencode\nh\x00\x85R" * 500, "again and again"),
+        (b"cnumpy\ndtype\nN" + b"2\x86" * 60 + b"\x85R.", "type an object of type tuple"),  # nor is it shown
+        (b"c_codecs\nencode\nX\x00\x00\x00\x00N" + b"2\x86" * 60 + b"\x86R.", "as an object of type tuple"),
+        (
+            b"cnumpy._core.numeric\n_frombuffer\n(C\x00cnumpy\ndtype\nX\x02\x00\x00\x00f4\x85RN"
+            + b"2\x86" * 60
+            + b"tR.",
+            "no tuple of sizes",
+        ),
         (b"\x8b\x01\x08\x00\x00" + b"\x01" * 2049 + b".", "integer of 2049 bytes"),
     ],
 )

@@ -340,6 +340,16 @@ def test_damaged_files_never_raise_anything_else(tmp_path_factory, map_from, nam
 
 
 @pytest.mark.shared
+@pytest.mark.parametrize(
+    "call",
+    [b"ctorch\ndevice\n%s\x85R.", b"ctorch\nSize\n%s\x85\x85R.", b"ctorch._utils\n_rebuild_tensor_v3\n(NNNNNN%stR."],
+)
+def test_values_without_an_end_are_refused_not_shown(tmp_path, call):
+    path = tmp_path / "endless.pt"
+    path.write_bytes(b"\x80\x02" + call.replace(b"%s", b"N" + b"2\x86" * 60))  # 2 to the power of 60 Nones
+    refused(path, "type tuple|no tuple of sizes")
+
+
 def test_every_shared_file(shared):
     paths = [path for ending in ("pt", "bin", "pkl") for path in sorted(shared.rglob(f"*.{ending}"))]
     assert len(paths) > 20

@@ -41,6 +41,17 @@ def test_the_order_of_the_files(tmp_path):
     assert (settings.max_seq_length, settings.others) == (32, {})  # a set is nothing for JSON
 
 
+def test_settings_without_an_end_are_left_out_or_refused(tmp_path):
+    endless = 1
+    for _ in range(60):  # 60 lists in memory; written out, 2 to the power of 60 numbers
+        endless = [endless, endless]
+    write_torch_file(tmp_path / "training_args.bin", argparse.Namespace(other=endless, seed=88))
+    assert read_input_settings(tmp_path, {}).others == {"seed": 88}
+    write_torch_file(tmp_path / "training_args.bin", argparse.Namespace(max_seq_length=endless))
+    with pytest.raises(WeightsError, match="max_seq_length is an object of type list; expected int"):
+        read_input_settings(tmp_path, {})
+
+
 def test_the_mask_is_passed_on_only_where_it_is_special(tmp_path):
     assert "att_mask_type" not in read_input_settings(tmp_path, {}).to_args()
     (tmp_path / "training_args.json").write_text('{"att_mask_type": "LR"}')
@@ -51,10 +62,10 @@ def test_the_mask_is_passed_on_only_where_it_is_special(tmp_path):
     ("content", "expected"),
     [
         ('{"max_seq_length": "70"}', "max_seq_length is '70'; expected int"),
-        ('{"max_seq_length": true}', "max_seq_length is 'True'; expected int"),
+        ('{"max_seq_length": true}', "max_seq_length is True; expected int"),
         ('{"max_seq_length": 2}', "max_seq_length is 2; expected at least 3"),
         ('{"max_img_seq_length": 0}', "max_img_seq_length is 0; expected at least 1"),
-        ('{"do_lower_case": 1}', "do_lower_case is '1'; expected bool"),
+        ('{"do_lower_case": 1}', "do_lower_case is 1; expected bool"),
         ('{"att_mask_type": "XY"}', "att_mask_type is 'XY'; expected CLR, CL, CR, LR"),
         ("[]", "expected a JSON object, found list"),
         ("{", "cannot be read as JSON"),

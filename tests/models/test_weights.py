@@ -211,7 +211,17 @@ def test_a_weights_file_with_something_else_in_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("", "cannot be read as JSON"), ("[1]", "expected a JSON object, found list"), ("{", "cannot be read as JSON")],
+    [
+        ("", "cannot be read as JSON"),
+        ("[1]", "expected a JSON object, found list"),
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ('{"hidden_size": "48"}', "hidden_size is '48', expected a whole number"),
+        ('{"num_attention_heads": 0}', "num_attention_heads is 0, expected a whole number"),
+        ('{"num_hidden_layers": null}', "num_hidden_layers is None, expected a whole number"),
+        ('{"vocab_size": true}', "vocab_size is True, expected a whole number"),
+        ('{"num_attention_heads": 5}', "hidden_size 768 is not a multiple"),
+    ],
 )
 def test_damaged_config(tmp_path, content, expected):
     (tmp_path / "config.json").write_text(content)

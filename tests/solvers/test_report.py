@@ -249,6 +249,16 @@ def test_pictures_are_found_by_id_and_shrunk(tmp_path):
         pictures.html(99, "")
 
 
+def test_pictures_are_found_by_name_where_the_data_set_names_them(tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    for number in (16, 17):
+        image_module.new("RGB", (8, 8)).save(tmp_path / f"photo_{number}.png")
+    pictures = Pictures(tmp_path, names={18: "folder/photo_17.jpg", 17: "photo_16.jpg", 5: "photo_4.jpg"})
+    assert {key: path.name for key, path in pictures.files.items()} == {"18": "photo_17.png", "17": "photo_16.png"}
+    other = Pictures(tmp_path, names={17: "a.jpg"})  # the pictures are called by their ids after all
+    assert other.files["17"].name == "photo_17.png"
+
+
 def test_unusable_pictures_are_named(tmp_path):
     with pytest.raises(DataError, match="no pictures here"):
         Pictures(tmp_path)

@@ -184,6 +184,18 @@ def test_a_checkpoint_folder_without_weights(run, folder):
     assert_refused(run(), folder / "checkpoint", "no weights here")
 
 
+@pytest.mark.parametrize("tool", ["train_retrieval", "eval_retrieval"])
+def test_a_checkpoint_folder_that_is_not_there(run, folder, tool):
+    """Not a word about vocabularies, which such a folder lacks as well."""
+    (folder / "checkpoint").rename(folder / "elsewhere")
+    assert_refused(run(tool), f"{folder / 'checkpoint'}: no such checkpoint folder")
+
+
+def test_a_checkpoint_folder_without_config(run, folder):
+    (folder / "checkpoint" / "config.json").unlink()
+    assert_refused(run(), folder / "checkpoint" / "config.json", "not found")
+
+
 def test_a_truncated_weights_file(run, folder):
     path = folder / "checkpoint" / "pytorch_model.bin"
     path.write_bytes(path.read_bytes()[:-1000])

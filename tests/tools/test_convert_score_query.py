@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -107,6 +108,10 @@ def test_scores_as_a_table_and_as_json(tool, checkpoint, picture, capsys):
 def test_scoring_says_what_is_wrong(tool, checkpoint, picture, tmp_path, capsys):
     assert tool("score_pairs", "--checkpoint", checkpoint, "--features", picture[0]) == 2
     assert "--caption" in capsys.readouterr().err
+    for flag, least in (("--max_seq_len", 3), ("--max_region", 1)):
+        arguments = ["--features", picture[0], "--caption", "a dog", flag, least - 1]
+        assert tool("score_pairs", "--checkpoint", checkpoint, *arguments) == 2
+        assert f"{flag} is {least - 1}; expected at least {least}" in capsys.readouterr().err
     bad = tmp_path / "bad.npz"
     np.savez(bad, features=np.zeros((3, 2048), np.float32))
     assert tool("score_pairs", "--checkpoint", checkpoint, "--features", bad, "--caption", "a dog") == 1
@@ -140,12 +145,28 @@ def test_queries(tool, config, picture, golden, tmp_path, capsys):
     assert len(lines) == 13 and "“a dog”" in page.read_text()
 
 
+def test_pictures_with_names_of_their_own(tool, config, golden, tmp_path, capsys):
+    """photo_17.jpg need not be image 17; the data set says which one it is."""
+    folder, features = tmp_path / "coco_ir", golden / "model_0060000" / "features.tsv"
+    shutil.copytree(golden / "coco_ir", folder)
+    first, second = (folder / "test_img_keys.tsv").read_text().split()[:2]
+    (folder / "image_names.json").write_text(json.dumps({first: f"photo_{second}.jpg"}))
+    config.write_text(config.read_text().replace(f"{golden}/coco_ir", f"{folder}, FEAT_FILE: {features}"))
+    arguments = ["--query_txt", "a dog", "--top", 10, "--query_img", f"photo_{second}.jpg"]
+    assert tool("inference_retrieval", "--cfg_file", config, *arguments) == 0
+    found = capsys.readouterr().out
+    assert f"Query image: {first}\n" in found and f": image {first}, photo_{second}.jpg (margin" in found
+
+
 def test_queries_with_another_checkpoint(tool, config, checkpoint, tmp_path, capsys):
     conversion.convert(conversion.read_source(checkpoint), tmp_path / "vp", conversion.VINVL_PADDLE)
     arguments = ["--cfg_file", config, "--query_txt", "a dog", "--top", 2]
     assert tool("inference_retrieval", *arguments) == 0
     expected = capsys.readouterr().out
     assert expected.count("Top") == 2
+    config.write_text(config.read_text().replace(f"CHECKPOINT_DIR: {checkpoint}, ", ""))  # the flag alone is enough
+    assert tool("inference_retrieval", *arguments) == 2
+    assert "EVAL.CHECKPOINT_DIR" in capsys.readouterr().err
     assert tool("inference_retrieval", *arguments, "--checkpoint_dir", tmp_path / "vp") == 0
     assert capsys.readouterr().out == expected
 
