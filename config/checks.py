@@ -20,6 +20,7 @@ OPTIONS = {
     "OPTIMIZATION.LR_SCHEDULER": ("linear", "constant"),
     "OPTIMIZATION.OPTIMIZER": ("adamw",),
     "OPTIMIZATION.AMP": ("off", "bf16", "fp16"),
+    "PRETRAINED.SCRATCH_WEIGHTS": ("plain", "alike"),
     "PRETRAINED.USE_IMG_LAYERNORM": (-1, 0, 1),
     "EVAL.BACKEND": ("auto", "eager", "inference"),
     "EVAL.PRECISION": ("float32", "bfloat16", "float16"),
@@ -156,6 +157,11 @@ def _pairs(cfg):
             ("EVAL.PRECISION", "MISC.DEVICE"),
             evaluation.PRECISION == "float16" and on_cpu,
             "float16 scoring needs a GPU: set PRECISION to 'float32' or 'bfloat16'",
+        ),
+        (
+            ("PRETRAINED.SCRATCH_WEIGHTS", "PRETRAINED.FROM_SCRATCH"),
+            cfg.PRETRAINED.SCRATCH_WEIGHTS != "plain" and not cfg.PRETRAINED.FROM_SCRATCH,
+            "weights that are loaded stay as they are: set FROM_SCRATCH True, or SCRATCH_WEIGHTS 'plain'",
         ),
         (
             ("EVAL.FOLDS", "EVAL.EVAL_CROSS_IMAGE"),

@@ -176,6 +176,10 @@ _DEFAULTS = {
         "RESUME": "",
         # Start from random weights of the shape DIR/config.json describes; DIR then needs no weights file. [new]
         "FROM_SCRATCH": False,
+        # The random weights of FROM_SCRATCH: plain (as upstream: normal, with config.json's initializer_range) | alike
+        # (then keys equal to queries and small position embeddings, so that equal words attend to each other from the
+        # first step: a small model otherwise spends much of a short run finding that out). [new]
+        "SCRATCH_WEIGHTS": "plain",
         # Start with a new head where the checkpoint has one of another task, instead of an error. [new]
         "FRESH_HEAD": False,
         # LayerNorm on the embedded regions: -1 (as config.json says; in retrieval on when starting from plain BERT) |

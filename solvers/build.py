@@ -11,6 +11,7 @@ from tqdm import tqdm
 from oscar_paddle.config.errors import ConfigError, WeightsError
 from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.models.oscar import OscarForClassification
+from oscar_paddle.models.scratch import let_equals_attend
 from oscar_paddle.models.weights import fresh_parts, load_into, read_model_config, read_state, without_head
 
 log = logging.getLogger(__name__)
@@ -143,6 +144,8 @@ def model_for_training(cfg, tokenizer, head=None):
     model = head.model_class(model_config)
     if not cfg.PRETRAINED.FROM_SCRATCH:
         load_into(model, state, folder, fresh)
+    elif cfg.PRETRAINED.SCRATCH_WEIGHTS == "alike":
+        let_equals_attend(model.bert)
     model.bert.encoder.recompute = cfg.OPTIMIZATION.RECOMPUTE
     millions = sum(p.size for p in model.parameters()) / 1e6
     log.info("model: %.2f million parameters, from %s", millions, "scratch" if cfg.PRETRAINED.FROM_SCRATCH else folder)

@@ -201,6 +201,7 @@ def test_opts_that_are_no_pairs(write):
         ("OPTIMIZATION.AMP fp16 MISC.DEVICE cpu", "on the CPU set AMP to 'off'"),
         ("OPTIMIZATION.AMP bf16 MISC.DEVICE cpu", "on the CPU set AMP to 'off'"),
         ("EVAL.PRECISION float16 MISC.DEVICE cpu", "set PRECISION to 'float32' or 'bfloat16'"),
+        ("PRETRAINED.SCRATCH_WEIGHTS alike", "set FROM_SCRATCH True, or SCRATCH_WEIGHTS 'plain'"),
         ("EVAL.FOLDS 5", "set EVAL_CROSS_IMAGE True, or FOLDS 1"),
         ("EVAL.BATCH_TOKENS 139", "one pair can fill 140 positions"),
     ],
@@ -225,6 +226,7 @@ def test_contradictions(write, opts, words):
         "OPTIMIZATION.AMP fp16 MISC.DEVICE gpu",
         "EVAL.BATCH_TOKENS 140",
         "PRETRAINED.RESUME auto PRETRAINED.FROM_SCRATCH True",
+        "PRETRAINED.FROM_SCRATCH True PRETRAINED.SCRATCH_WEIGHTS alike",
         "MONITOR.EVAL_FREQ 0 EVAL.EVAL_CAPTION_INDEX_FILE ''",
     ],
 )
