@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.datasets import torch_files
+from oscar_paddle.datasets.pickle_names import shown
 from oscar_paddle.models.bert import BertConfig
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ def read_tensors(folder):
     state = _read_file(path)
     state.pop("StructuredToParameterName@@", None)  # Paddle's own bookkeeping
     for name, value in state.items():
+        if not isinstance(name, str):
+            raise WeightsError(f"{path}: the key {shown(name)} is no parameter name; is this a file of weights?")
         if not isinstance(value, np.ndarray):
             raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
     names = {stored: _upstream_name(stored) for stored in state}

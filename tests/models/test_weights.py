@@ -207,6 +207,9 @@ def test_a_weights_file_with_something_else_in_it(tmp_path):
     (tmp_path / "paddle_model.bin").write_bytes(pickle.dumps({"bert.x": "text"}))
     with pytest.raises(WeightsError, match="'bert.x' is a str, expected a tensor"):
         read_state(tmp_path)
+    (tmp_path / "paddle_model.bin").write_bytes(pickle.dumps({391895: np.zeros(2)}))  # region features, say
+    with pytest.raises(WeightsError, match="the key 391895 is no parameter name"):
+        read_state(tmp_path)
 
 
 @pytest.mark.parametrize(
