@@ -198,7 +198,8 @@ _DEFAULTS = {
         "EVAL_CAPTION_INDEX_FILE": "",
         # What runs the model: auto (the fastest that works here) | eager | inference (Paddle Inference). [new]
         "BACKEND": "auto",
-        # Number format of the scoring: float32 | bfloat16 | float16 (GPU only). [new]
+        # Number format of the scoring: float32 | bfloat16 | float16 (GPU only). Evaluation during training is always in
+        # float32. [new]
         "PRECISION": "float32",
         # What tools/eval_retrieval.py scores again in float32 after a pass in another format: so many of the best
         # captions of each image and of the best images of each caption, and all positive pairs; 0 = nothing. 20 leaves

@@ -90,6 +90,40 @@ def test_scenes_of_other_sizes_are_not_replaced(repository, finished):
     assert "num_test 12 (asked 13)" in done.stderr and "--root DIR" in done.stderr
 
 
+# ---- questions about the scenes ----
+
+
+def ask(repository, folder, *arguments):
+    command = [sys.executable, str(repository / "tools" / "quickstart_tasks.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["vqa", "gqa", "nlvr2"])
+def test_the_model_goes_on_to_answer_questions(repository, finished, task):
+    folder, root = finished[0], finished[0] / "quickstart" / "fast"
+    done = ask(repository, folder, task, "--fast")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((root / f"{task}_eval" / "metrics.json").read_text())
+    score = metrics["score" if task == "vqa" else "accuracy"]
+    (row,) = re.findall(r"^all questions .*", done.stdout, re.MULTILINE)
+    shown = re.findall(r"[\d.,]+", row)
+    assert shown[0] == f"{100 * score:.1f}" and shown[2] == f"{metrics['num_examples']:,}"
+    guesses = json.loads((root / "scenes" / task / "task.json").read_text())["files"]
+    file = json.loads((root / f"{task}_eval" / "provenance.json").read_text())["data"]["files"][0]
+    assert shown[1] == f"{100 * guesses[file]['majority']['accuracy']:.1f}"
+    page = (root / f"{task}.html").read_text(encoding="utf-8")
+    assert page.count("<article") >= 12 and 'class="boxes"' in page and "guessing" in page
+    assert page.count("<img") >= 12 * (2 if task == "nlvr2" else 1)
+    again = ask(repository, folder, task, "--fast")
+    assert again.returncode == 0 and again.stdout.count("used as it is") == 2 and "$ python" not in again.stdout
+
+
+def test_questions_need_the_quick_start(repository, tmp_path):
+    done = ask(repository, tmp_path, "vqa")
+    assert done.returncode == 1 and "`make quickstart` trains it" in done.stderr and done.stderr.count("\n") == 1
+
+
 # ---- what goes wrong ----
 
 
