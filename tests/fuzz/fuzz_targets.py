@@ -24,11 +24,14 @@ from oscar_paddle.datasets.archives import unpack
 from oscar_paddle.datasets.dataset_checks import check_dataset
 from oscar_paddle.datasets.feature_packing import pack
 from oscar_paddle.datasets.feature_store import PackedFeatures
+from oscar_paddle.datasets.gqa_dataset import build_gqa_data
+from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data
 from oscar_paddle.datasets.plain_layout import read_annotations, read_names
 from oscar_paddle.datasets.published_files import read_caption_index, read_captions, read_image_keys
 from oscar_paddle.datasets.region_features import ObjectTags, RegionFeatures
 from oscar_paddle.datasets.region_sources import open_regions
 from oscar_paddle.datasets.tokenization import build_tokenizer
+from oscar_paddle.datasets.vqa_dataset import build_vqa_data
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 DIM = 8  # values of a region: the readers take any width, and small files are damaged more thoroughly
@@ -303,6 +306,49 @@ def _read_data_set(folder):
             raise AssertionError(f"the checker raised {error!r}") from error
 
 
+# ---- questions and statements ----
+
+
+def _question_sound():
+    row = base64.b64encode(np.ones((2, DIM), "<f4").tobytes())
+    labels, answers = pickle.dumps({"": 0, "two": 2, "no": 1}, 2), pickle.dumps(["", "no", "two"], 2)
+    vqa = [{"q": "a dog?", "o": "dog;a", "an": [2, 1], "s": [1, 0.3], "img_id": 7}]
+    gqa = [{"q": "a dog?", "o": "dog", "an": [1], "img_id": "7", "q_id": "07"}]
+    nlvr2 = [{"q": "a", "label": 1, "img_id": {"left": "7", "right": "7"}, "o": {"left": "", "right": "dog"}}]
+    names = {"train2014_qla_mrcnn.json": vqa, "gqa_all_qla_train.json": gqa, "nlvr2_train.json": nlvr2}
+    return [{
+        **{name: json.dumps(records).encode() for name, records in names.items()},
+        "trainval_ans2label.pkl": labels, "trainval_label2ans.pkl": answers,
+        "trainval_testdev_all_ans2label.pkl": labels, "own.tsv": b"7\t2\t" + row + b"\n",
+        "own_offset_map.json": b'{"7": 0}',
+    }]  # fmt: skip
+
+
+class _Letters:
+    """A tokenizer of single letters: PaddleNLP would take more memory than a reader may."""
+
+    cls_id, sep_id, pad_id, fingerprint = 1, 2, 0, "letters"
+
+    def encode(self, text):
+        return [3 + ord(letter) % 90 for letter in text]
+
+
+def _read_questions(folder):
+    (folder / "run.yaml").write_text("")
+    settings = {
+        "DATASET.DATA_DIR": folder, "INPUT.IMG_FEATURE_DIM": DIM, "INPUT.MAX_SEQ_LEN": 12,
+        "DATASET.FEAT_FILE": folder / "own.tsv",
+    }  # fmt: skip
+    cfg = load_config(folder / "run.yaml", [word for pair in settings.items() for word in pair])
+
+    def read(build):
+        data = build(cfg, _Letters(), "train")
+        _touch(data.batch(np.arange(data.num_examples)))
+        data.soft_targets(np.arange(data.num_examples))
+
+    _all(lambda: read(build_vqa_data), lambda: read(build_gqa_data), lambda: read(build_nlvr2_data))
+
+
 TARGETS = {
     "torch_files": Target(_torch_sound, _read_torch),
     "lists": Target(_list_sound, _read_lists),
@@ -311,6 +357,7 @@ TARGETS = {
     "packed": Target(_packed_sound, _read_packed),
     "annotations": Target(_annotation_sound, _read_annotation_files),
     "settings": Target(_settings_sound, _read_settings),
+    "questions": Target(_question_sound, _read_questions),
     "archives": Target(_archive_sound, _read_archive),
     "data_set": Target(_data_set_sound, _read_data_set),
     "checkpoint": Target(_checkpoint_sound, _read_checkpoint, accepts=False),

@@ -168,8 +168,8 @@ def test_errors_are_one_line(command, run, task, split, opts, code, message):
     assert done.returncode == code and message in line and "Traceback" not in done.stderr
 
 
-def test_answers_of_another_label_file(command, run, golden_of):
-    labels = golden_of("gqa") / "gqa" / "few.pkl"
+def test_answers_of_another_label_file(command, run, tmp_path):
+    labels = tmp_path / "more.pkl"
     labels.write_bytes(pickle.dumps({f"answer {label}": label for label in range(40)}))
     done = run(command("gqa", "val", "DATASET.LABEL_FILE", str(labels), "DATASET.LABEL2ANS_FILE", ""))
     assert done.returncode == 1
