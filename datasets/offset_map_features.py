@@ -4,14 +4,13 @@ Rows are `id <tab> number of boxes <tab> base64 of float32 [boxes, 2054]`; the m
 each id starts. Upstream: the number of boxes is not used, the bytes say how many there are (vqa.md section 2.2).
 """
 
-import binascii
 import json
 import os
 
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.region_source import RegionSource, explain_width, image_key
+from oscar_paddle.datasets.region_source import RegionSource, decode_base64, explain_width, image_key
 
 MAP_ENDING = "_offset_map.json"
 
@@ -75,13 +74,7 @@ class OffsetMapFeatures(RegionSource):
         if len(fields) < 3 or image_key(fields[0].decode(errors="replace")) != key:
             found = fields[0][:20].decode(errors="replace")
             raise DataError(f"{where}: the row begins with {found!r}; {offset_map_of(self.path)} says {key}")
-        text = fields[-1].strip()
-        try:
-            data = binascii.a2b_base64(text)
-        except binascii.Error as error:
-            raise DataError(f"{where}: broken base64 in the last column ({error})") from None
-        if len(text) != (len(data) + 2) // 3 * 4:
-            raise DataError(f"{where}: broken base64 in the last column ({len(text)} characters, {len(data)} bytes)")
+        data = decode_base64(fields[-1].strip(), where)
         row_bytes = 4 * self.feature_dim
         if not data or len(data) % row_bytes:
             raise DataError(f"{where}: {self._explain(data, fields[1])}")

@@ -4,7 +4,6 @@ The published layout (VinVL): `features.tsv` rows are `id <tab> number of boxes 
 `imageid2idx.json` beside it maps ids to rows; `predictions.tsv` rows are `id <tab> JSON of the detections`.
 """
 
-import binascii
 import json
 import logging
 import os
@@ -12,7 +11,7 @@ import os
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.region_source import RegionSource, checksum, explain_width, image_key
+from oscar_paddle.datasets.region_source import RegionSource, checksum, decode_base64, explain_width, image_key
 from oscar_paddle.datasets.tsv_file import TsvFile
 
 _LOG = logging.getLogger(__name__)
@@ -70,15 +69,7 @@ class RegionFeatures(RegionSource):
             raise DataError(f"{where}: number of boxes is {_shown(fields[1])}; expected an integer") from None
         if num_boxes < 1:
             raise DataError(f"{where}: number of boxes is {num_boxes}; expected at least 1")
-        text = fields[-1]
-        try:
-            data = binascii.a2b_base64(text)
-        except binascii.Error as error:
-            raise DataError(f"{where}: broken base64 in the last column ({error})") from None
-        # a2b_base64 passes over characters that are not base64; then there are too few bytes for the text.
-        if len(text) != (len(data) + 2) // 3 * 4:
-            raise DataError(f"{where}: broken base64 in the last column ({len(text)} characters, {len(data)} bytes)")
-        return num_boxes, data, where
+        return num_boxes, decode_base64(fields[-1], where), where
 
     def _explain_size(self, num_bytes, num_boxes):
         width, rest = divmod(num_bytes, num_boxes * 4)

@@ -3,6 +3,7 @@
 Shape letters: R regions of an image, D values of a region.
 """
 
+import binascii
 import hashlib
 import os
 import threading
@@ -177,6 +178,22 @@ def as_regions(array, feature_dim, where):
     if array.shape[1] != feature_dim:
         raise DataError(f"{where}: {explain_width(array.shape[1], feature_dim)}")
     return np.ascontiguousarray(array, "<f4")
+
+
+def decode_base64(text, where):
+    """The bytes behind a column of base64.
+
+    Raises:
+        DataError: it is not whole.
+    """
+    try:
+        data = binascii.a2b_base64(text)
+    except binascii.Error as error:
+        raise DataError(f"{where}: broken base64 in the last column ({error})") from None
+    # a2b_base64 passes over characters that are not base64; then there are too few bytes for the text.
+    if len(text) != (len(data) + 2) // 3 * 4:
+        raise DataError(f"{where}: broken base64 in the last column ({len(text)} characters, {len(data)} bytes)")
+    return data
 
 
 def explain_width(width, feature_dim):
