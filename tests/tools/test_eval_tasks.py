@@ -119,7 +119,7 @@ def test_killed_and_started_again(command, run, repository, golden_of, tmp_path)
     """Many blocks, so that the kill falls between two of them."""
     path = golden_of("gqa") / "gqa" / "gqa_all_qla_testdev.json"
     records = json.loads(path.read_text())
-    path.write_text(json.dumps([{**record, "q_id": f"{n}{record['q_id']}"} for n in range(1200) for record in records]))
+    path.write_text(json.dumps([{**record, "q_id": f"{n}{record['q_id']}"} for n in range(2000) for record in records]))
     words = command("gqa", "test-dev", "EVAL.BACKEND", "eager", "EVAL.BATCH_TOKENS", "100")
     process = subprocess.Popen(
         [sys.executable, *words], cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
