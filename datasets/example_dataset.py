@@ -26,7 +26,7 @@ class Examples:
         sentences: list of E str.
         tags: list of E * r str. has_tags: list of E * r bool, whether there is a second sentence.
         images: list of E * r tuples of image ids; the regions of one tuple are joined.
-        records: list of E (file, number of the record).
+        files: list of paths. file_numbers, numbers: E each, the file of an example and its record there.
         question_ids: list of E str, or [] where the files have none.
         classes, scores, ends: the answers of example e are entries ends[e-1] to ends[e]: class and soft score of each.
     """

@@ -50,17 +50,6 @@ def command(golden_of, tmp_path):
     return command
 
 
-@pytest.fixture
-def run(repository):
-    def run(words, launcher=()):
-        return subprocess.run(
-            [sys.executable, *launcher, *words], cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-
-    return run
-
-
 def read(folder, name):
     return json.loads((folder / "eval" / name).read_text())
 

@@ -39,17 +39,6 @@ def command(repository, tmp_path):
     return command
 
 
-@pytest.fixture
-def run(repository):
-    def run(words, launcher=()):
-        return subprocess.run(
-            [sys.executable, *launcher, *words], cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-
-    return run
-
-
 def records(folder):
     keys = ("step", "loss", "lr", "grad_norm", "score", "metrics")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
