@@ -13,7 +13,7 @@ __all__ = ["score"]
 
 def __getattr__(name):
     if name == "score":
-        from oscar_paddle.solvers.score import score
+        from oscar_paddle.solvers.search.score import score
 
         return score
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,9 +3,9 @@
 import os
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.answer_labels import read_answer_labels
-from oscar_paddle.datasets.example_dataset import Examples, build_examples, open_task_regions, text_builder
-from oscar_paddle.datasets.question_files import field, read_records
+from oscar_paddle.datasets.questions.answers import read_answer_labels
+from oscar_paddle.datasets.questions.examples import Examples, build_examples, open_task_regions, text_builder
+from oscar_paddle.datasets.questions.records import field, read_records
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder
 
 LABEL_FILES = ("trainval_testdev_all_ans2label.pkl", "trainval_testdev_all_label2ans.pkl")

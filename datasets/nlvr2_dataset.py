@@ -4,8 +4,8 @@ import os
 import re
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.example_dataset import Examples, build_examples, open_task_regions, text_builder
-from oscar_paddle.datasets.question_files import field, read_records
+from oscar_paddle.datasets.questions.examples import Examples, build_examples, open_task_regions, text_builder
+from oscar_paddle.datasets.questions.records import field, read_records
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder, PairedLongestFirstBuilder
 
 _SIDES = {"left", "right"}

@@ -11,10 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, DataError
+from oscar_paddle.datasets.captions.own_pictures import read_names, read_split_captions
+from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys
 from oscar_paddle.datasets.collate import collate
-from oscar_paddle.datasets.plain_layout import read_names, read_split_captions
-from oscar_paddle.datasets.published_files import read_caption_index, read_image_keys
-from oscar_paddle.datasets.region_sources import open_regions
+from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.sampling import draw_negative
 from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import token_table

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.config.machine import user_cache
+from oscar_paddle.solvers.machine import user_cache
 
 logger = logging.getLogger(__name__)
 

@@ -183,7 +183,7 @@ class BertSelfAttention(nn.Layer):
         # Left to Adam, rounding noise would become steps that differ between machines and numbers of ranks.
         self.key.bias.stop_gradient = True
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
-        self.fused = False  # Paddle's fused attention; for scoring on GPUs, see solvers.pair_scorer
+        self.fused = False  # Paddle's fused attention; for scoring on GPUs, see solvers.scoring.pairs
 
     def forward(self, hidden, packing, first_only=False):
         """[P, H] -> [P, H], or [B, H] for position 0 of each row when `first_only`."""

@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, WeightsError
 from oscar_paddle.datasets.tokenization import build_tokenizer
+from oscar_paddle.models.checkpoints.weights import fresh_parts, load_into, read_model_config, read_state, without_head
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.scratch import let_equals_attend
-from oscar_paddle.models.weights import fresh_parts, load_into, read_model_config, read_state, without_head
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import TrainingError, WeightsError
-from oscar_paddle.models.weights import file_hash, load_into, write_model
+from oscar_paddle.models.checkpoints.weights import file_hash, load_into, write_model
 from oscar_paddle.solvers.run_folder import flush
 
 log = logging.getLogger(__name__)

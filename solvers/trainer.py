@@ -1,6 +1,6 @@
 """The one training loop.
 
-A task (see `solvers.retrieval_task`) says what an example is; the loop owns autocast, accumulation, clipping,
+A task (see `solvers.tasks.retrieval`) says what an example is; the loop owns autocast, accumulation, clipping,
 schedule, checkpoints and reports. Everything random is a function of (seed, epoch, index) or (seed, step, rank), so a
 run that is killed and started again repeats itself exactly.
 """

@@ -14,7 +14,7 @@ def run_training(cfg, machine, build):
 
     Args:
         cfg: the frozen config.
-        machine: what `config.machine.prepare` has chosen, for the log.
+        machine: what `solvers.machine.prepare` has chosen, for the log.
         build: function (cfg, ranks) -> (model, task, tokenizer), see `Trainer`.
     """
     set_device(cfg)

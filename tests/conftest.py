@@ -30,3 +30,16 @@ def shared():
 def golden():
     """The retrieval golden set: a tiny checkpoint, tiny data, and what the reference computed with them."""
     return REPOSITORY / "tests" / "golden" / "retrieval"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file below the test's folder and returns its path: write(text, name="exp.yaml")."""
+
+    def write(text, name="exp.yaml"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomllib
 
 ROOT = Path(__file__).parents[1]
 OURS = ("config", "datasets", "models", "solvers", "tools")
@@ -76,3 +77,10 @@ def test_nothing_imports_our_folders_as_top_level_names():
 
 def test_our_datasets_folder_is_not_a_package_of_its_own():
     assert not (ROOT / "datasets" / "__init__.py").exists()
+
+
+def test_every_room_is_installed():
+    """A room that is not listed is missing from a wheel, and nothing else would notice."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    rooms = {path.parent.relative_to(ROOT) for folder in OURS for path in (ROOT / folder).rglob("*.py")}
+    assert sorted(listed) == sorted(["oscar_paddle", *(".".join(["oscar_paddle", *room.parts]) for room in rooms)])

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from oscar_paddle.datasets.region_features import RegionFeatures
+from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 
 IMPORTS = """
 import sys
@@ -17,7 +17,7 @@ heavy = [name for name in ("paddle", "paddlenlp", "numpy") if name in sys.module
 assert not heavy, heavy
 assert dir(oscar_paddle).count("score") == 1
 assert not hasattr(oscar_paddle, "scores")
-import oscar_paddle.datasets.torch_files, oscar_paddle.solvers.metrics.retrieval
+import oscar_paddle.datasets.formats.torch_files, oscar_paddle.solvers.metrics.retrieval
 assert oscar_paddle.__file__ == {file!r}, oscar_paddle.__file__
 """
 SCORES = """
@@ -58,7 +58,7 @@ def test_as_pip_install_lays_it_out(repository, tmp_path):
         shutil.copy(repository / name, source)
     run(f"from setuptools import setup; setup(script_args=['-q', 'build_py', '--build-lib', {str(site)!r}])", source)
     found = sorted(path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file())
-    parts = [path.relative_to(source).as_posix() for part in ("config", "datasets", "models", "solvers")
+    parts = [path.relative_to(source).as_posix() for part in ("config", "datasets", "models", "solvers", "tools")
              for path in (source / part).rglob("*.py")]  # fmt: skip
     assert found == sorted(f"oscar_paddle/{name}" for name in [*parts, "__init__.py"])
     program = IMPORTS.format(file=str(site / "oscar_paddle" / "__init__.py"))

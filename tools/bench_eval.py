@@ -12,9 +12,9 @@ import sys
 import tempfile
 import time
 
-from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import UserError
-from oscar_paddle.config.machine import available_cores, prepare
+from oscar_paddle.solvers.machine import available_cores, prepare
+from oscar_paddle.tools.command_line import run_plain_tool
 
 EXAMPLE = """\
 python tools/bench_eval.py
@@ -42,7 +42,7 @@ def main(args):
     if args.worker:
         if args.worker not in (PUBLISHED, ONE_THREAD):  # those run as Paddle comes
             prepare(args.threads)
-        from oscar_paddle.solvers.bench_worker import serve
+        from oscar_paddle.tools.bench.worker import serve
 
         return serve(args)
     unknown = [name for name in args.variants.split(",") if name not in VARIANTS]

@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import UserError
-from oscar_paddle.config.machine import prepare
+from oscar_paddle.solvers.machine import prepare
+from oscar_paddle.tools.command_line import run_plain_tool
 
 EXAMPLE = """\
 python tools/bench_scale.py --sizes 1000x5000,5000x25000
@@ -65,14 +65,14 @@ def run(args):
     """
     prepare()
     from oscar_paddle.config.default import get_cfg_defaults
-    from oscar_paddle.datasets.made_up import Lengths, made_up_data
     from oscar_paddle.models.bert import BertConfig
+    from oscar_paddle.models.checkpoints.weights import write_model
     from oscar_paddle.models.oscar import OscarForClassification
-    from oscar_paddle.models.weights import write_model
-    from oscar_paddle.solvers import evaluation
     from oscar_paddle.solvers.build import set_up_logging
-    from oscar_paddle.solvers.inference_backend import build_backend
     from oscar_paddle.solvers.ranks import Ranks
+    from oscar_paddle.solvers.scoring import evaluation
+    from oscar_paddle.solvers.scoring.exported import build_backend
+    from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
 
     set_up_logging()
     try:

@@ -17,9 +17,9 @@ import subprocess
 import sys
 import time
 
-from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import UserError
-from oscar_paddle.config.machine import available_cores, cpu_vendor, prepare
+from oscar_paddle.solvers.machine import available_cores, cpu_vendor, prepare
+from oscar_paddle.tools.command_line import run_plain_tool
 
 EXAMPLE = """\
 python tools/bench_train.py

@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from oscar_paddle.config.cli import run_tool
 from oscar_paddle.config.errors import ConfigError, DataError
+from oscar_paddle.tools.command_line import run_tool
 
 EXAMPLE = """\
   python tools/check_dataset.py --cfg_file configs/retrieval_train.yaml
@@ -36,9 +36,9 @@ def add_arguments(parser):
 
 
 def main(cfg, args):
-    from oscar_paddle.datasets.dataset_checks import check_dataset
-    from oscar_paddle.solvers.dataset_page import find_pictures, write_dataset_page
-    from oscar_paddle.solvers.dataset_report import report_text, verdict
+    from oscar_paddle.datasets.checks.dataset import check_dataset
+    from oscar_paddle.tools.pages.dataset_page import find_pictures, write_dataset_page
+    from oscar_paddle.tools.pages.dataset_report import report_text, verdict
 
     logging.basicConfig(level=logging.ERROR)
     for name in ("max_images", "processes", "seed"):

@@ -14,7 +14,7 @@ Writes one of four forms (--to):
 import logging
 import sys
 
-from oscar_paddle.config.cli import run_plain_tool
+from oscar_paddle.tools.command_line import run_plain_tool
 
 FORMATS = ("oscar-paddle", "pytorch", "vinvl-paddle", "vinvl-paddle-pretrained")
 
@@ -35,13 +35,13 @@ def add_arguments(parser):
 
 def main(args):
     from oscar_paddle.config.errors import ConfigError
-    from oscar_paddle.config.machine import load_paddle
+    from oscar_paddle.solvers.machine import load_paddle
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     if not args.output and not args.dry_run:
         raise ConfigError("--output: name the folder to write, or look first with --dry-run")
     load_paddle()
-    from oscar_paddle.models.conversion import check_target, convert, plan_lines, read_source, summary
+    from oscar_paddle.models.checkpoints.conversion import check_target, convert, plan_lines, read_source, summary
 
     source = read_source(args.input, args.vocab)
     if args.output:

@@ -6,8 +6,8 @@ among the processes."""
 
 import sys
 
-from oscar_paddle.config.cli import add_output_dir, run_tool
-from oscar_paddle.config.machine import prepare
+from oscar_paddle.solvers.machine import prepare
+from oscar_paddle.tools.command_line import add_output_dir, run_tool
 
 EXAMPLE = """\
   python tools/eval_nlvr2.py --cfg_file configs/nlvr2_test.yaml
@@ -17,8 +17,8 @@ EXAMPLE = """\
 def main(cfg, args):
     machine = prepare(cfg.MISC.NUM_THREADS)
     # Paddle loads here, after threads and maths path are chosen.
-    from oscar_paddle.solvers.example_evaluation import run_example_evaluation
-    from oscar_paddle.solvers.nlvr2 import nlvr2_kind
+    from oscar_paddle.solvers.scoring.example_evaluation import run_example_evaluation
+    from oscar_paddle.solvers.tasks.nlvr2 import nlvr2_kind
 
     run_example_evaluation(cfg, machine, nlvr2_kind(cfg.INPUT.USE_PAIR), args.output_dir)
 

@@ -9,8 +9,8 @@ import logging
 import sys
 from pathlib import Path
 
-from oscar_paddle.config.cli import run_tool
-from oscar_paddle.config.machine import prepare
+from oscar_paddle.solvers.machine import prepare
+from oscar_paddle.tools.command_line import run_tool
 
 EXAMPLE = """\
   python tools/eval_retrieval.py --cfg_file configs/retrieval_test.yaml
@@ -34,12 +34,12 @@ def add_arguments(parser):
 def main(cfg, args):
     machine = prepare(cfg.MISC.NUM_THREADS)
     # Paddle loads here, after threads and maths path are chosen.
-    from oscar_paddle.datasets.caption_annotations import read_annotation_ids
+    from oscar_paddle.datasets.captions.annotation_ids import read_annotation_ids
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
     from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device, set_up_logging
-    from oscar_paddle.solvers.evaluation import default_folder, evaluate, result_lines
-    from oscar_paddle.solvers.inference_backend import build_backend, planned_backend
     from oscar_paddle.solvers.ranks import Ranks, together
+    from oscar_paddle.solvers.scoring.evaluation import default_folder, evaluate, result_lines
+    from oscar_paddle.solvers.scoring.exported import build_backend, planned_backend
 
     set_device(cfg)
     planned_backend(cfg.EVAL.BACKEND, cfg.EVAL.PRECISION)  # refuse now what this machine cannot do

@@ -22,12 +22,12 @@ if __name__ == "__main__":  # what pyproject.toml does once the project is insta
     sys.modules["oscar_paddle"] = root
 
 from oscar_paddle.config.errors import UserError  # noqa: E402
-from oscar_paddle.datasets.download_plan import check_room, make_plan  # noqa: E402
-from oscar_paddle.datasets.download_progress import Progress, show_size  # noqa: E402
-from oscar_paddle.datasets.download_report import failure_report  # noqa: E402
-from oscar_paddle.datasets.download_unpacking import is_unpacked, unpack_item  # noqa: E402
-from oscar_paddle.datasets.http_download import Downloader, DownloadError, file_sha256  # noqa: E402
-from oscar_paddle.datasets.official_files import CHECKS, PARTS, STORAGE  # noqa: E402
+from oscar_paddle.datasets.download.http_download import Downloader, DownloadError, file_sha256  # noqa: E402
+from oscar_paddle.datasets.download.official_files import CHECKS, PARTS, STORAGE  # noqa: E402
+from oscar_paddle.datasets.download.plan import check_room, make_plan  # noqa: E402
+from oscar_paddle.datasets.download.progress import Progress, show_size  # noqa: E402
+from oscar_paddle.datasets.download.report import failure_report  # noqa: E402
+from oscar_paddle.datasets.download.unpacking import is_unpacked, unpack_item  # noqa: E402
 
 EXAMPLES = """
 examples:

@@ -9,9 +9,9 @@ import logging
 import sys
 from pathlib import Path
 
-from oscar_paddle.config.cli import run_tool
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.config.machine import prepare
+from oscar_paddle.solvers.machine import prepare
+from oscar_paddle.tools.command_line import run_tool
 
 EAGER_PAIRS = 1000  # exporting the model pays for itself beyond this
 
@@ -53,12 +53,12 @@ def main(cfg, args):
         raise ConfigError("--images: the pictures are for the page; name it with --html FILE")
     prepare(cfg.MISC.NUM_THREADS)
     # Paddle loads here, after threads and maths path are chosen.
-    from oscar_paddle.datasets.plain_layout import read_names
+    from oscar_paddle.datasets.captions.own_pictures import read_names
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
     from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device
-    from oscar_paddle.solvers.query import Collection, image_id_of
-    from oscar_paddle.solvers.query_page import find_pictures, query_page
-    from oscar_paddle.solvers.report_page import write_page
+    from oscar_paddle.solvers.search.query import Collection, image_id_of
+    from oscar_paddle.tools.pages.query import find_pictures, query_page
+    from oscar_paddle.tools.pages.report_page import write_page
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     names = read_names(cfg.DATASET.DATA_DIR)
@@ -92,10 +92,10 @@ def image_words(image_id, names):
 
 def make_backend(cfg, model, pairs):
     """Eager Paddle where little is to be scored, otherwise what EVAL.BACKEND says."""
-    from oscar_paddle.models.weights import file_hash, find_weights
-    from oscar_paddle.solvers.inference_backend import build_backend
-    from oscar_paddle.solvers.pair_scorer import EagerBackend
+    from oscar_paddle.models.checkpoints.weights import file_hash, find_weights
     from oscar_paddle.solvers.ranks import Ranks
+    from oscar_paddle.solvers.scoring.exported import build_backend
+    from oscar_paddle.solvers.scoring.pairs import EagerBackend
 
     if cfg.EVAL.BACKEND == "auto" and cfg.EVAL.PRECISION == "float32" and pairs <= EAGER_PAIRS:
         return EagerBackend(model)

@@ -2,12 +2,12 @@
 """Generate *scenes*, the built-in data set of drawn pictures with captions, in the published layout.
 
 The quick start does this by itself; use this tool for other sizes or another seed, and for the questions of VQA, GQA
-and NLVR2. See datasets/scenes.py and datasets/scenes_tasks.py for what the folder holds.
+and NLVR2. See datasets/scenes/build.py and datasets/scenes/tasks.py for what the folder holds.
 """
 
 import sys
 
-from oscar_paddle.config.cli import run_plain_tool
+from oscar_paddle.tools.command_line import run_plain_tool
 
 EXAMPLE = """\
 python tools/make_scenes.py --root data/scenes --train 3000 --dev 100 --test 200 --seed 1
@@ -41,8 +41,8 @@ def add_arguments(parser):
 
 
 def main(args):
-    from oscar_paddle.datasets.scenes import write_scenes
-    from oscar_paddle.datasets.scenes_tasks import write_task
+    from oscar_paddle.datasets.scenes.build import write_scenes
+    from oscar_paddle.datasets.scenes.tasks import write_task
 
     root = write_scenes(
         args.root,

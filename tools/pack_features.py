@@ -6,9 +6,9 @@ import logging
 import os
 import sys
 
-from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.config.loader import load_config
+from oscar_paddle.tools.command_line import run_plain_tool
 
 EXAMPLE = """\
   python tools/pack_features.py --cfg_file configs/retrieval_train.yaml
@@ -40,7 +40,7 @@ def main(args):
 
 def sources_of(args):
     """The RegionSources to pack, each once."""
-    from oscar_paddle.datasets.region_sources import find_regions, open_source
+    from oscar_paddle.datasets.regions.layouts import find_regions, open_source
 
     if bool(args.cfg_file) == bool(args.feat_file):
         raise ConfigError("give either --cfg_file or --feat_file")
@@ -57,8 +57,8 @@ def sources_of(args):
 
 
 def pack_one(source, args):
-    from oscar_paddle.datasets.feature_packing import pack, reading_times, verify
-    from oscar_paddle.datasets.feature_store import PackedFeatures, store_path, why_not_used
+    from oscar_paddle.datasets.regions.packed import PackedFeatures, store_path, why_not_used
+    from oscar_paddle.datasets.regions.packing import pack, reading_times, verify
 
     path = args.output or store_path(source.path, args.dtype)
     if args.overwrite or not os.path.exists(path) or out_of_date(path, source):
@@ -80,7 +80,7 @@ def pack_one(source, args):
 
 
 def out_of_date(path, source):
-    from oscar_paddle.datasets.feature_store import PackedFeatures, why_not_used
+    from oscar_paddle.datasets.regions.packed import PackedFeatures, why_not_used
 
     try:
         return why_not_used(PackedFeatures(path, source.feature_dim, source=source), source) is not None

@@ -4,7 +4,7 @@ layout: {split}_captions.pt, {split}_img_keys.tsv, and minival with 20 candidate
 
 import sys
 
-from oscar_paddle.config.cli import run_plain_tool
+from oscar_paddle.tools.command_line import run_plain_tool
 
 EXAMPLE = """\
   python tools/prepare_captions.py --annotations dataset_flickr30k.json --output_dir data/flickr30k
@@ -35,7 +35,7 @@ def number(text):
 
 
 def main(args):
-    from oscar_paddle.datasets.caption_files import DEV, DevLists, prepare
+    from oscar_paddle.datasets.captions.prepare import DEV, DevLists, prepare
 
     size, hard, seed = args.candidates, args.hard, args.seed
     dev = None if args.no_dev else DevLists(args.dev_split, args.dev_images, size=size, num_hard=hard, seed=seed)

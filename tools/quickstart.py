@@ -12,10 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.config.loader import load_config
-from oscar_paddle.solvers.stages import DEFAULT_ROOT, REPOSITORY, Stages, duration, moved_settings, shown
+from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.stages import DEFAULT_ROOT, REPOSITORY, Stages, duration, moved_settings, shown
 
 TRAIN_FILE, TEST_FILE = (REPOSITORY / "configs" / f"scenes_{name}.yaml" for name in ("train", "test"))
 WEIGHTS = "model.safetensors"  # of a checkpoint
@@ -69,7 +69,7 @@ class QuickStart(Stages):
     Args:
         root: folder for everything.
         sizes: pictures of each split: train, dev, test.
-        model: size of the model, see `scenes_files.write_init_folder`.
+        model: size of the model, see `files.write_init_folder`.
         opts: settings that override those of configs/scenes_train.yaml.
     """
 
@@ -102,7 +102,7 @@ class QuickStart(Stages):
         print(f"\n== {words}{known}", flush=True)
 
     def draw_scenes(self):
-        from oscar_paddle.datasets.scenes import write_scenes
+        from oscar_paddle.datasets.scenes.build import write_scenes
 
         folder = self.root / "scenes"
         sizes = {f"num_{split}": size for split, size in self.sizes.items()}
@@ -132,8 +132,8 @@ class QuickStart(Stages):
 
     def report(self):
         """(table of the results as text, path of the page)."""
-        from oscar_paddle.solvers.report import write_report
-        from oscar_paddle.solvers.report_data import RetrievalResults
+        from oscar_paddle.tools.pages.report import write_report
+        from oscar_paddle.tools.pages.report_data import RetrievalResults
 
         facts = [("Checkpoint", self.test.EVAL.CHECKPOINT_DIR)]
         for name in ("training", "evaluation"):

@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.loader import load_config
-from oscar_paddle.solvers.stages import DEFAULT_ROOT, REPOSITORY, Stages, duration, moved_settings, shown
+from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.stages import DEFAULT_ROOT, REPOSITORY, Stages, duration, moved_settings, shown
 
 EXAMPLE = "python tools/quickstart_tasks.py vqa"
 WEIGHTS = "model.safetensors"  # of a checkpoint
@@ -87,7 +87,7 @@ class TaskQuickStart(Stages):
         print(f"report with pictures (open it in a browser): {page.resolve()}", flush=True)
 
     def write_questions(self):
-        from oscar_paddle.datasets.scenes_tasks import write_task
+        from oscar_paddle.datasets.scenes.tasks import write_task
 
         write_task(self.root / "scenes", self.task)  # keeps what is there
 
@@ -104,8 +104,8 @@ class TaskQuickStart(Stages):
 
     def report(self, output):
         """(path of the page, table of the results as text)."""
-        from oscar_paddle.solvers.answers_page import Answers
-        from oscar_paddle.solvers.answers_report import question_file, read_guessing, write_answers
+        from oscar_paddle.tools.pages.answers_page import Answers
+        from oscar_paddle.tools.pages.answers_report import question_file, read_guessing, write_answers
 
         questions = self.root / "scenes" / self.task
         facts = [("Checkpoint", self.test.EVAL.CHECKPOINT_DIR), ("Starts from", self.train.PRETRAINED.DIR)]
@@ -122,7 +122,7 @@ class TaskQuickStart(Stages):
 
 def score_table(answers, guessing):
     """Scores in percent, over all and for each kind of question, beside what guessing reaches."""
-    from oscar_paddle.solvers.answers_page import score_rows
+    from oscar_paddle.tools.pages.answers_page import score_rows
 
     lines = [f"{'':24}{'model':>9}{'guessing':>12}{'questions':>12}"]
     for name, count, score, guess in score_rows(answers, guessing):

@@ -3,9 +3,9 @@
 
 import sys
 
-from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.solvers.answers_report import write_answers
+from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.pages.answers_report import write_answers
 
 EXAMPLE = """\
   python tools/report_answers.py --eval_dir quickstart/vqa_eval --images quickstart/scenes/images \\

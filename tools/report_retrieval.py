@@ -4,8 +4,8 @@
 import logging
 import sys
 
-from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.tools.command_line import run_plain_tool
 
 EXAMPLE = """\
   python tools/report_retrieval.py --eval_dir quickstart/eval --images quickstart/scenes/images \\
@@ -33,7 +33,7 @@ def add_arguments(parser):
 
 
 def main(args):
-    from oscar_paddle.solvers.report import write_report
+    from oscar_paddle.tools.pages.report import write_report
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     for name in ("queries", "hardest", "seed"):

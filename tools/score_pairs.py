@@ -12,9 +12,9 @@ import json
 import logging
 import sys
 
-from oscar_paddle.config.cli import run_plain_tool
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.config.machine import prepare
+from oscar_paddle.solvers.machine import prepare
+from oscar_paddle.tools.command_line import run_plain_tool
 
 EXAMPLE = """\
   python tools/score_pairs.py --checkpoint exp/retrieval_train/best --features dog.npz \\
@@ -42,7 +42,7 @@ def main(args):
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     prepare()
     # Paddle loads here, after threads and maths path are chosen.
-    from oscar_paddle.solvers.score import ImageScorer
+    from oscar_paddle.solvers.search.score import ImageScorer
 
     scorer = ImageScorer(args.checkpoint, args.max_seq_len, args.max_region, add_tags=False if args.no_tags else None)
     scores = scorer.score(args.features, args.caption)

@@ -3,8 +3,8 @@
 
 import sys
 
-from oscar_paddle.config.cli import run_tool
-from oscar_paddle.config.machine import prepare
+from oscar_paddle.solvers.machine import prepare
+from oscar_paddle.tools.command_line import run_tool
 
 EXAMPLE = """\
   python tools/train_retrieval.py --cfg_file configs/retrieval_train.yaml
@@ -22,7 +22,7 @@ def main(cfg, args):
 def build(cfg, ranks):
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data, build_training_data
     from oscar_paddle.solvers.build import load_tokenizer, model_for_training
-    from oscar_paddle.solvers.retrieval_task import RetrievalTask
+    from oscar_paddle.solvers.tasks.retrieval import RetrievalTask
 
     tokenizer = load_tokenizer(cfg, cfg.PRETRAINED.DIR)
     data = build_training_data(cfg, tokenizer)

@@ -3,8 +3,8 @@
 
 import sys
 
-from oscar_paddle.config.cli import run_tool
-from oscar_paddle.config.machine import prepare
+from oscar_paddle.solvers.machine import prepare
+from oscar_paddle.tools.command_line import run_tool
 
 EXAMPLE = """\
   python tools/train_vqa.py --cfg_file configs/vqa_train.yaml
@@ -15,9 +15,9 @@ EXAMPLE = """\
 def main(cfg, args):
     machine = prepare(cfg.MISC.NUM_THREADS)
     # Paddle loads here, after threads and maths path are chosen.
-    from oscar_paddle.solvers.example_task import build_example_training
+    from oscar_paddle.solvers.tasks.questions import build_example_training
+    from oscar_paddle.solvers.tasks.vqa import VQA
     from oscar_paddle.solvers.training import run_training
-    from oscar_paddle.solvers.vqa import VQA
 
     run_training(cfg, machine, lambda cfg, ranks: build_example_training(cfg, ranks, VQA))
 

@@ -50,8 +50,8 @@ def by_hand(max_seq_len, caption, tags):
 
 
 def test_the_first_forty_pairs_equal_the_reference(tmp_path):
-    from oscar_paddle.datasets.published_files import read_captions
-    from oscar_paddle.datasets.region_features import ObjectTags
+    from oscar_paddle.datasets.captions.published import read_captions
+    from oscar_paddle.datasets.regions.vinvl import ObjectTags
     from oscar_paddle.datasets.token_cache import token_table
     from oscar_paddle.datasets.tokenization import build_tokenizer
 

@@ -19,17 +19,17 @@ from typing import NamedTuple
 import numpy as np
 
 from oscar_paddle.config.loader import load_config
-from oscar_paddle.datasets import torch_files
-from oscar_paddle.datasets.archives import unpack
-from oscar_paddle.datasets.dataset_checks import check_dataset
-from oscar_paddle.datasets.feature_packing import pack
-from oscar_paddle.datasets.feature_store import PackedFeatures
+from oscar_paddle.datasets.captions.own_pictures import read_annotations, read_names
+from oscar_paddle.datasets.captions.published import read_caption_index, read_captions, read_image_keys
+from oscar_paddle.datasets.checks.dataset import check_dataset
+from oscar_paddle.datasets.download.archives import unpack
+from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.gqa_dataset import build_gqa_data
 from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data
-from oscar_paddle.datasets.plain_layout import read_annotations, read_names
-from oscar_paddle.datasets.published_files import read_caption_index, read_captions, read_image_keys
-from oscar_paddle.datasets.region_features import ObjectTags, RegionFeatures
-from oscar_paddle.datasets.region_sources import open_regions
+from oscar_paddle.datasets.regions.layouts import open_regions
+from oscar_paddle.datasets.regions.packed import PackedFeatures
+from oscar_paddle.datasets.regions.packing import pack
+from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
 from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.datasets.vqa_dataset import build_vqa_data
 
@@ -275,8 +275,8 @@ def _checkpoint_sound():
 
 
 def _read_checkpoint(folder):
-    from oscar_paddle.models.conversion import read_source
-    from oscar_paddle.models.weights import read_model_config, read_state
+    from oscar_paddle.models.checkpoints.conversion import read_source
+    from oscar_paddle.models.checkpoints.weights import read_model_config, read_state
 
     _all(lambda: _touch(read_state(folder)), lambda: read_model_config(folder), lambda: read_source(folder))
 

@@ -18,8 +18,8 @@ from oscar_paddle.solvers.metrics.retrieval import (
     text_to_image_ranks,
 )
 from oscar_paddle.solvers.optimizer import build_optimizer, clip_gradients, global_norm
-from oscar_paddle.solvers.pair_scorer import Block, EagerBackend, PairScorer
 from oscar_paddle.solvers.scheduler import learning_rate
+from oscar_paddle.solvers.scoring.pairs import Block, EagerBackend, PairScorer
 
 CROSS = ("cross", "cross_notags", "cross_CL", "cross_CR", "cross_LR")
 

@@ -11,14 +11,14 @@ import pytest
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.solvers.build import Head, load_tokenizer, model_for_evaluation, model_for_training
-from oscar_paddle.solvers.example_scorer import predict
-from oscar_paddle.solvers.example_task import ExampleTask
-from oscar_paddle.solvers.gqa import GQA, gqa_results
-from oscar_paddle.solvers.nlvr2 import nlvr2_kind
 from oscar_paddle.solvers.optimizer import build_optimizer, clip_gradients, decays, global_norm
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scheduler import learning_rate
-from oscar_paddle.solvers.vqa import VQA, vqa_results
+from oscar_paddle.solvers.scoring.examples import predict
+from oscar_paddle.solvers.tasks.gqa import GQA, gqa_results
+from oscar_paddle.solvers.tasks.nlvr2 import nlvr2_kind
+from oscar_paddle.solvers.tasks.questions import ExampleTask
+from oscar_paddle.solvers.tasks.vqa import VQA, vqa_results
 
 
 class Case(NamedTuple):

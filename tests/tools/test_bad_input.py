@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from oscar_paddle.config.cli import run_tool
-from oscar_paddle.datasets import torch_files
+from oscar_paddle.datasets.formats import torch_files
+from oscar_paddle.tools.command_line import run_tool
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from oscar_paddle.config.cli import run_plain_tool, run_tool
-from oscar_paddle.datasets.region_features import ObjectTags, RegionFeatures
-from oscar_paddle.models import conversion
+from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
+from oscar_paddle.models.checkpoints import conversion
+from oscar_paddle.tools.command_line import run_plain_tool, run_tool
 
 
 @pytest.fixture(scope="module")

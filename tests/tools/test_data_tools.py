@@ -16,7 +16,7 @@ def run(repository, capfd, monkeypatch):
         spec = importlib.util.spec_from_file_location(tool, repository / "tools" / f"{tool}.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        from oscar_paddle.config.cli import run_plain_tool
+        from oscar_paddle.tools.command_line import run_plain_tool
 
         capfd.readouterr()
         words = [str(word) for word in words]

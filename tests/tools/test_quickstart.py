@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from oscar_paddle.config.loader import load_config
-from oscar_paddle.solvers import stages
+from oscar_paddle.tools import stages
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_a_tool_that_fails_ends_the_quick_start(quickstart, monkeypatch, tmp_pat
 def test_a_stopped_quick_start_leaves_no_tool_behind(repository, tmp_path):
     script = f"""
 import importlib.util, signal, sys
-from oscar_paddle.solvers import stages
+from oscar_paddle.tools import stages
 spec = importlib.util.spec_from_file_location("quickstart", {str(repository / "tools" / "quickstart.py")!r})
 quickstart = importlib.util.module_from_spec(spec); spec.loader.exec_module(quickstart)
 class Long:

@@ -10,9 +10,9 @@ import numpy as np
 import paddle
 import pytest
 
-from oscar_paddle.datasets import torch_files
-from oscar_paddle.datasets.published_files import read_captions
-from oscar_paddle.models.weights import is_linear_weight, read_state
+from oscar_paddle.datasets.captions.published import read_captions
+from oscar_paddle.datasets.formats import torch_files
+from oscar_paddle.models.checkpoints.weights import is_linear_weight, read_state
 
 TRAIN_YAML = """
 INPUT:

@@ -1,4 +1,4 @@
-"""Makes the small files beside it: every container, element type and refusal that tests/datasets/test_torch_files.py
+"""Makes the small files beside it: every container, element type and refusal that test_torch_files.py
 checks. Run it once with each framework, from any folder:
 
     python make_fixtures.py torch     (an environment with torch 2.13)

@@ -11,12 +11,13 @@ import numpy as np
 import paddle
 
 from oscar_paddle.config.default import get_cfg_defaults
-from oscar_paddle.datasets.made_up import Lengths, made_up_data
 from oscar_paddle.models.bert import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
-from oscar_paddle.solvers import evaluation, evaluation_folder
-from oscar_paddle.solvers.pair_scorer import EagerBackend
 from oscar_paddle.solvers.ranks import Ranks
+from oscar_paddle.solvers.scoring import evaluation
+from oscar_paddle.solvers.scoring import folder as evaluation_folder
+from oscar_paddle.solvers.scoring.pairs import EagerBackend
+from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
 
 IMAGES, CAPTIONS, CANDIDATES = 24, 72, 30
 LENGTHS = Lengths(

@@ -8,10 +8,11 @@ import time
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
-from oscar_paddle.solvers import evaluation, evaluation_folder
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
-from oscar_paddle.solvers.pair_scorer import EagerBackend
 from oscar_paddle.solvers.ranks import Ranks
+from oscar_paddle.solvers.scoring import evaluation
+from oscar_paddle.solvers.scoring import folder as evaluation_folder
+from oscar_paddle.solvers.scoring.pairs import EagerBackend
 
 golden, cache, out, pause = sys.argv[1:]
 evaluation_folder.SYNC_SECONDS = 0.0

@@ -23,7 +23,7 @@ EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink"
 
 PLACES = {  # name -> module, what to replace there by a function that kills, called with what was there
     "training_step": ("oscar_paddle.solvers.trainer", "global_norm"),  # gradients are there, weights not yet changed
-    "scoring_batch": ("oscar_paddle.solvers.retrieval_task", "recall_lines"),  # dev is scored, nothing written yet
+    "scoring_batch": ("oscar_paddle.solvers.tasks.retrieval", "recall_lines"),  # dev is scored, nothing written yet
     "inside_tensor_file": ("oscar_paddle.solvers.checkpoint", "save_file"),
 }
 
@@ -96,7 +96,7 @@ def main():
 
     import oscar_paddle.datasets.retrieval_dataset
     import oscar_paddle.solvers.build
-    import oscar_paddle.solvers.retrieval_task
+    import oscar_paddle.solvers.tasks.retrieval
     import oscar_paddle.solvers.trainer  # noqa: F401
 
     print("ready", flush=True)

@@ -1,0 +1,119 @@
+"""Writes the captions of an annotation file in the published layout, as tools/prepare_captions.py is asked to."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.captions.candidates import candidate_lists
+from oscar_paddle.datasets.captions.own_pictures import NAMES_FILE, read_annotations
+from oscar_paddle.datasets.formats.torch_writer import write_torch_file
+from oscar_paddle.datasets.regions.layouts import open_regions
+
+DEV = "minival"  # the reference's name of the split that is evaluated during training
+
+
+@dataclass
+class DevLists:
+    """How the dev split and its candidate lists are made (see `candidate_lists`).
+
+    Attributes:
+        split: what the images are taken from.
+        images: how many, drawn at random, in their old order; 0 = all.
+        size, num_hard, own, seed: as for `candidate_lists`.
+    """
+
+    split: str = "val"
+    images: int = 1000
+    size: int = 20
+    num_hard: int = 15
+    own: int = 5
+    seed: int = 88
+
+
+def prepare(annotations, folder, dev=None, feat_file="", label_type="vg", overwrite=False):
+    """Write captions, image lists, names and dev candidates of an annotation file.
+
+    Args:
+        annotations: JSONL or Karpathy file.
+        folder: where to write, DATASET.DATA_DIR of the runs to come.
+        dev: DevLists; None makes none.
+        feat_file: region features whose tags decide which captions are hard; empty looks where a run would, and
+            without any the words of the captions decide.
+        label_type: DATASET.OD_LABEL_TYPE.
+        overwrite: replace files that are there.
+    Returns:
+        (captions by split: {split: {image id: captions}}, what the hard candidates were chosen by).
+    Raises:
+        DataError: the file is not such a file, is too small for the lists, or files are there already.
+    """
+    splits, names = {}, {}
+    for picture in read_annotations(annotations):
+        splits.setdefault(picture.split, {})[picture.image_id] = picture.captions
+        names[picture.image_id] = picture.name
+    files, chosen_by = {}, None
+    if dev:
+        if dev.split not in splits:
+            raise DataError(f"{annotations}: has no split {dev.split!r} to take dev images from; it has {list(splits)}")
+        if dev.split != DEV and DEV in splits:
+            raise DataError(f"{annotations}: has a split {DEV!r} itself; make its lists with --dev_split {DEV}")
+        splits[DEV] = _drawn(splits[dev.split], dev)
+        words, chosen_by = _words(splits[DEV], dev.split, folder, feat_file, label_type, names)
+        lists = candidate_lists(splits[DEV], words, dev.size, dev.num_hard, dev.own, dev.seed)
+        files[f"{DEV}_caption_indexs_top{dev.size}.pt"] = {key: json.dumps(pairs) for key, pairs in lists.items()}
+    for split, captions in splits.items():
+        files[f"{split}_captions.pt"] = {image_id: json.dumps(texts) for image_id, texts in captions.items()}
+        files[f"{split}_img_keys.tsv"] = "".join(f"{image_id}\n" for image_id in captions)
+    files[NAMES_FILE] = json.dumps({str(image_id): name for image_id, name in names.items()})
+    _write(Path(folder), files, overwrite)
+    return splits, chosen_by
+
+
+def _drawn(captions, dev):
+    """So many images of a split, drawn at random, in their old order."""
+    ids = list(captions)
+    if 0 < dev.images < len(ids):
+        chosen = np.sort(np.random.default_rng(dev.seed).choice(len(ids), dev.images, replace=False))
+        ids = [ids[i] for i in chosen]
+    return {image_id: captions[image_id] for image_id in ids}
+
+
+def _words(captions, split, folder, feat_file, label_type, names):
+    """(image id -> text by which images are alike, what that text is)."""
+    try:
+        regions = open_regions(folder, split, feat_file, packed="off")
+        if regions.names_images:
+            regions.use_names(names)
+        tags = regions.open_tags(folder, split, label_type)
+    except DataError:
+        if feat_file:
+            raise
+        return {image_id: " ".join(texts) for image_id, texts in captions.items()}, "the words of the captions"
+    progress = tqdm(captions, "reading tags", unit=" images", delay=2, leave=False)
+    return {image_id: tags[image_id] for image_id in progress}, f"the object tags in {tags.path}"
+
+
+def _write(folder, files, overwrite):
+    """Write {name: text or dictionary}, each file complete or not at all."""
+    there = [str(folder / name) for name in files if (folder / name).exists()]
+    if there and not overwrite:
+        raise DataError(f"{there[0]}: is already there (with {len(there) - 1} others); choose another --output_dir, or "
+                        "say --overwrite")  # fmt: skip
+    temporary = folder / f".prepare.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            if isinstance(content, str):
+                temporary.write_text(content, encoding="utf-8")
+            else:
+                write_torch_file(temporary, content)
+            os.replace(temporary, folder / name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
+    finally:
+        if temporary.exists():
+            temporary.unlink()

@@ -1,0 +1,150 @@
+"""The small files of a retrieval data set as the authors published them: captions, key lists, candidate lists.
+
+`.pt` files come from PyTorch (Oscar, VinVL), `.pd` files from the Paddle ports; both hold the same dictionaries,
+with values that are lists or JSON strings of lists. Each name is looked for with both endings.
+"""
+
+import json
+import os
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats import torch_files
+
+
+def read_captions(data_dir, split):
+    """Read `{split}_captions.pt` (or `.pd`).
+
+    Args:
+        data_dir: DATASET.DATA_DIR.
+        split: "train", "val", "minival", "test", ...
+    Returns:
+        Image id (int) -> its captions (list of str, never empty), in the order of the file.
+    Raises:
+        DataError: no such file, or it does not hold captions; names the image.
+    """
+    path = _either(os.path.join(str(data_dir), f"{split}_captions.pt"), "DATASET.DATA_DIR")
+    captions = {}
+    for image_id, value in _entries(path, "captions"):
+        found = _decoded(value, path, image_id)
+        if not isinstance(found, (list, tuple)) or not found:
+            raise DataError(f"{path}: image {image_id} has {_short(value)}; expected a list of captions")
+        for number, text in enumerate(found, start=1):
+            if not isinstance(text, str):
+                raise DataError(f"{path}: caption {number} of image {image_id} is {_short(text)}; expected text")
+        captions[image_id] = list(found)
+    return captions
+
+
+def read_caption_index(path):
+    """Read candidate captions per image, such as `minival_caption_indexs_top20.pt` (or `.pd`).
+
+    Args:
+        path: EVAL.EVAL_CAPTION_INDEX_FILE.
+    Returns:
+        Image id (int) -> [(image id, caption number), ...] of its candidates, in the order of the file.
+    Raises:
+        DataError: no such file, or it does not hold such lists; names the image.
+    """
+    path = _either(str(path), "EVAL.EVAL_CAPTION_INDEX_FILE")
+    index = {}
+    for image_id, value in _entries(path, "candidate captions"):
+        pairs = _decoded(value, path, image_id)
+        if not isinstance(pairs, (list, tuple)) or not pairs or not all(map(_is_pair, pairs)):
+            raise DataError(f"{path}: image {image_id} has {_short(value)}; expected pairs [image id, caption number]")
+        index[image_id] = [(int(image), int(number)) for image, number in pairs]
+    return index
+
+
+def read_image_keys(path):
+    """Read a key list such as `test_img_keys_1k.tsv`: one integer image id a line; its order is the image order.
+
+    Args:
+        path: EVAL.EVAL_IMG_KEYS_FILE.
+    Returns:
+        list of int.
+    Raises:
+        DataError: no such file, no ids, a line that is no id, or an id twice; names the line.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file (EVAL.EVAL_IMG_KEYS_FILE)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a list of image ids ({error})") from None
+    first_lines = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        image_id = _image_id(line.strip())
+        if image_id is None:
+            raise DataError(f"{path} line {number}: {_short(line.strip())}; expected one integer image id")
+        if image_id in first_lines:
+            raise DataError(f"{path} line {number}: image {image_id} is already on line {first_lines[image_id]}")
+        first_lines[image_id] = number
+    if not first_lines:
+        raise DataError(f"{path}: no image ids; expected one a line")
+    return list(first_lines)
+
+
+def _either(path, key):
+    """The path, or the same name with the other framework's ending."""
+    stem, ending = os.path.splitext(path)
+    places = [path] + [stem + other for other in {".pt": [".pd"], ".pd": [".pt"]}.get(ending, [])]
+    for place in places:
+        if os.path.isfile(place):
+            return place
+    raise DataError(f"{' and '.join(places)}: no such file ({key})")
+
+
+def _entries(path, what):
+    """(image id, value) pairs of a file that holds one dictionary."""
+    data = torch_files.load(path)
+    if not isinstance(data, dict) or not data:
+        found = "an empty dictionary" if isinstance(data, dict) else f"an object of type {type(data).__name__}"
+        raise DataError(f"{path}: holds {found}; expected a dictionary image id -> {what}")
+    seen = set()
+    for key, value in data.items():
+        image_id = _image_id(key)
+        if image_id is None:
+            raise DataError(f"{path}: the key {_short(key)} is no image id; expected a dictionary image id -> {what}")
+        if image_id in seen:
+            raise DataError(f"{path}: image {image_id} is there twice, as a number and as text")
+        seen.add(image_id)
+        yield image_id, value
+
+
+def _decoded(value, path, image_id):
+    """Lists come as they are or as JSON strings; files that mix the two exist."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise DataError(f"{path}: image {image_id} has {_short(value)}; expected a list or its JSON text") from None
+
+
+def _image_id(value):
+    """The integer that a key stands for (9, "9", numpy's 9), or None."""
+    if isinstance(value, bool):
+        return None
+    if not isinstance(value, int):
+        value = str(value) if isinstance(value, str) or hasattr(value, "dtype") else ""
+        if not (value.isascii() and value.isdigit() and len(value) < 20):
+            return None
+    return int(value)
+
+
+def _is_pair(pair):
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        return False
+    return all(_image_id(number) is not None for number in pair) and int(pair[1]) >= 0
+
+
+def _short(value):
+    """The value for a message, cut to what fits a line; containers only by their type, they may be huge."""
+    if isinstance(value, (str, bytes, int, float, type(None))):
+        text = repr(value[:60] if isinstance(value, (str, bytes)) else value)
+        return text[:80]
+    empty = isinstance(value, (list, tuple)) and not value
+    return f"an empty {type(value).__name__}" if empty else f"an object of type {type(value).__name__}"

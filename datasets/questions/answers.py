@@ -1,0 +1,102 @@
+"""The answers of VQA and GQA and the classes they are: `trainval_ans2label.pkl`, `trainval_label2ans.pkl`.
+
+Class c is the c-th entry of the pickled dictionary, not the label number in it: the published VQA dictionary is not in
+numeric order (vqa.md section 2.3).
+"""
+
+import logging
+import os
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats import restricted_pickle
+
+log = logging.getLogger(__name__)
+
+
+class AnswerLabels:
+    """Answers by class.
+
+    Attributes:
+        answers: list of C str, the answer of each class.
+        path: file of the labels, for messages.
+
+    Args:
+        labels: list of C int, the label of each class.
+        answers, path: as above.
+    """
+
+    def __init__(self, labels, answers, path):
+        self.answers, self.path = answers, path
+        self._class_of = {}
+        for number, label in enumerate(labels):
+            self._class_of.setdefault(label, number)  # Upstream: list.index finds the first
+
+    def __len__(self):
+        return len(self.answers)
+
+    def class_of(self, label, where):
+        """The class of a label.
+
+        Raises:
+            DataError: there is no such label; `where` names the record.
+        """
+        try:
+            return self._class_of[label]
+        except (KeyError, TypeError):
+            raise DataError(f"{where}: the label {label!r} is not in {self.path} ({len(self)} answers)") from None
+
+
+def read_answer_labels(data_dir, names, label_file="", answers_file=""):
+    """Read the answer dictionaries of a task.
+
+    Args:
+        data_dir: DATASET.DATA_DIR.
+        names: published names of the two pickles.
+        label_file, answers_file: DATASET.LABEL_FILE and DATASET.LABEL2ANS_FILE; "" looks for the published names in
+            data_dir and its folder `cache`.
+    Returns:
+        AnswerLabels.
+    Raises:
+        DataError: no such file, not a dictionary answer -> label, or two files that do not belong together.
+    """
+    path = label_file or _published(data_dir, names[0], "DATASET.LABEL_FILE")
+    table = _load(path, "DATASET.LABEL_FILE")
+    right = isinstance(table, dict) and table and all(type(k) is str and type(v) is int for k, v in table.items())
+    if not right:
+        raise DataError(f"{path}: expected a dictionary answer -> label (text -> integer)")
+    labels, answers = list(table.values()), list(table)
+    beside = answers_file or os.path.join(os.path.dirname(path), names[1])
+    if answers_file or os.path.isfile(beside):
+        by_label = _load(beside, "DATASET.LABEL2ANS_FILE")
+        answers = [_answer(by_label, label, beside) for label in labels]
+        if answers != list(table):
+            log.warning("%s and %s name some answers differently; results use the second", path, beside)
+    return AnswerLabels(labels, answers, str(path))
+
+
+def _published(data_dir, name, key):
+    places = [os.path.join(data_dir, name), os.path.join(data_dir, "cache", name)]
+    for place in places:
+        if os.path.isfile(place):
+            return place
+    raise DataError(
+        f"{' and '.join(places)}: no such file; it comes with the task's question files and numbers the answers ({key})"
+    )
+
+
+def _load(path, key):
+    try:
+        with open(path, "rb") as file:
+            return restricted_pickle.load(file, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror} ({key})") from None
+
+
+def _answer(by_label, label, path):
+    try:
+        answer = by_label[label]
+    except (LookupError, TypeError):
+        answer = None
+    if not isinstance(answer, str):
+        raise DataError(f"{path}: no answer for label {label}; expected a list of answers by label")
+    return answer

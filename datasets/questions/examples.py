@@ -1,0 +1,229 @@
+"""Examples of VQA, GQA and NLVR2: a sentence, tags and one or two images, and what is to be said about them.
+
+Shape letters: E examples, r encoder rows of an example (1, or 2 for NLVR2's image pairs), B examples of a batch,
+U distinct images of a batch, C classes.
+"""
+
+import hashlib
+import os
+from array import array
+from pathlib import Path
+
+import numpy as np
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.collate import collate
+from oscar_paddle.datasets.regions.layouts import open_regions
+from oscar_paddle.datasets.token_cache import token_table
+
+_OBJECTS_ONLY = ("{name}_img_{kind}_obj_feats.pt", "{name}_img_{kind}_feats_obj.pt")  # VQA's and GQA's 2048 values
+
+
+class Examples:
+    """What a task's files say, collected record by record.
+
+    Attributes:
+        sentences: list of E str.
+        tags: list of E * r str. has_tags: list of E * r bool, whether there is a second sentence.
+        images: list of E * r tuples of image ids; the regions of one tuple are joined.
+        files: list of paths. file_numbers, numbers: E each, the file of an example and its record there.
+        question_ids: list of E str, or [] where the files have none.
+        classes, scores, ends: the answers of example e are entries ends[e-1] to ends[e]: class and soft score of each.
+    """
+
+    def __init__(self):
+        self.sentences, self.tags, self.has_tags, self.images = [], [], [], []
+        self.question_ids, self.files = [], []
+        self.file_numbers, self.numbers = array("H"), array("q")
+        self.classes, self.scores, self.ends = array("i"), array("f"), array("q")
+        self._same = {}
+
+    def add(self, path, number, sentence, rows, answers=(), question_id=None):
+        """One example.
+
+        Args:
+            path, number: where it is from.
+            sentence: question or statement.
+            rows: list of (image ids, tags, has_tags), one for each encoder row.
+            answers: list of (class, soft score).
+            question_id: str, where the task has them.
+        """
+        same = self._same.setdefault  # equal strings and tuples are kept once: millions of questions share their tags
+        self.sentences.append(same(sentence, sentence))
+        for image_ids, tags, has_tags in rows:
+            self.tags.append(same(tags, tags))
+            self.has_tags.append(has_tags)
+            self.images.append(same(image_ids, image_ids))
+        if not self.files or self.files[-1] != path:
+            self.files.append(path)
+        self.file_numbers.append(len(self.files) - 1)
+        self.numbers.append(number)
+        for answer, score in answers:
+            self.classes.append(answer)
+            self.scores.append(score)
+        self.ends.append(len(self.classes))
+        if question_id is not None:
+            self.question_ids.append(question_id)
+
+    def where(self, example):
+        """File and record of an example, for messages."""
+        return f"{self.files[self.file_numbers[example]]} record {self.numbers[example]}"
+
+
+class ExampleDataset:
+    """One split, ready to build batches.
+
+    Attributes:
+        num_examples: E. rows: r. num_classes: C.
+        examples: Examples.
+        is_labelled: whether the answers are known.
+        answers: list of C str (VQA, GQA), or None.
+
+    Args:
+        examples, num_classes, is_labelled, answers: as above.
+        sentence_tokens, tag_tokens: TokenTables of `examples.sentences` and `examples.tags`.
+        regions: RegionSource. max_region: regions of a row, the first so many.
+        text: TextBuilder.
+    """
+
+    def __init__(self, examples, sentence_tokens, tag_tokens, regions, max_region, text, num_classes, is_labelled,
+                 answers=None):  # fmt: skip
+        self.examples, self.sentence_tokens, self.tag_tokens = examples, sentence_tokens, tag_tokens
+        self.regions, self.max_region, self.text = regions, max_region, text
+        self.num_examples, self.rows = len(examples.sentences), len(examples.images) // len(examples.sentences)
+        self.num_classes, self.is_labelled, self.answers = num_classes, is_labelled, answers
+        self.has_tags = np.array(examples.has_tags)
+        self._classes, self._scores = np.array(examples.classes, np.int64), np.array(examples.scores, np.float32)
+        self._starts = np.concatenate([[0], np.array(examples.ends, np.int64)])
+
+    def encoder_rows(self, examples):
+        """[B] int -> [B * r] int, the rows of these examples, those of one example side by side."""
+        return (np.asarray(examples)[:, None] * self.rows + np.arange(self.rows)).ravel()
+
+    def text_rows(self, examples):
+        """input_ids [B * r, T], token_type_ids [B * r, T], sentence_length [B * r], text_length [B * r], int64."""
+        rows = self.encoder_rows(examples)
+        sentences = np.repeat(np.asarray(examples), self.rows)
+        return self.text.build_rows(self.sentence_tokens, sentences, self.tag_tokens, rows, self.has_tags[rows])
+
+    def features(self, examples):
+        """(list of U arrays [R, 2054] float32 of the distinct images, [B * r] int64 which of them each row shows)."""
+        number, index = {}, []
+        for row in self.encoder_rows(examples).tolist():
+            image_ids = self.examples.images[row]
+            index.append(number.setdefault(image_ids, len(number)))
+        return [self._joined(image_ids) for image_ids in number], np.array(index, np.int64)
+
+    def _joined(self, image_ids):
+        if len(image_ids) == 1:
+            return self.regions[image_ids[0]][: self.max_region]
+        return np.concatenate([self.regions[image_id] for image_id in image_ids])[: self.max_region]
+
+    def batch(self, examples):
+        """Named arrays of examples.
+
+        Args:
+            examples: [B] int, indices.
+        Returns:
+            dict: input_ids [B * r, T] int64, token_type_ids, attention_mask [B * r, T+R], img_feats [U, R, 2054]
+            float32, img_index [B * r] int64.
+        """
+        return collate(self.text_rows(examples), *self.features(examples))
+
+    def labels(self, examples):
+        """[B] int64, the first answer of each (-1 where there is none)."""
+        starts, ends = self._starts[examples], self._starts[np.asarray(examples) + 1]
+        known = starts < ends
+        return np.where(known, self._classes[np.where(known, starts, 0)] if len(self._classes) else -1, -1)
+
+    def soft_targets(self, examples):
+        """[B, C] float32, the soft score of every answer; of a repeated answer the last one, as upstream."""
+        targets = np.zeros((len(examples), self.num_classes), np.float32)
+        for row, example in enumerate(np.asarray(examples).tolist()):
+            here = slice(self._starts[example], self._starts[example + 1])
+            targets[row, self._classes[here]] = self._scores[here]
+        return targets
+
+    def all_labels(self):
+        """[E] int64, see `labels`."""
+        return self.labels(np.arange(self.num_examples))
+
+    def soft_answers(self):
+        """list of E dicts class -> soft score; of a repeated answer the last one counts."""
+        classes, scores, starts = self._classes.tolist(), self._scores.tolist(), self._starts.tolist()
+        spans = zip(starts, starts[1:], strict=False)
+        return [dict(zip(classes[start:end], scores[start:end], strict=True)) for start, end in spans]
+
+    def image_ids(self):
+        """The distinct images, in the order in which they appear."""
+        return list(dict.fromkeys(image_id for image_ids in self.examples.images for image_id in image_ids))
+
+    def fingerprint(self):
+        """Hex digest of sentences, tags, images and answers: what a run's numbers depend on, besides the features."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.examples.sentences, self.examples.tags, self.examples.images, self.examples.question_ids):
+            for start in range(0, len(part), 1 << 16):
+                digest.update(repr(part[start : start + (1 << 16)]).encode("utf-8", "surrogatepass"))
+        for part in (self.has_tags, self._classes, self._scores, self._starts):
+            digest.update(part.tobytes())
+        return digest.hexdigest()
+
+
+def build_examples(cfg, tokenizer, name, examples, regions, text, num_classes, is_labelled, max_region, answers=None):
+    """An ExampleDataset from what a task's files say; every image is looked up in the features first.
+
+    Args:
+        name: task and split, such as "vqa_train": for messages, and for the cache of token ids.
+        examples, regions, text, num_classes, is_labelled, max_region, answers: see `ExampleDataset`.
+    Raises:
+        DataError: no examples, or an image without features; names the record.
+    """
+    if not examples.sentences:
+        raise DataError(f"{name}: no examples (those without an answer do not count)")
+    rows = len(examples.images) // len(examples.sentences)
+    known = {}
+    for row, image_ids in enumerate(examples.images):
+        for image_id in image_ids:
+            if image_id not in known:
+                known[image_id] = image_id in regions
+            if not known[image_id]:
+                where = examples.where(row // rows)
+                raise DataError(f"{regions.path}: image {image_id} is missing, which {where} asks for")
+    cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
+    sentence_tokens = token_table(examples.sentences, tokenizer, cache_dir, f"{name}_sentences")
+    tag_tokens = token_table(examples.tags, tokenizer, cache_dir, f"{name}_tags")
+    return ExampleDataset(
+        examples, sentence_tokens, tag_tokens, regions, max_region, text, num_classes, is_labelled, answers
+    )
+
+
+def open_task_regions(cfg, name, max_region):
+    """The region features of a task.
+
+    Args:
+        cfg: the frozen config.
+        name: how the published file name begins: VQA's split, "gqa" or "nlvr2".
+        max_region: regions of an image, the first so many; None keeps all.
+    Returns:
+        RegionSource.
+    """
+    feat_file = cfg.DATASET.FEAT_FILE
+    if cfg.INPUT.IMG_FEATURE_DIM == 2048 and not feat_file:
+        for pattern in _OBJECTS_ONLY:
+            path = os.path.join(cfg.DATASET.DATA_DIR, pattern.format(name=name, kind="frcnn"))
+            feat_file = path if os.path.isfile(path) else feat_file
+    return open_regions(
+        cfg.DATASET.DATA_DIR,
+        name,
+        feat_file,
+        cfg.INPUT.IMG_FEATURE_TYPE,
+        cfg.DATASET.PACKED,
+        feature_dim=cfg.INPUT.IMG_FEATURE_DIM,
+        max_region=max_region,
+        cache_bytes=cfg.INPUT.FEATURE_CACHE_MB * 2**20,
+    )
+
+
+def text_builder(kind, cfg, tokenizer):
+    """A TextBuilder of class `kind` with the config's length."""
+    return kind(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, cfg.INPUT.MAX_SEQ_LEN)

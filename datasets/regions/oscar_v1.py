@@ -1,0 +1,126 @@
+"""Oscar's first release and its Paddle re-packings: region features and tags, one file (or folder) for each split.
+
+`{split}_img_frcnn_feats.pt` is a dictionary image id -> float tensor [R, 2054]; the order of its keys is the image
+order. `{split}_vg_labels.pt` is a dictionary image id -> one string of tags, or a list of detections with a `class`.
+The Paddle ports have the same in `{split}_img_frcnn_feats/{image id}.npy` and `{split}_vg_labels.pd`.
+"""
+
+import logging
+import os
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats import torch_files
+from oscar_paddle.datasets.regions.source import RegionSource, as_regions, image_key
+
+_LOG = logging.getLogger(__name__)
+_OTHER_ENDING = {".pt": ".pd", ".pd": ".pt"}
+
+
+class DictionaryFeatures(RegionSource):
+    """Regions from a dictionary of tensors in a `.pt` or `.pd` file (see `RegionSource`).
+
+    A large `.pt` file is memory-mapped: opening it reads where the tensors are, and an image costs its own bytes.
+
+    Args:
+        feats_file: path of the file.
+        orders_images: whether it is the file of one split, so that its keys are the images in their order.
+        feature_dim, max_region, cache_bytes: as for every `RegionSource`.
+    Raises:
+        DataError: no such file, or it does not hold such a dictionary.
+    """
+
+    def __init__(self, feats_file, feature_dim=2054, max_region=None, cache_bytes=256 << 20, orders_images=True):
+        super().__init__(feats_file, feature_dim, max_region, cache_bytes)
+        self.orders_images = orders_images
+        self._arrays = _dictionary(self.path, "a tensor [regions, 2054]")
+
+    def __getstate__(self):
+        return {**self.__dict__, "_arrays": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._arrays = _dictionary(self.path, "a tensor [regions, 2054]")
+
+    @property
+    def ids(self):
+        return list(self._arrays)
+
+    def open_tags(self, data_dir, split, label_type):
+        return open_labels([os.path.dirname(self.path), data_dir], split, label_type)
+
+    def _has(self, key):
+        return key in self._arrays
+
+    def _read(self, key):
+        if key not in self._arrays:
+            raise DataError(f"{self.path}: image {key} is missing (the file has {len(self._arrays)} images)")
+        where = f"{self.path} image {key}"
+        return as_regions(self._arrays[key], self.feature_dim, where), where
+
+
+class Labels:
+    """Object tags by image id, from `{split}_vg_labels.pt` or `.pd`.
+
+    Args:
+        path: the file.
+    Raises:
+        DataError: no such file, or it does not hold a dictionary by image id.
+    """
+
+    def __init__(self, path):
+        self.path = str(path)
+        self._labels = _dictionary(self.path, "a string of tags")
+
+    def __len__(self):
+        return len(self._labels)
+
+    def __contains__(self, image_id):
+        return image_key(image_id) in self._labels
+
+    def __getitem__(self, image_id):
+        """The tags in file order, duplicates kept, joined by single blanks; a string is taken as it is.
+
+        Raises:
+            DataError: the id is missing or has something else; names it.
+        """
+        key = image_key(image_id)
+        if key not in self._labels:
+            raise DataError(f"{self.path}: image {key} is missing (the file has {len(self._labels)} images)")
+        value = self._labels[key]
+        if isinstance(value, str):
+            return value
+        if isinstance(value, (list, tuple)):
+            names = [item.get("class") if isinstance(item, dict) else item for item in value]
+            if all(isinstance(name, str) for name in names):
+                return " ".join(names)
+        raise DataError(f"{self.path} image {key}: expected a string of tags, or a list of detections with 'class'")
+
+
+def open_labels(folders, split, label_type):
+    """The `Labels` of a split, from the first folder that has them.
+
+    Raises:
+        DataError: none has; lists where it was looked for.
+    """
+    name = f"{split}_{label_type}_labels"
+    places = [os.path.join(str(folder), name + ending) for folder in dict.fromkeys(folders) for ending in _OTHER_ENDING]
+    for place in places:
+        if os.path.isfile(place):
+            return Labels(place)
+    raise DataError(
+        f"{' and '.join(places)}: no such file; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for "
+        "(DATASET.OD_LABEL_TYPE)"
+    )
+
+
+def _dictionary(path, what):
+    """The dictionary in a file with its keys as image ids, in the order of the file."""
+    _LOG.info("reading the table of contents of %s", path)
+    found = torch_files.load(path)
+    if not isinstance(found, dict) or not found:
+        kind = "an empty dictionary" if isinstance(found, dict) else f"an object of type {type(found).__name__}"
+        raise DataError(f"{path}: holds {kind}; expected a dictionary image id -> {what}")
+    values = {image_key(key): value for key, value in found.items()}
+    if len(values) != len(found):
+        raise DataError(f"{path}: {len(found) - len(values)} image ids are there twice, as numbers and as text")
+    return values

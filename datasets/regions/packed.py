@@ -1,0 +1,259 @@
+"""The packed feature store: all regions of one source in one memory-mapped file, ready to use without decoding.
+
+    16 bytes    "OSCAR-PACKED-1" and two zero bytes
+    values      the regions of all images one after the other, float32 or float16, little-endian, row by row
+    starts      int64 [images + 1], the row at which each image begins, and the number of rows
+    checksums   uint32 [images], of each image's values (region_source.checksum)
+    contents    JSON: ids, type and width of the values, and the state of the source they were read from
+    24 bytes    length of the JSON (8 bytes), CRC-32 of starts + checksums + JSON (4), four zero bytes, "PACKED-1"
+
+A float32 store holds the same bits as its source. float16 keeps about three decimal digits: it halves the file, is not
+exact, and is used only when DATASET.PACKED asks for it.
+"""
+
+import hashlib
+import json
+import logging
+import mmap
+import os
+import struct
+import zlib
+from functools import cache
+
+import numpy as np
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.regions.oscar_v1 import open_labels
+from oscar_paddle.datasets.regions.source import RegionSource, checksum
+from oscar_paddle.datasets.regions.vinvl import ObjectTags
+
+_LOG = logging.getLogger(__name__)
+HEAD = b"OSCAR-PACKED-1\0\0"
+TAIL = struct.Struct("<QII8s")
+TAIL_MAGIC = b"PACKED-1"
+_ENDINGS = {"float32": ".packed", "float16": ".float16.packed"}
+_BLOCK, _BLOCKS = 1 << 16, 64  # what is read of a large source to tell whether it is the same
+
+
+class PackedFeatures(RegionSource):
+    """Regions from a packed store (see `RegionSource`); they are views of the file, so nothing is cached.
+
+    An image's checksum is compared when it is first read. Where it does not fit, the store's source is read instead
+    and the log says so; a store without its source raises.
+
+    Args:
+        path: the store.
+        feature_dim, max_region: as for every `RegionSource`.
+        source: the RegionSource that was packed, where it is still there: also for images the store does not have.
+    Raises:
+        DataError: no such file, not a store, damaged, or of another width.
+    """
+
+    def __init__(self, path, feature_dim=2054, max_region=None, source=None):
+        super().__init__(source.path if source else path, feature_dim, max_region, cache_bytes=0)
+        self.store_path, self.source = str(path), source
+        self._open()
+        if self._values.shape[1] != feature_dim:
+            raise DataError(f"{path}: holds {self._values.shape[1]} values a region; expected {feature_dim}")
+        self.orders_images = source.orders_images if source else self.contents["orders_images"]
+        self.names_images = source.names_images if source else self.contents["names_images"]
+
+    def _open(self):
+        self.contents, self._starts, self._checksums, self._values = _map_store(self.store_path)
+        self._numbers = {key: number for number, key in enumerate(self.contents["ids"])}
+        self._verified = bytearray(len(self._numbers))
+
+    def __getstate__(self):
+        opened = ("contents", "_starts", "_checksums", "_values", "_numbers", "_verified")
+        return {name: value for name, value in self.__dict__.items() if name not in opened}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._open()
+
+    @property
+    def ids(self):
+        return list(self.source.ids if self.source else self._numbers)
+
+    @property
+    def dtype(self):
+        """Of the values in the file: float32 or float16."""
+        return self._values.dtype
+
+    def use_names(self, names):
+        super().use_names(names)
+        if self.source:
+            self.source._keys = self._keys
+
+    def open_tags(self, data_dir, split, label_type):
+        tags = self.contents.get("tags")
+        if tags is not None:
+            return _StoredTags(self, dict(zip(self.contents["ids"], tags, strict=True)))
+        if self.source:
+            return self.source.open_tags(data_dir, split, label_type)
+        return open_tags_beside(self.store_path, data_dir, split, label_type)
+
+    def _has(self, key):
+        return key in self._numbers or (self.source is not None and self.source._has(key))
+
+    def _read(self, key):
+        regions, where = self._stored(key), f"{self.store_path} (image {key})"
+        return (regions, where) if regions is not None else self._instead(key, where)
+
+    def __getitem__(self, image_id):
+        # What is packed was checked then, and needs no copy; the base class does what is read from the source.
+        regions = self._stored(self._key(image_id))
+        if regions is None:
+            return super().__getitem__(image_id)
+        return regions if self.max_region is None else regions[: self.max_region]
+
+    def _stored(self, key):
+        """The regions of an image as they are packed, or None where they are not or do not fit their checksum."""
+        number = self._numbers.get(key)
+        if number is None:
+            return None
+        regions = self._values[self._starts[number] : self._starts[number + 1]]
+        if not self._verified[number]:
+            if checksum(regions) != self._checksums[number]:
+                return None
+            self._verified[number] = 1
+        return regions if regions.dtype == np.float32 else _float32_of_all().take(regions.view("<u2"))
+
+    def _instead(self, key, where):
+        """What the source has for an image that the store cannot give."""
+        if key in self._numbers:
+            if self.source is None:
+                raise DataError(f"{where}: the values do not fit their checksum; pack the store again")
+            _LOG.warning("%s: the values do not fit their checksum; reading %s instead", where, self.source.path)
+        elif self.source is None:
+            raise DataError(f"{self.store_path}: image {key} is missing (the store has {len(self._numbers)} images)")
+        return self.source._read(key)
+
+    def _signature(self, key):
+        number = self._numbers.get(key)
+        if number is None or self.dtype != np.float32:
+            return super()._signature(key)
+        rows = int(self._starts[number + 1] - self._starts[number])
+        return rows, self._values.shape[1], int(self._checksums[number])
+
+
+class _StoredTags:
+    def __init__(self, store, tags):
+        self.path, self._store, self._tags = store.store_path, store, tags
+
+    def __contains__(self, image_id):
+        return self._store._key(image_id) in self._tags
+
+    def __getitem__(self, image_id):
+        key = self._store._key(image_id)
+        if key not in self._tags:
+            raise DataError(f"{self.path}: image {key} is missing (the store has tags of {len(self._tags)} images)")
+        return self._tags[key]
+
+
+@cache
+def _float32_of_all():
+    """float32 of all 65,536 float16 values: looking them up is several times as fast as converting them."""
+    return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+
+
+def store_path(source_path, dtype="float32"):
+    """Where the packed store of a source lies: beside it, `features.tsv` -> `features.packed`."""
+    path = os.path.normpath(str(source_path))
+    return (path if os.path.isdir(path) else os.path.splitext(path)[0]) + _ENDINGS[dtype]
+
+
+def why_not_used(store, source):
+    """What speaks against reading a store instead of its source: a clause for the log, or None."""
+    packed = store.contents["source"]
+    size, newest, digest = source_state(source.path)
+    name = os.path.basename(os.path.normpath(source.path))
+    if size != packed["bytes"]:
+        return f"{name} has {size} bytes; {packed['bytes']} when it was packed"
+    if digest != packed["digest"]:
+        return f"{name} has other content than when it was packed"
+    if newest != packed["changed"] and newest > os.stat(store.store_path).st_mtime_ns:
+        return f"{name} is newer (if it was only copied, `touch {store.store_path}`)"
+    return None
+
+
+def source_state(path):
+    """What tells whether a source is still the same, at the cost of a few megabytes of reading.
+
+    Returns:
+        (size in bytes, time of the latest change in ns, hex digest of names, sizes and up to 64 blocks of content).
+    """
+    if not os.path.isdir(path):
+        status = os.stat(path)
+        digest = hashlib.blake2b(digest_size=16)
+        with open(path, "rb") as file:
+            for start in np.unique(np.linspace(0, max(0, status.st_size - _BLOCK), _BLOCKS).astype(np.int64)):
+                file.seek(start)
+                digest.update(file.read(_BLOCK))
+        return status.st_size, status.st_mtime_ns, digest.hexdigest()
+    ending = (".npy", ".npz")
+    with os.scandir(path) as entries:
+        files = sorted((entry.name, entry.stat()) for entry in entries if entry.name.endswith(ending))
+    digest = hashlib.blake2b(repr([(name, status.st_size) for name, status in files]).encode(), digest_size=16)
+    for name, _ in files[:: max(1, len(files) // _BLOCKS)]:
+        with open(os.path.join(path, name), "rb") as file:
+            digest.update(file.read(_BLOCK))
+    size = sum(status.st_size for _, status in files)
+    return size, max((status.st_mtime_ns for _, status in files), default=0), digest.hexdigest()
+
+
+def open_tags_beside(path, data_dir, split, label_type):
+    """The tags of a store whose source is gone: `predictions.tsv` beside it, or the label file of the split."""
+    folder = os.path.dirname(str(path))
+    predictions = os.path.join(folder, "predictions.tsv")
+    if os.path.isfile(predictions):
+        return ObjectTags(predictions)
+    return open_labels([folder, data_dir], split, label_type)
+
+
+def _map_store(path):
+    """Map a store: (contents, starts, checksums, values [rows, D]), checked but for the values themselves."""
+    try:
+        with open(path, "rb") as file:
+            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    if buffer[: len(HEAD)] != HEAD or len(buffer) < len(HEAD) + TAIL.size:
+        raise DataError(f"{path}: not a packed feature store; tools/pack_features.py writes them")
+    json_bytes, expected, _, magic = TAIL.unpack(buffer[-TAIL.size :])
+    end = len(buffer) - TAIL.size
+    if magic != TAIL_MAGIC or json_bytes > end - len(HEAD):
+        raise DataError(f"{path}: truncated; pack it again")
+    try:
+        contents = json.loads(buffer[end - json_bytes : end])
+        _check_contents(contents)
+        dtype, width, images = np.dtype(contents["dtype"]), contents["width"], len(contents["ids"])
+        starts_at = len(HEAD) + contents["rows"] * width * dtype.itemsize
+        checksums_at = starts_at + 8 * (images + 1)
+        fits = checksums_at + 4 * images == end - json_bytes and zlib.crc32(buffer[starts_at:end]) == expected
+    except (ValueError, KeyError, TypeError, RecursionError):
+        fits = False
+    if not fits:
+        raise DataError(f"{path}: damaged: its index does not fit its checksum; pack it again")
+    starts = np.frombuffer(buffer, "<i8", images + 1, starts_at)
+    checksums = np.frombuffer(buffer, "<u4", images, checksums_at)
+    if starts[0] != 0 or starts[-1] != contents["rows"] or np.any(starts[1:] <= starts[:-1]):
+        raise DataError(f"{path}: damaged: its images do not follow each other; pack it again")
+    values = np.frombuffer(buffer, dtype.newbyteorder("<"), contents["rows"] * width, len(HEAD)).reshape(-1, width)
+    return contents, starts, checksums, values
+
+
+def _check_contents(contents):
+    """Raises ValueError, KeyError or TypeError if the JSON of a store is not what `pack` writes."""
+    ids, tags, source = contents["ids"], contents.get("tags"), contents["source"]
+    kinds = {"rows": int, "width": int, "orders_images": bool, "names_images": bool}
+    right = (
+        contents["dtype"] in _ENDINGS,
+        all(type(contents[name]) is kind for name, kind in kinds.items()),
+        contents["rows"] > 0 and contents["width"] > 0,
+        isinstance(ids, list) and all(type(key) in (int, str) for key in ids) and len(set(ids)) == len(ids) > 0,
+        tags is None or (len(tags) == len(ids) and all(isinstance(text, str) for text in tags)),
+        isinstance(source["bytes"], int) and isinstance(source["changed"], int) and isinstance(source["digest"], str),
+    )
+    if not all(right):
+        raise ValueError

@@ -1,0 +1,220 @@
+"""Regions and tags of images: image id -> [regions, 2054] float32, and image id -> "dog frisbee grass".
+
+The published layout (VinVL): `features.tsv` rows are `id <tab> number of boxes <tab> ... <tab> base64 of float32`,
+`imageid2idx.json` beside it maps ids to rows; `predictions.tsv` rows are `id <tab> JSON of the detections`.
+"""
+
+import json
+import logging
+import os
+
+import numpy as np
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.tsv_file import TsvFile
+from oscar_paddle.datasets.regions.source import RegionSource, checksum, decode_base64, explain_width, image_key
+
+_LOG = logging.getLogger(__name__)
+
+
+class RegionFeatures(RegionSource):
+    """Region features by image id, from `features.tsv` (see `RegionSource`).
+
+    Args:
+        feat_file: path of features.tsv.
+        feature_dim, max_region, cache_bytes: as for every `RegionSource`.
+    Raises:
+        DataError: the file is missing or holds no rows.
+    """
+
+    def __init__(self, feat_file, feature_dim=2054, max_region=None, cache_bytes=256 << 20):
+        super().__init__(feat_file, feature_dim, max_region, cache_bytes)
+        self._tsv = TsvFile(feat_file)
+        self._rows = _RowNumbers(self._tsv, os.path.join(os.path.dirname(self.path), "imageid2idx.json"))
+
+    def __len__(self):
+        return len(self._tsv)
+
+    @property
+    def ids(self):
+        return self._rows.ids()
+
+    def open_tags(self, data_dir, split, label_type):
+        return ObjectTags(os.path.join(os.path.dirname(self.path), "predictions.tsv"))
+
+    def _has(self, key):
+        return self._rows.find(key) is not None
+
+    def _read(self, key):
+        num_boxes, data, where = self._payload(key)
+        if len(data) != num_boxes * self.feature_dim * 4:
+            raise DataError(f"{where}: {self._explain_size(len(data), num_boxes)}")
+        return np.frombuffer(data, "<f4").reshape(num_boxes, self.feature_dim), where
+
+    def _signature(self, key):  # of rows of any width: whether it is the right one is said when they are used
+        num_boxes, data, _ = self._payload(key)
+        width = len(data) // (4 * num_boxes)
+        regions = np.frombuffer(data, "<f4", num_boxes * width).reshape(num_boxes, width)
+        return num_boxes, width, checksum(regions)
+
+    def _payload(self, key):
+        """(number of boxes, bytes of their values, where they are)."""
+        number, fields = self._rows.fields(key)
+        where = f"{self.path} row {number + 1} (image {key})"
+        if len(fields) < 3:
+            raise DataError(f"{where}: {len(fields)} columns; expected id, number of boxes, ..., base64")
+        try:
+            num_boxes = int(fields[1])
+        except ValueError:
+            raise DataError(f"{where}: number of boxes is {_shown(fields[1])}; expected an integer") from None
+        if num_boxes < 1:
+            raise DataError(f"{where}: number of boxes is {num_boxes}; expected at least 1")
+        return num_boxes, decode_base64(fields[-1], where), where
+
+    def _explain_size(self, num_bytes, num_boxes):
+        width, rest = divmod(num_bytes, num_boxes * 4)
+        if rest:
+            expected = num_boxes * self.feature_dim * 4
+            return f"{num_bytes} bytes; expected {expected} ({num_boxes} boxes x {self.feature_dim} values x 4 bytes)"
+        return explain_width(width, self.feature_dim)
+
+
+class ObjectTags:
+    """Object tags by image id, from `predictions.tsv`.
+
+    Args:
+        predictions_file: its path.
+    Raises:
+        DataError: the file is missing or holds no rows.
+    """
+
+    def __init__(self, predictions_file):
+        self.path = str(predictions_file)
+        if not os.path.exists(self.path):
+            raise DataError(
+                f"{self.path}: no such file; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for"
+            )
+        self._tsv = TsvFile(predictions_file)
+        self._rows = _RowNumbers(self._tsv)
+
+    def __len__(self):
+        return len(self._tsv)
+
+    def __contains__(self, image_id):
+        return self._rows.find(image_id) is not None
+
+    def __getitem__(self, image_id):
+        """The classes of all detections in file order, duplicates kept, joined by single blanks.
+
+        Raises:
+            DataError: the id is missing, or its row is damaged; names the file, the row (from 1) and the id.
+        """
+        _, objects, where = self._detections(image_id)
+        return " ".join(self._value(item, "class", str, where) for item in objects)
+
+    def boxes(self, image_id):
+        """The detections' boxes, for drawing.
+
+        Returns:
+            ([[x1, y1, x2, y2] in pixels, ...], image height, image width). Upstream: a row that is a bare list
+            has no size, 600 and 800 are assumed.
+        """
+        row, objects, where = self._detections(image_id)
+        rects = [self._value(item, "rect", list, where) for item in objects]
+        if any(len(rect) != 4 or not all(type(x) in (int, float) for x in rect) for rect in rects):
+            raise DataError(f"{where}: a 'rect' is not four numbers")
+        size = {"image_h": 600, "image_w": 800, **(row if isinstance(row, dict) else {})}
+        if not all(type(size[name]) in (int, float) and size[name] > 0 for name in ("image_h", "image_w")):
+            raise DataError(f"{where}: image_h and image_w are {size['image_h']!r} and {size['image_w']!r}, not sizes")
+        return rects, size["image_h"], size["image_w"]
+
+    def _detections(self, image_id):
+        number, fields = self._rows.fields(image_key(image_id))
+        where = f"{self.path} row {number + 1} (image {image_id})"
+        if len(fields) < 2:
+            raise DataError(f"{where}: one column; expected id and JSON")
+        try:
+            row = json.loads(fields[1])
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: malformed JSON ({error})") from None
+        objects = row.get("objects") if isinstance(row, dict) else row
+        if not isinstance(objects, list):
+            raise DataError(f"{where}: expected a list of detections or an object with 'objects'")
+        return row, objects, where
+
+    @staticmethod
+    def _value(item, key, kind, where):
+        value = item.get(key) if isinstance(item, dict) else None
+        if not isinstance(value, kind):
+            raise DataError(f"{where}: a detection has no '{key}' ({kind.__name__} expected)")
+        return value
+
+
+class _RowNumbers:
+    """Image id -> row number, from `imageid2idx.json` or else from the first fields of the rows."""
+
+    def __init__(self, tsv, map_path=None):
+        self._tsv = tsv
+        self._numbers = self._read(map_path) if map_path else None
+        self._from_rows = self._numbers is None
+        if self._from_rows:
+            if map_path:
+                _LOG.info("%s: taking the image ids from the rows", tsv.path)
+            self._rebuild()
+
+    def ids(self):
+        return list(self._numbers)
+
+    def find(self, image_id):
+        """The row number of an image, or None."""
+        key = image_key(image_id)
+        if key not in self._numbers and not self._from_rows and len(self._numbers) != len(self._tsv):
+            counts = len(self._numbers), len(self._tsv)
+            _LOG.warning("%s: imageid2idx.json has %d ids for %d rows", self._tsv.path, *counts)
+            self._rebuild()
+        return self._numbers.get(key)
+
+    def fields(self, key):
+        """(row number, fields) of an image; the row's own id decides.
+
+        Raises:
+            DataError: no row has this id.
+        """
+        number = self.find(key)
+        if number is not None:
+            fields = self._tsv.row(number)
+            if image_key(fields[0].decode(errors="replace")) == key:
+                return number, fields
+            _LOG.warning("%s: row %d is not image %s as imageid2idx.json says", self._tsv.path, number + 1, key)
+            self._rebuild()
+            number = self._numbers.get(key)
+        if number is None:
+            raise DataError(f"{self._tsv.path}: no row for image {key} (the file has {len(self._tsv)} rows)")
+        return number, self._tsv.row(number)
+
+    def _rebuild(self):
+        self._numbers = {image_key(field): number for number, field in enumerate(self._tsv.first_fields())}
+        self._from_rows = True
+        repeated = len(self._tsv) - len(self._numbers)
+        if repeated:
+            _LOG.warning("%s: %d rows repeat the id of another row; the last one counts", self._tsv.path, repeated)
+
+    def _read(self, path):
+        """The mapping in the JSON file, or None if there is none that can be right."""
+        try:
+            with open(path, encoding="utf-8") as file:
+                numbers = json.load(file)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            _LOG.warning("%s cannot be used (%s)", path, error)
+            return None
+        rows = len(self._tsv)
+        if not isinstance(numbers, dict) or not all(type(n) is int and 0 <= n < rows for n in numbers.values()):
+            _LOG.warning("%s does not map image ids to the %d rows of %s", path, rows, self._tsv.path)
+            return None
+        return {image_key(name): number for name, number in numbers.items()}
+
+
+def _shown(field):
+    return repr(field[:20].decode(errors="replace"))

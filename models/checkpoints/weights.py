@@ -1,0 +1,249 @@
+"""Reading and writing checkpoints, strictly.
+
+On disk, and in every dictionary here, weights have PyTorch's orientation: a linear weight is [out, in]. Paddle wants
+[in, out], so linear weights are transposed on the way into and out of a model, and nothing else changes. Our own
+`model.safetensors` is therefore what a PyTorch program expects, too.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import paddle.nn as nn
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from oscar_paddle.config.errors import WeightsError
+from oscar_paddle.datasets.formats import torch_files
+from oscar_paddle.datasets.formats.pickle_names import shown
+from oscar_paddle.models.bert import BertConfig
+
+log = logging.getLogger(__name__)
+
+# In this order: our own and Hugging Face's, Oscar/VinVL/BERT (PyTorch), VinVL-Paddle, PaddleNLP.
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "paddle_model.bin", "model_state.pdparams")
+_PADDLE_FILES = ("paddle_model.bin", "model_state.pdparams")
+
+# Parts of pre-training checkpoints that no fine-tuned model has (common_model.md section 9).
+_IGNORED_PREFIXES = ("cls.", "bert.embeddings.position_ids")
+_HEAD = "classifier."
+_IMAGE_PART = ("bert.img_embedding.", "bert.LayerNorm.")
+
+
+def find_weights(folder):
+    """The weights file of a checkpoint folder.
+
+    Raises:
+        WeightsError: the folder does not exist or holds none of `WEIGHT_FILES`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise WeightsError(f"{folder}: no such checkpoint folder")
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsError(f"{folder}: no weights here; expected one of {', '.join(WEIGHT_FILES)}")
+
+
+class StoredTensor(NamedTuple):
+    """One tensor of a weights file.
+
+    Attributes:
+        stored_name: its name in the file; name: its upstream name.
+        value: array in PyTorch's orientation.
+        is_transposed: whether the file has it in Paddle's orientation.
+    """
+
+    stored_name: str
+    name: str
+    value: np.ndarray
+    is_transposed: bool
+
+
+def read_tensors(folder):
+    """All tensors of a checkpoint folder, in the order of the file.
+
+    Args:
+        folder: an Oscar/VinVL/BERT PyTorch folder, a Hugging Face BERT folder, a VinVL-Paddle folder, or our own.
+    Returns:
+        list of StoredTensor. Old names ("gamma", "beta") are brought up to date and the prefix "bert." is added where
+        a plain encoder was saved.
+    Raises:
+        WeightsError: no weights, a damaged file, something in it that is not a tensor, or two tensors of one name.
+    """
+    path = find_weights(folder)
+    state = _read_file(path)
+    state.pop("StructuredToParameterName@@", None)  # Paddle's own bookkeeping
+    for name, value in state.items():
+        if not isinstance(name, str):
+            raise WeightsError(f"{path}: the key {shown(name)} is no parameter name; is this a file of weights?")
+        if not isinstance(value, np.ndarray):
+            raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
+    names = {stored: _upstream_name(stored) for stored in state}
+    if not any(name.startswith("bert.") for name in names.values()):
+        names = {stored: name if name.startswith(_HEAD) else f"bert.{name}" for stored, name in names.items()}
+    tensors, owners = [], {}
+    for stored, value in state.items():
+        name = names[stored]
+        if name in owners:
+            raise WeightsError(f"{path}: {owners[name]!r} and {stored!r} are both {name!r}; expected one of them")
+        owners[name] = stored
+        transposed = path.name in _PADDLE_FILES and is_stored_transposed(name, value, _bias_of(stored, state))
+        tensors.append(StoredTensor(stored, name, value.T if transposed else value, transposed))
+    return tensors
+
+
+def read_state(folder):
+    """All tensors of a checkpoint folder as a dict name -> array in PyTorch's orientation; see `read_tensors`."""
+    return {tensor.name: tensor.value for tensor in read_tensors(folder)}
+
+
+def is_stored_transposed(name, value, bias=None):
+    """Whether a tensor stands in Paddle's orientation in the files of the Paddle ports.
+
+    Linear weights of the encoder and of the classifier do. Heads that the ports have no layer for ("cls.", the
+    captioning head) were passed through by VinVL-Paddle's converter as PyTorch has them, and so was its MLP
+    classifier; a classifier trained in the port is transposed, and the length of the bias tells the two apart.
+
+    Args:
+        name: upstream name.
+        value: array as it is in the file.
+        bias: the layer's bias, or None.
+    """
+    if not is_linear_weight(name, value) or not name.startswith(("bert.", _HEAD)):
+        return False
+    if name.startswith(_HEAD) and bias is not None and value.shape[1] != len(bias):
+        return value.shape[0] != len(bias)
+    return True
+
+
+def is_linear_weight(name, value):
+    """Whether a tensor is the weight of a linear layer: two-dimensional and not an embedding table."""
+    return value.ndim == 2 and name.endswith(".weight") and "embeddings." not in name
+
+
+def load_into(model, state, where, fresh=()):
+    """Copy tensors into a model, all of them or none.
+
+    Args:
+        model: a Paddle layer with upstream parameter names.
+        state: dict from `read_state`.
+        where: the folder, for messages.
+        fresh: name prefixes that may be missing; these parameters keep their initial values.
+    Returns:
+        list of the names that kept their initial values.
+    Raises:
+        WeightsError: names that are missing, unexpected, or of another shape, all listed.
+    """
+    targets = dict(model.named_parameters())
+    linear = {id(layer.weight) for layer in model.sublayers() if isinstance(layer, nn.Linear)}
+    ignored = [name for name in state if name not in targets and name.startswith(_IGNORED_PREFIXES)]
+    missing = [name for name in targets if name not in state]
+    unexpected = [name for name in state if name not in targets and name not in ignored]
+    arrays, misshaped = {}, []
+    for name, target in targets.items():
+        if name not in state:
+            continue
+        array = state[name].T if id(target) in linear else state[name]
+        if list(array.shape) != list(target.shape):
+            expected = list(target.shape)[::-1] if id(target) in linear else list(target.shape)
+            misshaped.append(f"{name} {list(state[name].shape)} instead of {expected}")
+        arrays[name] = array
+    started = [name for name in missing if name.startswith(tuple(fresh))]
+    missing = [name for name in missing if name not in started]
+    problems = [("missing", missing), ("unexpected", unexpected), ("misshaped", misshaped)]
+    if any(names for _, names in problems):
+        listed = "; ".join(f"{what}: {_listed(names)}" for what, names in problems if names)
+        raise WeightsError(f"{where}: the weights do not fit the model; {listed}")
+    for name, array in arrays.items():
+        targets[name].set_value(np.ascontiguousarray(array, dtype=np.float32))
+    if ignored:
+        log.info("%s: not used by this model: %s", where, _listed(ignored))
+    if started:
+        log.info("%s: starts from initial values: %s", where, _listed(started))
+    return started
+
+
+def fresh_parts(state):
+    """Name prefixes that a fine-tuning run may start afresh: the head, and the image part on plain BERT."""
+    plain_bert = not any(name.startswith("bert.img_embedding.") for name in state)
+    return (_HEAD, *_IMAGE_PART) if plain_bert else (_HEAD,)
+
+
+def without_head(state):
+    """The tensors of a state but for the task's head."""
+    return {name: value for name, value in state.items() if not name.startswith(_HEAD)}
+
+
+def to_state(model):
+    """Parameters of a model as a dict of PyTorch-oriented float32 arrays."""
+    linear = {id(layer.weight) for layer in model.sublayers() if isinstance(layer, nn.Linear)}
+    return {
+        name: np.ascontiguousarray(parameter.numpy().T if id(parameter) in linear else parameter.numpy())
+        for name, parameter in model.named_parameters()
+    }
+
+
+def write_model(folder, model):
+    """Write `model.safetensors` and `config.json` into an existing folder (not atomic: see solvers.checkpoint)."""
+    save_file(to_state(model), str(Path(folder) / "model.safetensors"), metadata={"format": "pt"})
+    text = json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n"
+    (Path(folder) / "config.json").write_text(text, encoding="utf-8")
+
+
+def file_hash(path):
+    """Hex digest (BLAKE2b, 16 bytes) of a file's content."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_model_config(folder):
+    """`config.json` of a checkpoint folder as a BertConfig.
+
+    Raises:
+        WeightsError: no such folder, or no usable `config.json` in it.
+    """
+    if not Path(folder).is_dir():
+        raise WeightsError(f"{folder}: no such checkpoint folder")
+    return BertConfig.from_json_file(Path(folder) / "config.json")
+
+
+def _read_file(path):
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(str(path))
+        state = torch_files.load(path)
+    except SafetensorError as error:
+        size = os.path.getsize(path)
+        raise WeightsError(f"{path}: not a whole safetensors file ({size} bytes): {error}") from None
+    # VinVL-Paddle's fine-tuned checkpoints wrap the weights: {"epoch": ..., "model": {...}}.
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
+    if not isinstance(state, dict) or not state:
+        raise WeightsError(f"{path}: expected a dictionary of tensors, found {type(state).__name__}")
+    return state
+
+
+def _bias_of(weight_name, state):
+    """The bias that belongs to a weight, or None."""
+    bias = state.get(weight_name.removesuffix("weight") + "bias")
+    return bias if bias is not None and bias.ndim == 1 else None
+
+
+def _upstream_name(name):
+    """Old TensorFlow-converted BERT says gamma and beta; a data-parallel wrapper adds "module."."""
+    head, _, last = name.removeprefix("module.").rpartition(".")
+    last = {"gamma": "weight", "beta": "bias"}.get(last, last)
+    return f"{head}.{last}" if head else last
+
+
+def _listed(names, most=12):
+    shown = ", ".join(sorted(names)[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,132 @@
+"""Scores blocks of pairs on all ranks, into files of an evaluation folder: resumed, watched, with a bar and a forecast.
+
+Which pairs a block holds is the scorer's affair; here every so many groups of blocks belong to a rank, each finished
+block is recorded, and a rank that fails takes the others along.
+"""
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from oscar_paddle.solvers.ranks import together
+from oscar_paddle.solvers.scoring.folder import BlockFiles
+
+log = logging.getLogger(__name__)
+
+FAILED = "failed-rank{rank}.txt"
+POLL_SECONDS = 0.5
+
+
+def score_blocks(scorer, groups, folder, files, ranks, afterwards=lambda: ""):
+    """Score all blocks that are not finished yet; each rank takes every so many groups.
+
+    Args:
+        scorer: PairScorer, or one of another task with the same methods.
+        groups: lists of Blocks; one rank scores all of a list.
+        folder: evaluation folder in progress.
+        files: names of the files for margins and for finished blocks, see `BlockFiles`.
+        ranks: Ranks.
+        afterwards: called when there is something to do; returns words for the forecast, on what follows.
+    Raises:
+        UserError: what went wrong on any rank.
+    """
+    run = together(ranks, lambda: _ScoringRun(scorer, groups, folder, files, ranks))
+    try:
+        together(ranks, lambda: run.to_the_end(afterwards))
+    finally:
+        run.store.close()
+
+
+def forget_failures(folder):
+    """Remove what an earlier run's ranks told each other."""
+    for old in Path(folder).glob(FAILED.format(rank="*")):
+        old.unlink(missing_ok=True)
+
+
+class _ScoringRun:
+    """One rank's share of the scoring, its progress bar, and its eye on the other ranks."""
+
+    def __init__(self, scorer, groups, folder, files, ranks):
+        self.scorer, self.folder, self.ranks = scorer, Path(folder), ranks
+        blocks = [block for group in groups for block in group]
+        owner = [number % ranks.world_size for number, group in enumerate(groups) for _ in group]
+        self.store = BlockFiles(folder, blocks, *files)
+        self.pairs = np.array([block.pairs for block in blocks])
+        self.mine = np.array(owner) == ranks.rank
+        self.scored = 0  # pairs, on this rank, in this run
+        self.at_start = self.store.finished()
+        self.last_look = time.monotonic()
+
+    def to_the_end(self, afterwards):
+        """Score this rank's blocks, then wait for the others'."""
+        todo = np.flatnonzero(self.mine & ~self.at_start)
+        done = int(self.pairs[self.at_start].sum())
+        try:
+            self._announce(todo, afterwards)
+            self.bar = tqdm(
+                total=int(self.pairs.sum()), initial=done, desc="scoring", unit=f" {self.scorer.unit}", unit_scale=True,
+                disable=not self.ranks.is_main, dynamic_ncols=True,
+            )  # fmt: skip
+            with self.bar:
+                for number in todo:
+                    self.store.write(number, self.scorer.score(self.store.blocks[number], self._on_pairs))
+                self.store.sync()
+                while not self.store.finished().all():
+                    time.sleep(POLL_SECONDS)
+                    self._look_at_others()
+                self.bar.update(self.bar.total - self.bar.n)
+        except _OtherRankFailed:
+            pass  # its message comes with `together`
+        except Exception as error:
+            self._tell(error)
+            raise
+
+    def _announce(self, todo, afterwards):
+        """Log the number of pairs, and how long they will take, measured on the first batches."""
+        if not self.ranks.is_main:
+            return
+        what, left = self.scorer.title, int(self.pairs[~self.at_start].sum())
+        if left < self.pairs.sum():
+            what += f", {left:,} of them to do"
+        log.info("scoring %s on %s", what, self.scorer.backend.name)
+        if len(todo):
+            speed = self.scorer.pairs_per_second(self.store.blocks[todo[0]]) * self.ranks.world_size
+            took = duration(left / speed)
+            log.info("forecast: about %s at %.3g %s/s%s", took, speed, self.scorer.unit, afterwards())
+
+    def _on_pairs(self, count):
+        self.scored += count
+        if self.ranks.world_size == 1:
+            self.bar.update(count)
+        elif time.monotonic() - self.last_look > POLL_SECONDS:
+            self._look_at_others()
+
+    def _look_at_others(self):
+        self.last_look = time.monotonic()
+        others = self.store.finished() & ~self.mine
+        mine_before = self.at_start & self.mine
+        self.bar.update(self.scored + int(self.pairs[others | mine_before].sum()) - self.bar.n)
+        for rank in range(self.ranks.world_size):
+            if (self.folder / FAILED.format(rank=rank)).exists():
+                raise _OtherRankFailed
+
+    def _tell(self, error):
+        """Let the other ranks stop, too; should the disk be the problem, the launcher stops them."""
+        with contextlib.suppress(OSError):
+            (self.folder / FAILED.format(rank=self.ranks.rank)).write_text(f"{error}\n", encoding="utf-8")
+
+
+class _OtherRankFailed(Exception):
+    pass
+
+
+def duration(seconds):
+    """Seconds as a person says them."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

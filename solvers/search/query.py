@@ -1,0 +1,122 @@
+"""Answers to one query: the best images of a collection for a text, or its best captions for an image."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.regions.source import stem
+from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
+from oscar_paddle.datasets.token_cache import TokenTable
+from oscar_paddle.solvers.scoring.pairs import PairScorer, image_groups
+
+
+class Answer(NamedTuple):
+    """One answer.
+
+    Attributes:
+        rank: from 1. margin: logit of "matched" minus logit of "not matched".
+        image_id: the image found, or the image that the found caption belongs to.
+        caption: the caption found; "" when images were looked for.
+    """
+
+    rank: int
+    margin: float
+    image_id: int
+    caption: str
+
+
+class Collection:
+    """The images and captions of a split, ready for queries.
+
+    Args:
+        data: RetrievalDataset.
+        tokenizer: Tokenizer, for typed queries.
+        backend: see `solvers.scoring.pairs.EagerBackend`.
+        batch_tokens: EVAL.BATCH_TOKENS.
+    """
+
+    def __init__(self, data, tokenizer, backend, batch_tokens):
+        self.data, self.tokenizer, self.backend, self.batch_tokens = data, tokenizer, backend, batch_tokens
+
+    def images_for(self, text, count=5):
+        """The images that a text describes best.
+
+        Args:
+            text: any text, in the collection or not.
+            count: at most so many.
+        Returns:
+            list of Answer, best first; equal ones in the order of the collection.
+        """
+        data, ids = self.data, np.array(self.tokenizer.encode(text), np.int32)
+        tokens = TokenTable(ids, np.array([0, len(ids)], np.int64), np.zeros(1, np.int32))
+        images = range(data.num_images)
+        margins = self._margins(self._part(images, [text], [(data.image_ids[0], 0)], tokens))[:, 0]
+        return [Answer(rank, float(margins[i]), data.image_ids[i], "") for rank, i in _best(margins, count)]
+
+    def captions_for(self, image_id, count=5):
+        """The captions of the collection, of all its images, that describe an image best.
+
+        Raises:
+            DataError: the collection does not have the image.
+        """
+        data = self.data
+        if image_id not in data.image_ids:
+            some = ", ".join(str(known) for known in data.image_ids[:5])
+            raise DataError(f"image {image_id} is none of the {data.num_images} images of the collection ({some}, ...)")
+        images = [data.image_ids.index(image_id)]
+        margins = self._margins(self._part(images, data.captions, data.caption_ids, data.caption_tokens))[0]
+        best = _best(margins, count)
+        return [Answer(rank, float(margins[c]), data.caption_ids[c][0], data.captions[c]) for rank, c in best]
+
+    def _part(self, images, captions, caption_ids, caption_tokens):
+        """Some of the images against some captions, as a data set of its own."""
+        data = self.data
+        tag_tokens = TokenTable(data.tag_tokens.ids, data.tag_tokens.offsets, data.tag_tokens.rows[list(images)])
+        return RetrievalDataset(
+            [data.image_ids[i] for i in images], captions, caption_ids, caption_tokens,
+            [data.tags[i] for i in images], tag_tokens, data.regions, data.text, data.mask_type,
+        )  # fmt: skip
+
+    def _margins(self, data):
+        """[images, captions] float32."""
+        scorer = PairScorer(self.backend, data, self.batch_tokens)
+        groups = image_groups(data.num_images, data.num_captions)
+        with tqdm(total=data.num_images * data.num_captions, desc="scoring", unit="pair", delay=1, leave=False,
+                  dynamic_ncols=True) as bar:  # fmt: skip
+            rows = [np.concatenate([scorer.score(block, bar.update) for block in group], axis=1) for group in groups]
+        return np.concatenate(rows)
+
+
+def image_id_of(text, names=None):
+    """The image id in what a person typed: the id itself, or the name of the picture's file.
+
+    Args:
+        text: str.
+        names: image id -> name of the picture's file, where the data set says it (`own_pictures.read_names`); without,
+            a name is taken for the number that it ends in, as COCO's are.
+    Raises:
+        DataError: no such name, or no digits at the end.
+    """
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return int(text)
+    if names:
+        found = [image_id for image_id, name in names.items() if text == name]
+        found = found or [image_id for image_id, name in names.items() if stem(text) == stem(name)]
+        if len(found) != 1:
+            what = f"the name of {len(found)} pictures" if found else "the name of no picture"
+            raise DataError(f"--query_img {text!r}: {what} (such as {next(iter(names.values()))!r}); give the image id")
+        return found[0]
+    digits = re.search(r"([0-9]+)$", re.sub(r"\.(jpg|jpeg|png|webp|bmp|gif|npz)$", "", text, flags=re.IGNORECASE))
+    if digits is None:
+        raise DataError(f"--query_img {text!r}: expected an image id, or a file name that ends in one")
+    return int(digits[1])
+
+
+def _best(margins, count):
+    """(rank, index) of the highest margins."""
+    order = np.argsort(-margins, kind="stable")[:count]
+    return [(rank, int(index)) for rank, index in enumerate(order, start=1)]

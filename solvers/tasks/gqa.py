@@ -1,0 +1,41 @@
+"""GQA for training and evaluation."""
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.gqa_dataset import build_gqa_data
+from oscar_paddle.models.oscar import OscarForClassification
+from oscar_paddle.solvers.metrics.accuracy import accuracy
+from oscar_paddle.solvers.tasks.questions import TaskKind
+
+
+def _metrics(data, predicted):
+    return accuracy(predicted, data.all_labels())
+
+
+def gqa_results(question_ids, answers):
+    """What the evaluation server takes: [{"questionId": str, "prediction": str}, ...].
+
+    The reference writes an id as a number, which loses its leading zeros; here it stays as it is.
+
+    Args:
+        question_ids: list of str. answers: list of str.
+    Raises:
+        DataError: the server would refuse it: an id twice or empty, or something that is no answer.
+    """
+    seen = set()
+    for question_id, answer in zip(question_ids, answers, strict=True):
+        if not question_id or not isinstance(answer, str):
+            raise DataError(f"question {question_id!r}: the answer is {answer!r}; expected an id and a text")
+        if question_id in seen:
+            raise DataError(f"question {question_id} is there twice; the evaluation server wants one answer for each")
+        seen.add(question_id)
+    return [{"questionId": q, "prediction": a} for q, a in zip(question_ids, answers, strict=True)]
+
+
+GQA = TaskKind(
+    name="GQA",
+    build_data=build_gqa_data,
+    model_class=OscarForClassification,
+    metrics=_metrics,
+    score="accuracy",
+    results=gqa_results,
+)

@@ -1,0 +1,42 @@
+"""VQA for training and evaluation."""
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.vqa_dataset import build_vqa_data
+from oscar_paddle.models.oscar import OscarForClassification
+from oscar_paddle.solvers.metrics.vqa import vqa_metrics
+from oscar_paddle.solvers.tasks.questions import TaskKind
+
+
+def _metrics(data, predicted):
+    return vqa_metrics(predicted, data.soft_answers())
+
+
+def vqa_results(question_ids, answers):
+    """What the evaluation server takes: [{"question_id": int, "answer": str}, ...].
+
+    Args:
+        question_ids: list of str. answers: list of str.
+    Raises:
+        DataError: the server would refuse it: an id twice, or something that is no number or no answer.
+    """
+    results, seen = [], set()
+    for written, answer in zip(question_ids, answers, strict=True):
+        question_id = int(written)
+        if not isinstance(answer, str):
+            raise DataError(f"question {written}: the answer is {answer!r}; expected a text")
+        if question_id in seen:
+            raise DataError(f"question {written} is there twice; the evaluation server wants one answer for each")
+        seen.add(question_id)
+        results.append({"question_id": question_id, "answer": answer})
+    return results
+
+
+VQA = TaskKind(
+    name="VQA",
+    build_data=build_vqa_data,
+    model_class=OscarForClassification,
+    metrics=_metrics,
+    score="score",
+    has_soft_targets=True,
+    results=vqa_results,
+)

@@ -1,0 +1,90 @@
+"""JSON lists of records, read one by one."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.questions import records as question_files
+from oscar_paddle.datasets.questions.records import field, read_records
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=("Cs",))),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('ab"\\[]{},é ', max_size=3), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+RECORDS = st.lists(st.dictionaries(st.text("qoan", max_size=2), VALUES, max_size=4), max_size=6)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return tmp_path_factory.mktemp("records") / "questions.json"
+
+
+@settings(deadline=None)
+@given(RECORDS, st.sampled_from([None, 1]), st.booleans(), st.integers(1, 40))
+def test_any_list_of_objects_comes_back(file, records, indent, ascii_only, chunk):
+    """Whatever its spacing, and wherever the window over the file ends."""
+    file.write_text(json.dumps(records, indent=indent, ensure_ascii=ascii_only) + "\n", encoding="utf-8")
+    before, question_files._CHUNK = question_files._CHUNK, chunk
+    try:
+        assert list(read_records(file, "")) == list(enumerate(records))
+    finally:
+        question_files._CHUNK = before
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60))
+def test_any_bytes_give_records_or_one_error(file, data):
+    file.write_bytes(data)
+    try:
+        assert all(isinstance(record, dict) for _, record in read_records(file, ""))
+    except DataError as error:
+        assert str(error).startswith(f"{file}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a JSON list of records, found the end of the file"),
+        ('{"q": 1}', "expected a JSON list of records, found '{"),
+        ('[{"q": 1}', "expected a comma after record 1, found the end of the file"),
+        ('[{"q": 1} {"q": 2}]', "expected a comma after record 1, found '{"),
+        ('[{"q": 1}, 7]', "record 1: found int '7'; expected an object"),
+        ('[{"q": 1}, {"q": ]', "record 1: malformed JSON (Expecting value)"),
+        ('[{"q": 1}] x', "after the list of records comes 'x'; expected the end"),
+        ("[" + '{"a":' * 3000, "record 0: malformed JSON"),
+    ],
+)
+def test_what_is_no_list_of_records(tmp_path, text, message):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DataError) as raised:
+        list(read_records(path, ""))
+    assert message in str(raised.value) and str(path) in str(raised.value)
+
+
+def test_a_missing_file_says_where_it_is_from(tmp_path):
+    with pytest.raises(DataError, match="none.json: no such file; it comes from there"):
+        list(read_records(tmp_path / "none.json", "it comes from there"))
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({}, "the field 'q' has nothing; expected str"),
+        ({"q": 5}, "the field 'q' has int '5'; expected str"),
+        ({"q": None}, "the field 'q' has NoneType 'None'; expected str"),
+    ],
+)
+def test_fields(record, message):
+    with pytest.raises(DataError, match=message):
+        field(record, "q", str, "f record 3")
+
+
+def test_true_is_no_number():
+    with pytest.raises(DataError, match="has bool 'True'; expected int or str"):
+        field({"q": True}, "q", (int, str), "f")

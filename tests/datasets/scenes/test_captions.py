@@ -1,0 +1,129 @@
+"""Captions: true of their picture, partial, five different ones, with words that have one meaning each."""
+
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oscar_paddle.datasets.scenes import captions as grammar
+from oscar_paddle.datasets.scenes.captions import Mention, caption_from_dict, grammar_words, write_captions
+from oscar_paddle.datasets.scenes.oracle import compatible
+from oscar_paddle.datasets.scenes.shapes import SHAPES
+from oscar_paddle.datasets.scenes.world import (
+    BACKGROUNDS,
+    COLOURS,
+    RELATIONS,
+    SIZES,
+    TEXTURES,
+    SceneObject,
+    sample_scene,
+)
+
+
+@pytest.fixture(scope="module")
+def written():
+    scenes = [sample_scene(3, "test", i) for i in range(200)]
+    return [(scene, write_captions(scene, 3)) for scene in scenes]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_five_different_true_captions(seed, index):
+    scene = sample_scene(seed, "train", index)
+    captions = write_captions(scene, seed)
+    assert len({caption.text for caption in captions}) == 5
+    assert all(compatible(caption, scene) for caption in captions)
+    assert captions == write_captions(scene, seed)
+    assert [caption_from_dict(json.loads(json.dumps(c.as_dict()))) for c in captions] == captions
+
+
+def test_captions_are_partial(written):
+    silent = Counter()
+    for scene, captions in written:
+        for caption in captions:
+            silent["object"] += sum(m.count for m in caption.mentions) < len(scene.objects)
+            silent["colour"] += any(m.colour is None for m in caption.mentions)
+            silent["background"] += caption.background is None
+    assert silent["object"] > 700 and silent["colour"] > 300 and silent["background"] > 600  # of 1,000
+
+
+def test_captions_are_short_but_not_bare(written):
+    lengths = sorted(len(caption.text.split()) for _, captions in written for caption in captions)
+    assert lengths[0] >= 4 and lengths[-1] <= 26
+    assert 10 <= sum(lengths) / len(lengths) <= 13
+
+
+def test_every_kind_of_claim_occurs(written):
+    captions = [caption for _, own in written for caption in own]
+    assert {caption.relations[0][0] for caption in captions if caption.relations} == set(RELATIONS)
+    assert {m.count for caption in captions for m in caption.mentions} == {1, 2, 3}
+    assert {caption.background for caption in captions} == {None, *BACKGROUNDS}
+    assert any(m.shape is None for caption in captions for m in caption.mentions)
+
+
+def test_the_words_say_the_claims_and_nothing_else(written):
+    """Reading the words back with the grammar's own tables gives the claimed attributes, each as often as claimed."""
+    tables = {
+        "shape": grammar.SHAPE_WORDS,
+        "colour": grammar.COLOUR_WORDS,
+        "texture": grammar.TEXTURE_WORDS,
+        "size": grammar.SIZE_WORDS,
+    }
+    for _, captions in written:
+        for caption in captions:
+            text = f" {caption.text} "
+            for noun in [noun for wordings in grammar.SHAPE_WORDS.values() for noun in wordings]:
+                text = text.replace(f" {grammar.PLURALS.get(noun, noun + 's')} ", f" {noun} ")
+            for name, table in tables.items():
+                claimed = Counter(getattr(m, name) for m in caption.mentions if getattr(m, name))
+                said = Counter()
+                for meaning, wordings in table.items():
+                    said[meaning] += sum(text.count(f" {wording} ") for wording in wordings)
+                assert +said == claimed, (caption, name)
+            relations = [n for n, w in grammar.RELATION_WORDS.items() if any(f" {x} " in text for x in w)]
+            assert relations == [name for name, _, _ in caption.relations], caption
+            places = [n for n, w in grammar.BACKGROUND_WORDS.items() if any(f" {x} " in text for x in w)]
+            assert places == ([caption.background] if caption.background else []), caption
+
+
+def test_every_word_has_one_meaning():
+    tables = (grammar.SHAPE_WORDS, grammar.COLOUR_WORDS, grammar.TEXTURE_WORDS, grammar.SIZE_WORDS)
+    wordings = [wording for table in (*tables, grammar.RELATION_WORDS, grammar.BACKGROUND_WORDS)
+                for words in table.values() for wording in words]  # fmt: skip
+    assert len(wordings) == len(set(wordings))
+
+
+def test_the_grammar_covers_the_world():
+    assert set(grammar.SHAPE_WORDS) == set(SHAPES)
+    assert set(grammar.COLOUR_WORDS) == set(COLOURS)
+    assert set(grammar.TEXTURE_WORDS) == set(TEXTURES)
+    assert set(grammar.SIZE_WORDS) == {"small", "large"} < set(SIZES)
+    assert set(grammar.RELATION_WORDS) == set(RELATIONS)
+    assert set(grammar.BACKGROUND_WORDS) == set(BACKGROUNDS)
+
+
+def test_grammar_words_are_exactly_what_captions_use():
+    words = set(grammar_words())
+    used = set()
+    for i in range(1500):
+        used |= {w for c in write_captions(sample_scene(5, "train", i), 5) for w in c.text.split()}
+    assert used <= words
+    assert {word for word in words - used if not word.endswith("s")} == set()  # rare plurals may be missing
+
+
+@pytest.mark.parametrize(
+    ("mention", "fits"),
+    [
+        (Mention(), True),
+        (Mention(shape="star"), True),
+        (Mention(shape="star", colour="red", size="small", texture="dotted"), True),
+        (Mention(shape="ring"), False),
+        (Mention(shape="star", colour="blue"), False),
+        (Mention(size="large"), False),
+        (Mention(texture="plain"), False),
+    ],
+)
+def test_a_mention_fits_by_what_it_says(mention, fits):
+    assert mention.fits(SceneObject("star", "red", "small", "dotted")) is fits

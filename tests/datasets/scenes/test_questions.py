@@ -1,0 +1,305 @@
+"""Questions about scenes: one true answer each, read back from the words; nothing to be learnt without looking."""
+
+import math
+import re
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oscar_paddle.datasets.scenes import captions as grammar
+from oscar_paddle.datasets.scenes.chains import GQA_KINDS, gqa_questions
+from oscar_paddle.datasets.scenes.files import vocabulary
+from oscar_paddle.datasets.scenes.questions import GQA_ANSWERS, SYNONYMS, VQA_ANSWERS, VQA_KINDS, vqa_questions
+from oscar_paddle.datasets.scenes.world import Scene, SceneObject, Stream, sample_scene
+from oscar_paddle.datasets.tokenization import Tokenizer
+
+MAKERS = {"vqa": vqa_questions, "gqa": gqa_questions}
+TABLES = {"shape": grammar.SHAPE_WORDS, "colour": grammar.COLOUR_WORDS,
+          "texture": grammar.TEXTURE_WORDS, "size": grammar.SIZE_WORDS}  # fmt: skip
+MEANING = {words: (name, value) for name, table in TABLES.items() for value, row in table.items() for words in row}
+MEANING |= {grammar.PLURALS.get(word, word + "s"): (name, value)
+            for word, (name, value) in list(MEANING.items()) if name == "shape"}  # fmt: skip
+ANYTHING = {word + ending for word in grammar.GENERIC_WORDS for ending in ("", "s")}
+RELATION = {words: name for name, row in grammar.RELATION_WORDS.items() for words in row}
+RELATIONS = re.compile(rf"(.*?)(?:^| )({'|'.join(sorted(RELATION, key=len, reverse=True))}) (the .+)")
+CONTRARY = dict(zip(("left", "above", "front", "larger"), ("right", "below", "behind", "smaller"), strict=True))
+CONTRARY |= {b: a for a, b in CONTRARY.items()}
+
+
+# The oracle: answers from words and facts, by brute force.
+
+
+def holds(scene, relation, i, j):
+    a, b = scene.objects[i], scene.objects[j]
+    if relation in ("right", "below", "behind", "smaller"):
+        return holds(scene, CONTRARY[relation], j, i)
+    return {
+        "left": b.centre[0] - a.centre[0] >= 28,
+        "above": b.centre[1] - a.centre[1] >= 24,
+        "front": (i, j) in scene.overlaps,
+        "larger": a.radius >= 1.3 * b.radius,
+    }[relation]
+
+
+def undisputed(scene, relation, i, j):
+    if holds(scene, relation, i, j) or holds(scene, CONTRARY[relation], i, j):
+        return True
+    (a, b, c, d), (e, f, g, h) = scene.objects[i].box, scene.objects[j].box
+    return relation in ("front", "behind") and not (a < g and e < c and b < h and f < d)
+
+
+def described(scene, words):
+    """Objects that "red star with dots" fits; every word must be known."""
+    for two in re.findall(r"with \w+", words):
+        words = words.replace(two, two.replace(" ", "_"))
+    said = {}
+    for word in words.replace("_", " _").split():
+        if word in ANYTHING or word == "with":
+            continue
+        name, value = MEANING["with " + word[1:] if word.startswith("_") else word]
+        assert name not in said
+        said[name] = value
+    return [i for i, item in enumerate(scene.objects) if all(getattr(item, n) == v for n, v in said.items())]
+
+
+def bare(phrase):
+    return re.sub(r"^(the|an?) ", "", phrase)
+
+
+def standing(scene, outer, relation, anchor):
+    """Objects that fit and stand in the relation to the one that the anchor denotes; no fitting one is in doubt."""
+    j = the_one(scene, anchor)
+    fitting = [i for i in described(scene, bare(outer)) if i != j]
+    assert all(undisputed(scene, RELATION[relation], i, j) for i in fitting)
+    return [i for i in fitting if holds(scene, RELATION[relation], i, j)]
+
+
+def the_one(scene, phrase):
+    """The object that a definite phrase denotes: exactly one must fit."""
+    assert phrase.startswith("the ")
+    chain = RELATIONS.fullmatch(phrase)
+    found = (standing(scene, chain[1].removesuffix(" that is"), *chain.groups()[1:]) if chain
+             else described(scene, bare(phrase)))  # fmt: skip
+    assert len(found) == 1, phrase
+    return found[0]
+
+
+def value_of(scene, phrase, name):
+    return getattr(scene.objects[the_one(scene, phrase)], name)
+
+
+def has_value(scene, phrase, words):
+    name, value = MEANING[bare(words)]
+    assert (name == "shape") == (bare(words) != words)
+    return value_of(scene, phrase, name) == value
+
+
+def answer_of(scene, text):
+    assert text.endswith("?")
+    text = text[:-1]
+    for pattern, answer in FORMS:
+        found = re.fullmatch(pattern, text)
+        reply = found and answer(scene, *found.groups())
+        if reply is not None:
+            return {True: "yes", False: "no"}.get(reply, reply) if isinstance(reply, bool) else str(reply)
+    raise AssertionError(f"not understood: {text}")
+
+
+def _how_many_related(scene, thing, words):
+    parts = RELATIONS.fullmatch(words)
+    return len(standing(scene, thing, *parts.groups()[1:]))
+
+
+def _there_is(scene, words):
+    words = words.removesuffix(" in the picture")
+    for link, fold in ((" and ", all), (" or ", any)):
+        if link in words:
+            return fold(bool(described(scene, bare(part))) for part in words.split(link))
+    parts = RELATIONS.fullmatch(words)
+    return bool(standing(scene, *parts.groups()) if parts else described(scene, bare(words)))
+
+
+def _attribute(scene, phrase, words):
+    known = MEANING.get(bare(words), ("",))[0] in ("colour", "texture") or bare(words) != words
+    return has_value(scene, phrase, words) if known else None
+
+
+def _relation(scene, words):
+    first, relation, second = RELATIONS.fullmatch(words).groups()
+    i, j = the_one(scene, first), the_one(scene, second)
+    assert undisputed(scene, RELATION[relation], i, j) and i != j
+    return holds(scene, RELATION[relation], i, j)
+
+
+def _choice(scene, phrase, first, second):
+    true = [has_value(scene, phrase, words) for words in (first, second)]
+    assert sum(true) == 1
+    return MEANING[bare(first if true[0] else second)][1]
+
+
+def _shape(scene, words):
+    parts = RELATIONS.fullmatch(words)
+    if parts and not parts[1]:
+        (found,) = standing(scene, "shape", *parts.groups()[1:])
+        return scene.objects[found].shape
+    return value_of(scene, words, "shape")
+
+
+VALUE = r"((?:an? )?\w+)"
+FORMS = (
+    (r"how many (.+?) (?:are there|do we see|are in the picture)", lambda s, words: len(described(s, words))),
+    (r"how many \w+ are not (\w+)", lambda s, word: len(s.objects) - len(described(s, word))),
+    (r"how many (\w+) are (.+)", _how_many_related),
+    (r"(?:are there|do we see) more (.+) than (.+)",
+     lambda s, a, b: len(described(s, a)) > len(described(s, b))),
+    (r"(?:is there|do we see) (.+)", _there_is),
+    (r"(?:what|which) colour is (.+)", lambda s, phrase: value_of(s, phrase, "colour")),
+    (r"what is the colour of (.+)", lambda s, phrase: value_of(s, phrase, "colour")),
+    (r"what pattern does (.+) have", lambda s, phrase: value_of(s, phrase, "texture")),
+    (r"(?:which pattern is on|what is the pattern of) (.+)", lambda s, phrase: value_of(s, phrase, "texture")),
+    (r"(?:what|what shape|which shape) is (.+)", _shape),
+    (rf"is (the .+?) {VALUE} or {VALUE}", _choice),
+    (rf"does (the .+) look {VALUE}", _attribute),
+    (rf"is (the .+?) {VALUE}", _attribute),
+    (r"is (the .+)", _relation),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """{"vqa": [(scene, its questions), ...], "gqa": ...} of 500 training scenes."""
+    scenes = [sample_scene(3, "train", i) for i in range(500)]
+    return {name: [(scene, make(scene, 3)) for scene in scenes] for name, make in MAKERS.items()}
+
+
+def questions(asked, name):
+    return [question for _, own in asked[name] for question in own]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), index=st.integers(0, 10**6))
+def test_every_question_has_one_true_answer(name, seed, index):
+    scene = sample_scene(seed, "test", index)
+    made = MAKERS[name](scene, seed, num_questions=8)
+    assert len({question.text for question in made}) == 8
+    for question in made:
+        assert answer_of(scene, question.text) == question.answers[0][0], question
+    assert MAKERS[name](scene, seed, num_questions=8) == made
+    assert [question.text for question in MAKERS[name](scene, seed, num_questions=3)] == [q.text for q in made[:3]]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_oracle_agrees_on_many(asked, name):
+    for scene, own in asked[name]:
+        assert [answer_of(scene, question.text) for question in own] == [q.answers[0][0] for q in own], own
+
+
+def test_the_oracle_refuses_what_is_not_unique_or_in_doubt():
+    star = SceneObject("star", "red", "small", "dotted", (50, 50), 12, box=(38, 38, 62, 62))
+    near = SceneObject("ring", "blue", "small", "plain", (70, 90), 12, box=(58, 78, 82, 102))
+    scene = Scene(1, "train", "sky", (star, near, star), ())
+    assert answer_of(scene, "is there a spotted star?") == "yes"
+    for text in ("what colour is the star?", "is the ring left of the crimson shape?", "what is left of the ring?"):
+        with pytest.raises(AssertionError):
+            answer_of(scene, text)
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("vqa", VQA_KINDS), ("gqa", GQA_KINDS)])
+def test_every_kind_is_asked_and_no_answer_dominates(asked, name, kinds):
+    answers = defaultdict(Counter)
+    for question in questions(asked, name):
+        answers[question.kind][question.answers[0][0]] += 1
+    assert set(answers) == set(kinds)
+    limits = {"colour": 0.16, "texture": 0.36, "shape": 0.11, "count": 0.36, "choose": 0.14}
+    for kind, counts in answers.items():
+        assert max(counts.values()) / sum(counts.values()) < limits.get(kind, 0.58), (kind, counts.most_common(3))
+        assert sum(counts.values()) > 0.04 * sum(map(len, answers.values()))
+    if name == "vqa":
+        assert set(answers["count"]) == set("012345") and answers["count"]["0"] > 30
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_yes_is_as_frequent_as_no(asked, name):
+    counts = Counter(question.answers[0][0] for question in questions(asked, name))
+    assert 0.47 < counts["yes"] / (counts["yes"] + counts["no"]) < 0.53
+
+
+@pytest.mark.parametrize("pieces", [lambda words: words, lambda words: [*words, *zip(words, words[1:], strict=False)]],
+                         ids=["words", "pairs of words"])  # fmt: skip
+@pytest.mark.parametrize("name", MAKERS)
+def test_words_alone_do_not_tell_yes_from_no(asked, name, pieces):
+    """Naive Bayes over the words of training questions, measured on other scenes."""
+    votes = defaultdict(lambda: [1, 1])
+    for question in questions(asked, name):
+        if question.answers[0][0] in ("yes", "no"):
+            for piece in set(pieces(question.text.split())):
+                votes[piece][question.answers[0][0] == "yes"] += 1
+    right = []
+    for i in range(400):
+        for question in MAKERS[name](sample_scene(3, "test", i), 3):
+            answer = question.answers[0][0]
+            if answer in ("yes", "no"):
+                found = [votes[piece] for piece in set(pieces(question.text.split())) if piece in votes]
+                right.append((sum(math.log(y / n) for n, y in found) > 0) == (answer == "yes"))
+    assert len(right) > 800 and 0.45 < sum(right) / len(right) < 0.55
+
+
+def test_a_relation_is_denied_as_often_as_claimed(asked):
+    said, (_, make) = Counter(), VQA_KINDS["relation"]
+    for scene, _ in asked["vqa"]:
+        stream = Stream("relations", scene.image_id)
+        for text, answer in filter(None, (make(stream, scene) for _ in range(8))):
+            said[RELATION[RELATIONS.fullmatch(text[3:-1])[2]], answer] += 1
+    for relation in CONTRARY:
+        share = said[relation, "yes"] / (said[relation, "yes"] + said[relation, "no"])
+        assert 0.38 < share < 0.62, (relation, share)
+
+
+def test_soft_scores(asked):
+    scores = Counter()
+    for question in questions(asked, "vqa"):
+        (answer, score), *others = question.answers
+        assert score == 1.0 and len(others) <= 1
+        for synonym, other in others:
+            assert synonym == SYNONYMS[answer] and other in (0.3, 0.6)
+            scores[other] += 1
+        scores["may have one"] += bool(SYNONYMS.get(answer))
+    assert 0.4 < (scores[0.3] + scores[0.6]) / scores["may have one"] < 0.6
+    assert all(len(question.answers) == 1 for question in questions(asked, "gqa"))
+
+
+def test_the_answer_sets_are_closed(asked):
+    assert len(set(VQA_ANSWERS)) == len(VQA_ANSWERS) and set(GQA_ANSWERS) < set(VQA_ANSWERS)
+    given = {name: {answer for q in questions(asked, name) for answer, _ in q.answers} for name in MAKERS}
+    assert given["vqa"] == set(VQA_ANSWERS) and given["gqa"] == set(GQA_ANSWERS)
+
+
+def test_another_part_asks_other_questions():
+    scene = sample_scene(3, "test", 0)
+    assert gqa_questions(scene, 3) != gqa_questions(scene, 3, part="submission")
+
+
+def test_no_word_is_unknown_to_the_quick_starts_model(asked):
+    """Its vocabulary has no question words; they fall into letters, which must not make the texts long."""
+    tokenizer = Tokenizer(vocabulary(), do_lower_case=True)
+    lengths = []
+    for name in MAKERS:
+        for question in questions(asked, name):
+            pieces = tokenizer.encode(question.text)
+            assert tokenizer.unk_id not in pieces
+            lengths.append(len(pieces))
+    assert max(lengths) <= 40 and sum(lengths) / len(lengths) < 20
+
+
+def test_questions_draw_from_a_stream_of_their_own(monkeypatch):
+    """Captions and regions of the same scene stay what they were, whatever is asked."""
+    keys = []
+    original = Stream.__init__
+    monkeypatch.setattr(Stream, "__init__", lambda self, *key: (keys.append(key), original(self, *key))[1])
+    scene = sample_scene(3, "train", 5)
+    keys.clear()
+    vqa_questions(scene, 3), gqa_questions(scene, 3)
+    assert keys == [(3, scene.image_id, "vqa"), (3, scene.image_id, "gqa", "")]

@@ -1,0 +1,194 @@
+"""The exported program gives the model's margins, is made once, and never trusted when damaged."""
+
+import logging
+
+import numpy as np
+import paddle
+import pytest
+
+from oscar_paddle.config.errors import ConfigError, UserError
+from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.oscar import OscarForClassification
+from oscar_paddle.solvers.ranks import Ranks
+from oscar_paddle.solvers.scoring import exported as inference_backend
+from oscar_paddle.solvers.scoring.exported import InferenceBackend, build_backend, exported_program, planned_backend
+from oscar_paddle.solvers.scoring.pairs import Block, EagerBackend, PairScorer
+from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
+
+LENGTHS = Lengths(
+    caption=(5, 2, 1, 12), tags=(6, 3, 1, 14), regions=(4, 2, 1, 9), max_text=16, max_region=7, feature_dim=11, words=90
+)
+EVERYTHING = Block(range(4), range(12))
+
+
+def tiny_model(seed=3, **settings):
+    paddle.seed(seed)
+    config = {
+        "vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+        "max_position_embeddings": 20, "img_feature_dim": 11, "use_img_layernorm": 1, "initializer_range": 0.3,
+    }  # fmt: skip
+    model = OscarForClassification(BertConfig(**config, **settings))
+    model.eval()
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory, model):
+    """A cache folder that holds the model's program."""
+    folder = tmp_path_factory.mktemp("programs")
+    exported_program(model, "weights", folder)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    return made_up_data(tmp_path, 4, 12, LENGTHS)
+
+
+@pytest.fixture
+def no_export(monkeypatch):
+    def fail(model, folder, output):
+        raise AssertionError("exported again")
+
+    monkeypatch.setattr(inference_backend, "export", fail)
+
+
+@pytest.mark.parametrize("mask_type", ["CLR", "CR"])
+def test_margins_equal_the_models(model, programs, data, mask_type, no_export):
+    data.mask_type = mask_type
+    backend = build_backend(model, "auto", "float32", "weights", programs, Ranks())
+    assert isinstance(backend, InferenceBackend)
+    wanted = PairScorer(EagerBackend(model), data, 120).score(EVERYTHING)
+    found = PairScorer(backend, data, 120).score(EVERYTHING)
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    again = PairScorer(build_backend(model, "inference", "float32", "weights", programs, Ranks()), data, 120)
+    np.testing.assert_array_equal(again.score(EVERYTHING), found)  # to the last bit: a run may be continued
+
+
+@pytest.mark.parametrize("settings", [{"num_labels": 1}, {"classifier": "mlp"}])
+def test_other_heads(tmp_path, data, settings):
+    model = tiny_model(**settings)
+    backend = build_backend(model, "inference", "float32", "weights", tmp_path / "programs", Ranks())
+    wanted = PairScorer(EagerBackend(model), data, 120).score(EVERYTHING)
+    np.testing.assert_allclose(PairScorer(backend, data, 120).score(EVERYTHING), wanted, atol=2e-5)
+
+
+@pytest.mark.skipif(not paddle.base.core.supports_bfloat16(), reason="this processor has no AVX-512")
+def test_bfloat16_is_near_and_really_used(model, programs, data):
+    backend = build_backend(model, "auto", "bfloat16", "weights", programs, Ranks())
+    wanted = PairScorer(EagerBackend(model), data, 120).score(EVERYTHING)
+    difference = np.abs(PairScorer(backend, data, 120).score(EVERYTHING) - wanted).max()
+    assert 1e-4 < difference < 0.1 * np.abs(wanted).max()
+
+
+def test_weights_that_will_change_again(data, monkeypatch):
+    """Many pairs are worth an export that leaves no trace; training goes on as before."""
+    model = tiny_model()
+    assert isinstance(inference_backend.backend_in_training(model, 9_999), EagerBackend)
+    backend = inference_backend.backend_in_training(model, 10_000)
+    assert isinstance(backend, InferenceBackend)
+    wanted = PairScorer(EagerBackend(model), data, 120).score(EVERYTHING)
+    np.testing.assert_allclose(PairScorer(backend, data, 120).score(EVERYTHING), wanted, atol=2e-5)
+    model.train()
+    model.logits(data.batch(np.arange(4), np.arange(4))).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if not p.stop_gradient)
+    monkeypatch.setattr(inference_backend, "export", lambda model, folder: 1 / 0)
+    assert isinstance(inference_backend.backend_in_training(model, 10_000), EagerBackend)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "change", "delete", "no manifest", "bad manifest"])
+def test_a_damaged_program_is_made_again(tmp_path, model, data, damage, caplog):
+    folder = exported_program(model, "weights", tmp_path / "programs")
+    weights, manifest = folder / "program.pdiparams", folder / "manifest.json"
+    content = weights.read_bytes()
+    if damage == "truncate":
+        weights.write_bytes(content[:-7])
+    elif damage == "change":
+        weights.write_bytes(content[:500] + b"\x00\x01\x02\x03" + content[504:])
+    elif damage == "delete":
+        weights.unlink()
+    elif damage == "no manifest":
+        manifest.unlink()
+    else:
+        manifest.write_text("[1, 2]")
+    backend = build_backend(model, "inference", "float32", "weights", tmp_path / "programs", Ranks())
+    wanted = PairScorer(EagerBackend(model), data, 120).score(EVERYTHING)
+    np.testing.assert_allclose(PairScorer(backend, data, 120).score(EVERYTHING), wanted, atol=2e-5)
+    assert len(list((tmp_path / "programs").iterdir())) == 1  # nothing half-made stays
+
+
+def test_another_model_has_another_program(programs, model, no_export):
+    assert exported_program(model, "weights", programs).is_dir()
+    for other, weights in ((model, "other weights"), (tiny_model(img_layer_norm_eps=1e-5), "weights")):
+        with pytest.raises(UserError, match="cannot be exported: exported again"):
+            exported_program(other, weights, programs)
+
+
+def test_a_folder_that_cannot_be_written_is_replaced_by_the_users_cache(tmp_path, model, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "file").write_text("")
+    folder = exported_program(model, "weights", tmp_path / "file" / "programs")
+    assert tmp_path / "cache" in folder.parents
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="cannot be kept anywhere.*EVAL.BACKEND eager"):
+        exported_program(model, "other", tmp_path / "file" / "programs")
+
+
+def test_auto_does_without_a_program_that_gives_other_margins(model, programs, monkeypatch, caplog):
+    wrong = lambda self, batch, regions: np.ones(len(batch.order), np.float32)  # noqa: E731
+    monkeypatch.setattr(InferenceBackend, "margins", wrong)
+    with caplog.at_level(logging.WARNING):
+        backend = build_backend(model, "auto", "float32", "weights", programs, Ranks())
+    assert isinstance(backend, EagerBackend) and "using eager" in caplog.text
+    with pytest.raises(UserError, match="gives margins that differ from the model"):
+        build_backend(model, "inference", "float32", "weights", programs, Ranks())
+
+
+def test_a_program_paddle_cannot_load_is_one_line(tmp_path, model):
+    (tmp_path / "program.json").write_text("{}")
+    (tmp_path / "program.pdiparams").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot load this program"):
+        InferenceBackend(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "message"),
+    [
+        ("auto", "float16", "EVAL.PRECISION is 'float16', which needs a GPU"),
+        ("eager", "bfloat16", "EVAL.PRECISION is 'bfloat16', which eager Paddle has on GPUs only"),
+    ],
+)
+def test_what_the_cpu_cannot_do(backend, precision, message):
+    with pytest.raises(ConfigError, match=message):
+        planned_backend(backend, precision)
+
+
+def test_bfloat16_without_the_instructions(monkeypatch):
+    monkeypatch.setattr(paddle.base.core, "supports_bfloat16", lambda: False)
+    with pytest.raises(ConfigError, match="AVX-512"):
+        planned_backend("inference", "bfloat16")
+
+
+def test_plan():
+    assert planned_backend("auto", "float32") == "inference"
+    assert planned_backend("eager", "float32") == "eager"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_pooled_vectors_equal_the_models(model, data, tmp_path, precision):
+    """The program of the tasks whose head follows it: rows as the scorer makes them."""
+    if precision == "bfloat16" and not paddle.base.core.supports_bfloat16():
+        pytest.skip("this processor has no AVX-512")
+    built = build_backend(model, "inference", precision, "weights", tmp_path / "programs", Ranks(), "pooled")
+    eager = EagerBackend(model)
+    images, captions = np.repeat(np.arange(4), 12), np.tile(np.arange(12), 4)
+    for _, batch, regions in PairScorer(eager, data, 120).batches(images, captions):
+        wanted = eager.pooled(batch, regions)
+        found = built.pooled(batch, regions.numpy())
+        assert found.shape == wanted.shape == (len(batch.order), model.config.hidden_size)
+        assert np.abs(found - wanted).mean() < (1e-6 if precision == "float32" else 0.02)
