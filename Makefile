@@ -40,6 +40,7 @@ fuzz: install-dev  ## feed damaged files to every reader for some minutes (MINUT
 
 lint: install-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) quickstart

@@ -25,9 +25,7 @@ def build_gqa_data(cfg, tokenizer, split):
     Raises:
         DataError: a file is missing or damaged; names the file and the record.
     """
-    labels = read_answer_labels(
-        cfg.DATASET.DATA_DIR, LABEL_FILES, cfg.DATASET.LABEL_FILE, cfg.DATASET.LABEL2ANS_FILE
-    )
+    labels = read_answer_labels(cfg.DATASET.DATA_DIR, LABEL_FILES, cfg.DATASET.LABEL_FILE, cfg.DATASET.LABEL2ANS_FILE)
     path, origin = question_file(cfg, split)
     examples, is_test = Examples(), split == "test"
     for number, record in read_records(path, origin):
@@ -41,10 +39,17 @@ def build_gqa_data(cfg, tokenizer, split):
             question_id = str(field(record, "q_id", (int, str), where)) if split != "train" else None
             examples.add(path, number, question, [row], answers, question_id)
     return build_examples(
-        cfg, tokenizer, f"gqa_{split}", examples, open_task_regions(cfg, "gqa", cfg.INPUT.MAX_REGION),
-        text_builder(LongestFirstBuilder, cfg, tokenizer), len(labels), not is_test, cfg.INPUT.MAX_REGION,
+        cfg,
+        tokenizer,
+        f"gqa_{split}",
+        examples,
+        open_task_regions(cfg, "gqa", cfg.INPUT.MAX_REGION),
+        text_builder(LongestFirstBuilder, cfg, tokenizer),
+        len(labels),
+        not is_test,
+        cfg.INPUT.MAX_REGION,
         labels.answers,
-    )  # fmt: skip
+    )
 
 
 def question_file(cfg, split):

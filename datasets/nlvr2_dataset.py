@@ -35,10 +35,16 @@ def build_nlvr2_data(cfg, tokenizer, split):
         examples.add(path, number, field(record, "q", str, where), rows_of(images, tags), [(label, 1.0)])
     pair, limit = cfg.INPUT.USE_PAIR, cfg.INPUT.MAX_REGION
     return build_examples(
-        cfg, tokenizer, f"nlvr2_{split}", examples, open_task_regions(cfg, "nlvr2", limit if pair else None),
+        cfg,
+        tokenizer,
+        f"nlvr2_{split}",
+        examples,
+        open_task_regions(cfg, "nlvr2", limit if pair else None),
         text_builder(PairedLongestFirstBuilder if pair else LongestFirstBuilder, cfg, tokenizer),
-        2, True, limit if pair else 2 * limit,
-    )  # fmt: skip
+        2,
+        True,
+        limit if pair else 2 * limit,
+    )
 
 
 def statement_file(cfg, split):

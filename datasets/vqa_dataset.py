@@ -24,9 +24,7 @@ def build_vqa_data(cfg, tokenizer, split):
     Raises:
         DataError: a file is missing or damaged; names the file and the record.
     """
-    labels = read_answer_labels(
-        cfg.DATASET.DATA_DIR, LABEL_FILES, cfg.DATASET.LABEL_FILE, cfg.DATASET.LABEL2ANS_FILE
-    )
+    labels = read_answer_labels(cfg.DATASET.DATA_DIR, LABEL_FILES, cfg.DATASET.LABEL_FILE, cfg.DATASET.LABEL2ANS_FILE)
     path, origin = question_file(cfg, split)
     examples, is_test = Examples(), split in TEST_SPLITS
     for number, record in read_records(path, origin):
@@ -41,9 +39,17 @@ def build_vqa_data(cfg, tokenizer, split):
             examples.add(path, number, question, [row], answers)
     regions = open_task_regions(cfg, "train+val" if cfg.DATASET.USE_VG_DEV else split, cfg.INPUT.MAX_REGION)
     return build_examples(
-        cfg, tokenizer, f"vqa_{split}", examples, regions, text_builder(LongestFirstBuilder, cfg, tokenizer),
-        len(labels), not is_test, cfg.INPUT.MAX_REGION, labels.answers,
-    )  # fmt: skip
+        cfg,
+        tokenizer,
+        f"vqa_{split}",
+        examples,
+        regions,
+        text_builder(LongestFirstBuilder, cfg, tokenizer),
+        len(labels),
+        not is_test,
+        cfg.INPUT.MAX_REGION,
+        labels.answers,
+    )
 
 
 def question_file(cfg, split):

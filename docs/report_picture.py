@@ -40,11 +40,24 @@ def main(argv=None):
 def _screenshot(browser, page, width, height):
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
-            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-             "--hide-scrollbars", "--blink-settings=preferredColorScheme=1", f"--user-data-dir={folder}/profile",
-             f"--window-size={width},{height}", f"--screenshot={folder}/page.png", page.as_uri()],
-            check=True, timeout=120, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [
+                browser,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--hide-scrollbars",
+                "--blink-settings=preferredColorScheme=1",
+                f"--user-data-dir={folder}/profile",
+                f"--window-size={width},{height}",
+                f"--screenshot={folder}/page.png",
+                page.as_uri(),
+            ],
+            check=True,
+            timeout=120,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         with Image.open(f"{folder}/page.png") as image:
             return image.convert("RGB")
 

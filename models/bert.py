@@ -47,9 +47,14 @@ _DEFAULTS = {
 
 # What the shape of a model is made of; num_labels and img_feature_dim may be anything until a run sets them.
 _SIZES = (
-    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-    "max_position_embeddings", "type_vocab_size",
-)  # fmt: skip
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
 
 _ALIASES = {"img_feat_dim": "img_feature_dim", "img_feat_type": "img_feature_type"}  # as VinVL-Paddle saves them
 

@@ -65,9 +65,12 @@ def set_up_logging(path=None, rank=0, world_size=1):
     logging.raiseExceptions = False  # a log line that a full disk swallows is not worth a traceback
     prefix = f"rank {rank} " if world_size > 1 else ""
     logging.basicConfig(
-        level=logging.INFO, handlers=handlers or [logging.NullHandler()], force=True,
-        format=f"%(asctime)s {prefix}%(levelname)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S",
-    )  # fmt: skip
+        level=logging.INFO,
+        handlers=handlers or [logging.NullHandler()],
+        force=True,
+        format=f"%(asctime)s {prefix}%(levelname)s %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
+    )
     return logging.getLogger("oscar_paddle")
 
 

@@ -30,9 +30,14 @@ class Monitor:
         self.pairs = 0
         self.recent = []  # (loss, pairs, seconds) since the last log line
         self.bar = tqdm(
-            total=total_steps, initial=first_step, desc="training", unit="step", disable=not active, dynamic_ncols=True,
+            total=total_steps,
+            initial=first_step,
+            desc="training",
+            unit="step",
+            disable=not active,
+            dynamic_ncols=True,
             mininterval=_BAR_SECONDS,
-        )  # fmt: skip
+        )
         self.scalars = _visualdl_writer(run_folder, first_step) if options.VISUALDL and active else None
 
     def step(self, record, num_pairs, seconds):
@@ -56,10 +61,16 @@ class Monitor:
         if record["step"] % self.options.PRINT_STEP == 0 or record["step"] == self.total_steps:
             log.info(
                 "step %d of %d, epoch %d: loss %.4f (mean of the last %d), lr %.3e, gradient norm %s, %.1f %s/s",
-                record["step"], self.total_steps, record["epoch"], loss, len(losses), record["lr"],
+                record["step"],
+                self.total_steps,
+                record["epoch"],
+                loss,
+                len(losses),
+                record["lr"],
                 "overflow, update skipped" if record["grad_norm"] is None else f"{record['grad_norm']:.3f}",
-                rate, self.unit,
-            )  # fmt: skip
+                rate,
+                self.unit,
+            )
             self.recent = []
         if self.scalars:
             for name in ("loss", "lr", "grad_norm"):

@@ -62,7 +62,7 @@ class Trainer:
         self.resume()
         monitor = Monitor(
             self.run_folder, self.total_steps, self.step, self.cfg.MONITOR, self.ranks.is_main, self.task.unit
-        )  # fmt: skip
+        )
         steps = range(self.step, self.step if self.stops_early() else self.total_steps)
         batches = prefetch(self.prepare, steps, self.cfg.MISC.NUM_WORKERS)
         started = time.monotonic()
@@ -178,9 +178,7 @@ class Trainer:
             self.poor_evaluations += 1
         log.info("dev after step %d: score %.4f (best %.4f at %d)", self.step, score, self.best_score, self.best_step)
         epoch = -(-self.step // self.epoch_steps)
-        return {
-            "step": self.step, "epoch": epoch, "score": score, "best_score": self.best_score, "metrics": metrics,
-        }  # fmt: skip
+        return {"step": self.step, "epoch": epoch, "score": score, "best_score": self.best_score, "metrics": metrics}
 
     def outcome(self):
         """How the run ended, for the summary line."""

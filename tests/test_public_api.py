@@ -58,8 +58,11 @@ def test_as_pip_install_lays_it_out(repository, tmp_path):
         shutil.copy(repository / name, source)
     run(f"from setuptools import setup; setup(script_args=['-q', 'build_py', '--build-lib', {str(site)!r}])", source)
     found = sorted(path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file())
-    parts = [path.relative_to(source).as_posix() for part in ("config", "datasets", "models", "solvers", "tools")
-             for path in (source / part).rglob("*.py")]  # fmt: skip
+    parts = [
+        path.relative_to(source).as_posix()
+        for part in ("config", "datasets", "models", "solvers", "tools")
+        for path in (source / part).rglob("*.py")
+    ]
     assert found == sorted(f"oscar_paddle/{name}" for name in [*parts, "__init__.py"])
     program = IMPORTS.format(file=str(site / "oscar_paddle" / "__init__.py"))
     run(program, tmp_path, PYTHONPATH=str(site))

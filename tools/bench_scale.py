@@ -83,16 +83,26 @@ def run(args):
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     lengths = Lengths(
-        caption=(6, 2, 2, 12), tags=(2, 1, 1, 4), regions=(3, 1, 1, 6), max_text=16, max_region=6, feature_dim=16,
+        caption=(6, 2, 2, 12),
+        tags=(2, 1, 1, 4),
+        regions=(3, 1, 1, 6),
+        max_text=16,
+        max_region=6,
+        feature_dim=16,
         words=1000,
-    )  # fmt: skip
+    )
     data = made_up_data(folder, images, captions, lengths)
     model = OscarForClassification(
         BertConfig(
-            vocab_size=1000, hidden_size=args.hidden, num_hidden_layers=args.layers, num_attention_heads=2,
-            intermediate_size=4 * args.hidden, img_feature_dim=16, max_position_embeddings=16,
+            vocab_size=1000,
+            hidden_size=args.hidden,
+            num_hidden_layers=args.layers,
+            num_attention_heads=2,
+            intermediate_size=4 * args.hidden,
+            img_feature_dim=16,
+            max_position_embeddings=16,
         )
-    )  # fmt: skip
+    )
     write_model(folder / "checkpoint", model)
     cfg = get_cfg_defaults()
     cfg.merge_from_list(
@@ -102,9 +112,12 @@ def run(args):
     made = time.perf_counter()
     ranks = Ranks()
     metrics = evaluation.evaluate(
-        cfg, data, folder / "eval", ranks,
+        cfg,
+        data,
+        folder / "eval",
+        ranks,
         lambda weights, precision: build_backend(model, "auto", precision, weights, folder / "programs", ranks),
-    )  # fmt: skip
+    )
     scored = time.perf_counter()
     # Once more: the margins are there, so this is ranking alone.
     evaluation.evaluate(cfg, data, folder / "eval", ranks, None)

@@ -166,10 +166,13 @@ class Bench:
         paddle.seed(1)
         self.model = OscarForClassification(
             BertConfig(
-                hidden_size=args.width, num_attention_heads=args.width // 64, intermediate_size=4 * args.width,
-                num_hidden_layers=args.layers, use_img_layernorm=1,
+                hidden_size=args.width,
+                num_attention_heads=args.width // 64,
+                intermediate_size=4 * args.width,
+                num_hidden_layers=args.layers,
+                use_img_layernorm=1,
             )
-        )  # fmt: skip
+        )
         self.rows = rows_of_a_step(args.positives)
         self.labels = np.repeat([1, 0], args.positives)
 
@@ -250,9 +253,13 @@ class Published(Bench):
         named = dict(self.model.named_parameters())
         decayed = {parameter.name for name, parameter in named.items() if decays(name)}
         self.optimizer = paddle.optimizer.AdamW(
-            2e-5, epsilon=1e-8, weight_decay=0.05, apply_decay_param_fun=lambda name: name in decayed,
-            parameters=list(named.values()), grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0),
-        )  # fmt: skip
+            2e-5,
+            epsilon=1e-8,
+            weight_decay=0.05,
+            apply_decay_param_fun=lambda name: name in decayed,
+            parameters=list(named.values()),
+            grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0),
+        )
 
     def logits(self):
         import numpy as np

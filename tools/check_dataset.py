@@ -22,13 +22,18 @@ def add_arguments(parser):
     parser.add_argument("--splits", nargs="+", metavar="NAME", help="splits to check (default: those of the config)")
     parser.add_argument("--html", metavar="FILE", default="", help="also write the report as a page with pictures")
     parser.add_argument(
-        "--images", metavar="DIR", default="",
+        "--images",
+        metavar="DIR",
+        default="",
         help="pictures for the page, named by image id (default: DATA_DIR/../images where that exists)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--max_images", type=int, default=0, metavar="N",
+        "--max_images",
+        type=int,
+        default=0,
+        metavar="N",
         help="a quick look: features and tags of N images drawn at random (default: of all)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--processes", type=int, default=0, metavar="N", help="processes that read (default: one for each core)"
     )

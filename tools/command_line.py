@@ -32,6 +32,7 @@ def run_tool(description, main, task, example, extra=None, argv=None):
     Returns:
         int exit code: 0 success; 1 failure at run time; 2 bad arguments or configuration; 130 interrupted (Ctrl-C).
     """
+
     def add_arguments(parser):
         parser.add_argument("--cfg_file", required=True, metavar="FILE", help="YAML file with the settings")
         parser.add_argument(
@@ -54,9 +55,11 @@ def run_tool(description, main, task, example, extra=None, argv=None):
 def add_output_dir(parser):
     """The argument that every evaluation has."""
     parser.add_argument(
-        "--output_dir", metavar="DIR", default="",
+        "--output_dir",
+        metavar="DIR",
+        default="",
         help="where to write metrics.json and the rest (default: eval/ in the checkpoint folder)",
-    )  # fmt: skip
+    )
 
 
 def run_plain_tool(description, main, add_arguments, example, argv=None):

@@ -20,15 +20,19 @@ EXAMPLE = """\
 
 def add_arguments(parser):
     parser.add_argument(
-        "--output_dir", metavar="DIR", default="",
+        "--output_dir",
+        metavar="DIR",
+        default="",
         help="where to write metrics.json, margins.npy and the rest (default: eval/ in the checkpoint folder)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--eccv", metavar="FILE", default="",
+        "--eccv",
+        metavar="FILE",
+        default="",
         help="also ECCV Caption, CxC and mAP@R on the 5,000 test images of COCO; FILE holds the annotation ids of the "
         "captions: captions_val2014.json of COCO, dataset_coco.json of Karpathy, or a JSON object "
         '{"image id": [annotation id, ...], ...} in the order of the captions',
-    )  # fmt: skip
+    )
 
 
 def main(cfg, args):

@@ -67,9 +67,12 @@ def parse_arguments(argv=None):
     form = argparse.RawDescriptionHelpFormatter
     parts = "\n".join(f"  {name:10} {text}" for name, text in PARTS.items())
     parser = argparse.ArgumentParser(
-        prog="download_dataset.sh", formatter_class=form, allow_abbrev=False, epilog=EXAMPLES,
+        prog="download_dataset.sh",
+        formatter_class=form,
+        allow_abbrev=False,
+        epilog=EXAMPLES,
         description=f"Downloads what the authors of Oscar and VinVL published, from\n{STORAGE}\n\nparts:\n{parts}",
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add("--what", nargs="+", action="extend", required=True, choices=PARTS, metavar="PART", help="one or more parts")
     add("--target", default=str(REPOSITORY / "data"), metavar="DIR", help="folder to fill (default: %(default)s)")
@@ -223,9 +226,7 @@ def compare(item, progress):
             )
         return "there already, verified by sha256"
     if item.size is not None and item.size != size:
-        raise UserError(
-            f"{item.path}: has {size} bytes, the server's file {item.size}; delete it to download it again"
-        )
+        raise UserError(f"{item.path}: has {size} bytes, the server's file {item.size}; delete it to download it again")
     return "there already, same size" if item.size is not None else "there already, not compared: no size, no checksum"
 
 

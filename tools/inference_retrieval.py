@@ -24,9 +24,11 @@ EXAMPLE = """\
 def add_arguments(parser):
     parser.add_argument("--query_txt", metavar="TEXT", default="", help="find the images that this text describes")
     parser.add_argument(
-        "--query_img", metavar="ID", default="",
+        "--query_img",
+        metavar="ID",
+        default="",
         help="find the captions for this image: its id, or the name of its file (COCO_val2014_000000391895.jpg)",
-    )  # fmt: skip
+    )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="answers to a query (default: %(default)s)")
     parser.add_argument(
         "--html", metavar="FILE", default="", help="also write a page with pictures (see --images), boxes and tags"

@@ -24,14 +24,21 @@ MODEL = {
 
 
 def add_arguments(parser):
-    parser.add_argument("--root", required=True, metavar="DIR",
-                        help="folder to create; kept as it is where it has the same settings")  # fmt: skip
+    parser.add_argument(
+        "--root", required=True, metavar="DIR", help="folder to create; kept as it is where it has the same settings"
+    )
     parser.add_argument("--train", type=int, default=3000, metavar="N", help="training pictures (default: 3000)")
     parser.add_argument("--dev", type=int, default=100, metavar="N", help="dev pictures, 0 or >= 4 (default 100)")
     parser.add_argument("--test", type=int, default=200, metavar="N", help="test pictures (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="another seed is another data set (default: 1)")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], metavar="TASK",
-                        help=f"also write questions for {', '.join(TASKS)} (default: none of them)")  # fmt: skip
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        choices=TASKS,
+        default=[],
+        metavar="TASK",
+        help=f"also write questions for {', '.join(TASKS)} (default: none of them)",
+    )
     parser.add_argument("--train_images", action="store_true", help="also write the training pictures, 83 KB each")
     parser.add_argument("--overwrite", action="store_true", help="replace scenes that were made with other settings")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core); same bytes anyway")

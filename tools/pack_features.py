@@ -21,8 +21,12 @@ def add_arguments(parser):
     add("--opts", nargs="*", action="extend", default=[], metavar="KEY VALUE", help="settings that override the file")
     add("--feat_file", metavar="PATH", help="pack this: features.tsv, a .pt of Oscar v1, a folder of .npy or .npz")
     add("--feature_dim", type=int, default=2054, help="with --feat_file: values a region (default: %(default)s)")
-    add("--dtype", choices=("float32", "float16"), default="float32",
-        help="float16 halves the file, is not exact, and is read only if DATASET.PACKED says so (default: %(default)s)")
+    add(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="float16 halves the file, is not exact, and is read only if DATASET.PACKED says so (default: %(default)s)",
+    )
     add("--output", metavar="FILE", help="where to write, for DATASET.FEAT_FILE (default: beside the source)")
     add("--overwrite", action="store_true", help="pack again even if the store is up to date")
     add("--verify", action="store_true", help="afterwards, compare every value with the source")
@@ -75,8 +79,10 @@ def pack_one(source, args):
     if args.bench:
         times = reading_times(source, store)
         print(f"{source.path}: {times['source']:.3f} ms an image")
-        print(f"{path}: {times['store']:.3f} ms an image, {times['source'] / times['store']:.1f} times as fast "
-              f"({times['first']:.3f} ms when its checksum is compared at the first touch)")  # fmt: skip
+        print(
+            f"{path}: {times['store']:.3f} ms an image, {times['source'] / times['store']:.1f} times as fast "
+            f"({times['first']:.3f} ms when its checksum is compared at the first touch)"
+        )
 
 
 def out_of_date(path, source):

@@ -15,8 +15,13 @@ def add_arguments(parser):
     add = parser.add_argument
     add("--annotations", required=True, metavar="FILE", help="Karpathy's JSON, or JSONL with image, captions, split")
     add("--output_dir", required=True, metavar="DIR", help="folder to write, the DATASET.DATA_DIR of later runs")
-    add("--feat_file", default="", metavar="PATH", help="region features whose tags tell which captions are hard; "
-        "without: what DATASET.FEAT_FILE '' would find, or else the words of the captions")  # fmt: skip
+    add(
+        "--feat_file",
+        default="",
+        metavar="PATH",
+        help="region features whose tags tell which captions are hard; "
+        "without: what DATASET.FEAT_FILE '' would find, or else the words of the captions",
+    )
     add("--od_label_type", default="vg", help="tags of Oscar v1: {split}_xx_labels.pt (default: %(default)s)")
     add("--dev_split", default="val", help="split that minival's images are drawn from (default: %(default)s)")
     add("--dev_images", type=number, default=1000, help="how many; 0 = all of them (default: %(default)s)")

@@ -24,9 +24,13 @@ EXAMPLE = "python tools/quickstart.py"
 # What the full quick start makes, and how long that takes on 2 CPU cores.
 SIZES = {"train": 3000, "dev": 100, "test": 200}
 MODEL = {
-    "hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 384, "dropout": 0.0,
+    "hidden_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 384,
+    "dropout": 0.0,
     "initializer_range": 0.1,
-}  # fmt: skip
+}
 SEED = 1  # of the scenes
 TIMES = {"scenes": "about a minute", "training": "about 3 minutes", "evaluation": "about a minute"}
 
@@ -38,9 +42,10 @@ FAST_OPTS = ["OPTIMIZATION.MAX_STEPS", "6", "OPTIMIZATION.BATCH_SIZE", "16", "OP
 
 def add_arguments(parser):
     parser.add_argument(
-        "--root", metavar="DIR",
+        "--root",
+        metavar="DIR",
         help=f"folder for everything (default: {DEFAULT_ROOT}, with --fast {DEFAULT_ROOT}/fast)",
-    )  # fmt: skip
+    )
     for split, size in SIZES.items():
         parser.add_argument(f"--{split}", type=int, metavar="N", help=f"{split} pictures (default: {size})")
     parser.add_argument("--fast", action="store_true", help="a run of seconds that learns nothing")
@@ -141,12 +146,14 @@ class QuickStart(Stages):
         facts.append(("Time in all", self.diary.total()))
         shape = f"{self.model['num_hidden_layers']} layers of width {self.model['hidden_size']}, from scratch"
         page = write_report(
-            self.root / "eval", self.root / "scenes" / "images", self.root / "report.html",
+            self.root / "eval",
+            self.root / "scenes" / "images",
+            self.root / "report.html",
             features=self.train.DATASET.FEAT_FILE,
             run_folder=Path(self.train.OUTPUT.CHECKPOINT_DIR) / self.train.OUTPUT.SAVE_NAME,
             title="Quick start: finding scenes by captions, and captions by scenes",
             facts=[("Model", shape), *facts],
-        )  # fmt: skip
+        )
         results = RetrievalResults(self.root / "eval")
         return recall_table(results.metrics, results.chance()), page
 

@@ -29,9 +29,10 @@ FAST_OPTS = ["OPTIMIZATION.MAX_STEPS", "4", "OPTIMIZATION.BATCH_SIZE", "8", "OPT
 def add_arguments(parser):
     parser.add_argument("task", choices=sorted(TITLES), help="what to learn")
     parser.add_argument(
-        "--root", metavar="DIR",
+        "--root",
+        metavar="DIR",
         help=f"folder of the quick start (default: {DEFAULT_ROOT}, with --fast {DEFAULT_ROOT}/fast)",
-    )  # fmt: skip
+    )
     parser.add_argument("--fast", action="store_true", help="a run of seconds that learns nothing")
 
 
@@ -111,11 +112,15 @@ class TaskQuickStart(Stages):
         facts = [("Checkpoint", self.test.EVAL.CHECKPOINT_DIR), ("Starts from", self.train.PRETRAINED.DIR)]
         facts += [(f"Time of {name}", duration(self.diary.seconds(name))) for name in ("training", "evaluation")]
         page = write_answers(
-            output, self.root / "scenes" / "images", self.root / f"{self.task}.html",
+            output,
+            self.root / "scenes" / "images",
+            self.root / f"{self.task}.html",
             features=self.train.DATASET.FEAT_FILE,
             run_folder=Path(self.train.OUTPUT.CHECKPOINT_DIR) / self.train.OUTPUT.SAVE_NAME,
-            guessing=questions, title=TITLES[self.task], facts=facts,
-        )  # fmt: skip
+            guessing=questions,
+            title=TITLES[self.task],
+            facts=facts,
+        )
         answers, guessing = Answers(output), read_guessing(questions, question_file(output))
         return page, score_table(answers, guessing)
 

@@ -20,9 +20,11 @@ def add_arguments(parser):
     parser.add_argument("--features", metavar="FILE", default="", help="predictions.tsv, for boxes and tags")
     parser.add_argument("--run_folder", metavar="DIR", default="", help="folder of the training run, for its curves")
     parser.add_argument(
-        "--guessing", metavar="DIR", default="",
+        "--guessing",
+        metavar="DIR",
+        default="",
         help="folder of a scenes task (tools/make_scenes.py --tasks): shows what guessing reaches, by kind of question",
-    )  # fmt: skip
+    )
     parser.add_argument("--title", default="Questions and answers", help="heading of the page (default: %(default)s)")
     parser.add_argument("--questions", type=int, default=24, help="drawn at random (default: %(default)s)")
     parser.add_argument("--wrong", type=int, default=12, help="wrong answers (default: %(default)s)")
@@ -33,9 +35,16 @@ def main(args):
         if getattr(args, name) < 0:
             raise ConfigError(f"--{name} is {getattr(args, name)}; expected 0 or more")
     path = write_answers(
-        args.eval_dir, args.images, args.output, args.features, args.run_folder, args.guessing, args.title,
-        num_random=args.questions, num_wrong=args.wrong,
-    )  # fmt: skip
+        args.eval_dir,
+        args.images,
+        args.output,
+        args.features,
+        args.run_folder,
+        args.guessing,
+        args.title,
+        num_random=args.questions,
+        num_wrong=args.wrong,
+    )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 

@@ -18,15 +18,20 @@ def add_arguments(parser):
     parser.add_argument("--images", required=True, metavar="DIR", help="pictures, named by image id")
     parser.add_argument("--output", required=True, metavar="FILE", help="the page to write, such as report.html")
     parser.add_argument(
-        "--features", metavar="FILE", default="",
+        "--features",
+        metavar="FILE",
+        default="",
         help="predictions.tsv, or the features.tsv beside it: the page can then show boxes and tags",
-    )  # fmt: skip
+    )
     parser.add_argument("--run_folder", metavar="DIR", default="", help="folder of the training run, for its curves")
     parser.add_argument("--title", default="", help="heading of the page (default: names the data set and split)")
     parser.add_argument(
-        "--fact", action="append", default=[], metavar="NAME=TEXT",
+        "--fact",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
         help="something to say about the run, for example --fact 'Training time=5 minutes'; may be repeated",
-    )  # fmt: skip
+    )
     parser.add_argument("--queries", type=int, default=12, help="queries of each kind (default: %(default)s)")
     parser.add_argument("--hardest", type=int, default=6, help="failed queries of each kind (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the random draw of queries (default: %(default)s)")
@@ -44,9 +49,17 @@ def main(args):
         if len(fact) != 2:
             raise ConfigError(f"--fact {fact[0]!r}: expected NAME=TEXT")
     path = write_report(
-        args.eval_dir, args.images, args.output, features=args.features, run_folder=args.run_folder,
-        title=args.title, facts=facts, num_queries=args.queries, num_hardest=args.hardest, seed=args.seed,
-    )  # fmt: skip
+        args.eval_dir,
+        args.images,
+        args.output,
+        features=args.features,
+        run_folder=args.run_folder,
+        title=args.title,
+        facts=facts,
+        num_queries=args.queries,
+        num_hardest=args.hardest,
+        seed=args.seed,
+    )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 

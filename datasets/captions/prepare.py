@@ -101,8 +101,10 @@ def _write(folder, files, overwrite):
     """Write {name: text or dictionary}, each file complete or not at all."""
     there = [str(folder / name) for name in files if (folder / name).exists()]
     if there and not overwrite:
-        raise DataError(f"{there[0]}: is already there (with {len(there) - 1} others); choose another --output_dir, or "
-                        "say --overwrite")  # fmt: skip
+        raise DataError(
+            f"{there[0]}: is already there (with {len(there) - 1} others); choose another --output_dir, or "
+            "say --overwrite"
+        )
     temporary = folder / f".prepare.{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)

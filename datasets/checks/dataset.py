@@ -302,8 +302,10 @@ def _check_text(check, cfg):
         counted = _only(counted, check.tag_text.lengths)
     check.rows = RowLengths(counted, check.tag_text, cfg.INPUT.MAX_SEQ_LEN)
     room = cfg.INPUT.MAX_SEQ_LEN - 2
-    cut = [f"image {key} caption {number + 1}: {length} word pieces; {room} fit" for key, number, length in
-           check.rows.first_cut]  # fmt: skip
+    cut = [
+        f"image {key} caption {number + 1}: {length} word pieces; {room} fit"
+        for key, number, length in check.rows.first_cut
+    ]
     if cut:
         check.findings.add_many("caption_cut", path, check.rows.captions_cut, cut)
     if check.rows.tags_cut:
@@ -319,8 +321,11 @@ def _only(figures, keys):
 
 def _tokenizer(check, cfg):
     """The tokenizer of the config, or None with a finding."""
-    named = [(key, folder) for key, folder in (("PRETRAINED.DIR", cfg.PRETRAINED.DIR),
-             ("EVAL.CHECKPOINT_DIR", cfg.EVAL.CHECKPOINT_DIR)) if folder]  # fmt: skip
+    named = [
+        (key, folder)
+        for key, folder in (("PRETRAINED.DIR", cfg.PRETRAINED.DIR), ("EVAL.CHECKPOINT_DIR", cfg.EVAL.CHECKPOINT_DIR))
+        if folder
+    ]
     for _, folder in named:
         if os.path.isfile(os.path.join(folder, VOCAB_FILE)):
             source = folder

@@ -3,13 +3,7 @@
 import os
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.checks.index import (
-    check_id_map,
-    check_ids,
-    check_line_index,
-    drop_blank_end,
-    rows_by_index,
-)
+from oscar_paddle.datasets.checks.index import check_id_map, check_ids, check_line_index, drop_blank_end, rows_by_index
 from oscar_paddle.datasets.checks.rows import FeatureChecker, TagChecker
 from oscar_paddle.datasets.checks.scan import scan_file, scan_rows
 
@@ -124,4 +118,3 @@ def _check_presence(kind, path, rows, images, findings):
     for image_id, split in images.items():
         if image_id not in rows:
             findings.add(kind, path, f"image {image_id} of split {split!r}")
-

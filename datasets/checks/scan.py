@@ -88,8 +88,15 @@ def scan_rows(path, starts, checker, processes=1):
 
 
 def _progress(path, total, unit):
-    return tqdm(total=total, desc=f"checking {os.path.basename(path)}", unit=unit, unit_scale=unit == "B",
-                delay=1, mininterval=0.5, leave=False)  # fmt: skip
+    return tqdm(
+        total=total,
+        desc=f"checking {os.path.basename(path)}",
+        unit=unit,
+        unit_scale=unit == "B",
+        delay=1,
+        mininterval=0.5,
+        leave=False,
+    )
 
 
 def _run(path, ranges, checker, processes, work):

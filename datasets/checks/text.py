@@ -74,8 +74,9 @@ class RowLengths:
             captions: TextFigures, several texts a key. tags: TextFigures with one text a key, or None without tags.
             max_seq_len: INPUT.MAX_SEQ_LEN.
         """
-        entries = [(key, number, length) for key, group in captions.lengths.items() for number, length in
-                   enumerate(group)]  # fmt: skip
+        entries = [
+            (key, number, length) for key, group in captions.lengths.items() for number, length in enumerate(group)
+        ]
         caption_lengths = np.array([length for _, _, length in entries], np.int64)
         of_tags = {} if tags is None else {key: group[0] for key, group in tags.lengths.items()}
         tag_lengths = np.array([of_tags.get(key, 0) for key, _, _ in entries], np.int64)

@@ -93,29 +93,49 @@ _FEATURES = (
 )
 
 FILES = [
-    *_folder("captions", _CAPTIONS, "coco_ir", [
-        "train_captions.pt", "minival_captions.pt", "test_captions.pt", "minival_caption_indexs_top20.pt",
-        "test_img_keys_1k.tsv", "test_img_keys.tsv",
-    ]),
+    *_folder(
+        "captions",
+        _CAPTIONS,
+        "coco_ir",
+        [
+            "train_captions.pt",
+            "minival_captions.pt",
+            "test_captions.pt",
+            "minival_caption_indexs_top20.pt",
+            "test_img_keys_1k.tsv",
+            "test_img_keys.tsv",
+        ],
+    ),
     *_folder("captions", _CAPTIONS, "coco_ir", ["val_captions.pt", "minival_img_keys.tsv"], optional=True),
     # The small files first: a refusal shows before 50 GB have been read.
     *_folder("vinvl", _FEATURES, "model_0060000", ["imageid2idx.json", "predictions.tsv"]),
     # The readers rebuild these two where they are missing.
     *_folder("vinvl", _FEATURES, "model_0060000", ["predictions.lineidx", "features.lineidx"], optional=True),
     OfficialFile(
-        "vinvl", f"{_FEATURES}/features.tsv", "model_0060000/features.tsv", about=50 * 10**9,
+        "vinvl",
+        f"{_FEATURES}/features.tsv",
+        "model_0060000/features.tsv",
+        about=50 * 10**9,
         note="people have found the folder without its features.tsv (github.com/microsoft/Oscar/issues/141)",
     ),
     OfficialFile(
-        "oscar", "oscar/datasets/coco_ir.zip", "downloads/coco_ir.zip",
+        "oscar",
+        "oscar/datasets/coco_ir.zip",
+        "downloads/coco_ir.zip",
         routes=(
-            ("*_img_*_feats.pt", "oscar_features"), ("*_labels.pt", "oscar_features"),
-            ("*_captions.pt", "coco_ir"), ("*_caption_indexs_*.pt", "coco_ir"), ("*_img_keys*.tsv", "coco_ir"),
+            ("*_img_*_feats.pt", "oscar_features"),
+            ("*_labels.pt", "oscar_features"),
+            ("*_captions.pt", "coco_ir"),
+            ("*_caption_indexs_*.pt", "coco_ir"),
+            ("*_img_keys*.tsv", "coco_ir"),
             ("*", "oscar_features"),
         ),
         expects=(
-            "coco_ir/train_captions.pt", "coco_ir/test_captions.pt", "oscar_features/train_img_frcnn_feats.pt",
-            "oscar_features/train_vg_labels.pt", "oscar_features/test_img_frcnn_feats.pt",
+            "coco_ir/train_captions.pt",
+            "coco_ir/test_captions.pt",
+            "oscar_features/train_img_frcnn_feats.pt",
+            "oscar_features/train_vg_labels.pt",
+            "oscar_features/test_img_frcnn_feats.pt",
             "oscar_features/test_vg_labels.pt",
         ),
     ),
@@ -128,7 +148,7 @@ FILES = [
     _oscar_weights("large-vg-labels", checkpoint="ep_7_816000"),
     _oscar_weights("base-oid-labels", part="ablations"),
     _oscar_weights("base-no-labels", part="ablations"),
-]  # fmt: skip
+]
 
 CHECKS = [
     Check(

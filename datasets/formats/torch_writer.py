@@ -16,11 +16,7 @@ from oscar_paddle.datasets.formats.pickle_writer import Call, Name, Reference, w
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
-_MACHINE = {
-    "protocol_version": _VERSION,
-    "little_endian": True,
-    "type_sizes": {"short": 2, "int": 4, "long": 4},
-}
+_MACHINE = {"protocol_version": _VERSION, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
 _STORAGES = {  # NumPy's name of an element type -> torch's name of its storage
     "float16": "HalfStorage",
     "float32": "FloatStorage",
@@ -75,4 +71,3 @@ def _tensor(path, name, array, key):
     strides = tuple(int(np.prod(array.shape[axis + 1 :], dtype=np.int64)) for axis in range(array.ndim))
     no_hooks = Call(Name("collections", "OrderedDict"), ())
     return Call(Name("torch._utils", "_rebuild_tensor_v2"), (storage, 0, array.shape, strides, False, no_hooks))
-

@@ -29,13 +29,15 @@ def is_kept(folder, settings_file, settings, what, overwrite=False):
     try:
         found = dict(json.loads((folder / settings_file).read_text(encoding="ascii")))
     except (OSError, ValueError, TypeError):
-        raise DataError(f"{folder}: exists and is not a {what} data set (no readable {settings_file}); "
-                        "choose another folder") from None
+        raise DataError(
+            f"{folder}: exists and is not a {what} data set (no readable {settings_file}); choose another folder"
+        ) from None
     differ = [f"{k} {found.get(k)} (asked {v})" for k, v in settings.items() if found.get(k) != v]
     if not differ or overwrite:
         return not differ
-    raise DataError(f"{folder}: holds {what} with other settings: {', '.join(differ)}; "
-                    "choose another folder or allow overwriting")
+    raise DataError(
+        f"{folder}: holds {what} with other settings: {', '.join(differ)}; choose another folder or allow overwriting"
+    )
 
 
 @contextmanager

@@ -86,8 +86,9 @@ class ExampleDataset:
         text: TextBuilder.
     """
 
-    def __init__(self, examples, sentence_tokens, tag_tokens, regions, max_region, text, num_classes, is_labelled,
-                 answers=None):  # fmt: skip
+    def __init__(
+        self, examples, sentence_tokens, tag_tokens, regions, max_region, text, num_classes, is_labelled, answers=None
+    ):
         self.examples, self.sentence_tokens, self.tag_tokens = examples, sentence_tokens, tag_tokens
         self.regions, self.max_region, self.text = regions, max_region, text
         self.num_examples, self.rows = len(examples.sentences), len(examples.images) // len(examples.sentences)

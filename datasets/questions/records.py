@@ -32,8 +32,17 @@ def read_records(path, origin):
         raise DataError(f"{path}: no such file; {origin}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    with file, tqdm(total=os.path.getsize(path), desc=f"reading {os.path.basename(path)}", unit="B", unit_scale=True,
-                    delay=2, leave=False) as bar:  # fmt: skip
+    with (
+        file,
+        tqdm(
+            total=os.path.getsize(path),
+            desc=f"reading {os.path.basename(path)}",
+            unit="B",
+            unit_scale=True,
+            delay=2,
+            leave=False,
+        ) as bar,
+    ):
         try:
             yield from _records(file, path, bar)
         except UnicodeDecodeError as error:

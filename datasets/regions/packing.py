@@ -111,11 +111,19 @@ def _write(file, source, ids, state, dtype, progress):
         if tags is not None:
             strings.append(_tags_or_none(tags, image_id))
     contents = {
-        "dtype": dtype.name, "width": source.feature_dim, "rows": starts[-1], "ids": ids,
-        "orders_images": source.orders_images, "names_images": source.names_images,
-        "source": {"name": os.path.basename(os.path.normpath(source.path)), "bytes": state[0], "changed": state[1],
-                   "digest": state[2]},
-    }  # fmt: skip
+        "dtype": dtype.name,
+        "width": source.feature_dim,
+        "rows": starts[-1],
+        "ids": ids,
+        "orders_images": source.orders_images,
+        "names_images": source.names_images,
+        "source": {
+            "name": os.path.basename(os.path.normpath(source.path)),
+            "bytes": state[0],
+            "changed": state[1],
+            "digest": state[2],
+        },
+    }
     if tags is not None and None not in strings:
         contents["tags"] = strings
     text = json.dumps(contents).encode()

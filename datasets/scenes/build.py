@@ -60,8 +60,10 @@ def write_scenes(root, num_train, num_dev, num_test, seed, train_images=False, w
     root = Path(root)
     sizes = {"train": num_train, "minival": num_dev, "test": num_test}
     if min(sizes.values()) < 0 or 0 < num_dev < MIN_DEV:
-        raise DataError(f"scenes: num_train {num_train}, num_dev {num_dev}, num_test {num_test}: "
-                        f"expected sizes >= 0, and num_dev 0 or at least {MIN_DEV}")
+        raise DataError(
+            f"scenes: num_train {num_train}, num_dev {num_dev}, num_test {num_test}: "
+            f"expected sizes >= 0, and num_dev 0 or at least {MIN_DEV}"
+        )
     files.init_config(**dict(model))  # complains before the work, not after
     settings = {"name": "scenes", "version": VERSION, "seed": seed, **{f"num_{s}": n for s, n in sizes.items()}}
     settings["train_images"] = bool(train_images)

@@ -235,4 +235,3 @@ def grammar_words():
     words = {word for phrase in phrases for word in phrase.split()}
     nouns = [noun for wordings in SHAPE_WORDS.values() for noun in wordings] + list(GENERIC_WORDS)
     return sorted(words | {PLURALS.get(noun, noun + "s") for noun in nouns})
-

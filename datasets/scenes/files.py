@@ -137,11 +137,14 @@ def init_config(
         if value < 1:
             raise DataError(f"scenes: {name} {value}: expected at least 1")
     if hidden_size % num_attention_heads:
-        raise DataError(f"scenes: hidden_size {hidden_size}: expected a multiple of num_attention_heads, "
-                        f"{num_attention_heads}")  # fmt: skip
+        raise DataError(
+            f"scenes: hidden_size {hidden_size}: expected a multiple of num_attention_heads, {num_attention_heads}"
+        )
     if not 0 <= dropout < 1 or initializer_range <= 0:
-        raise DataError(f"scenes: dropout {dropout}, initializer_range {initializer_range}: "
-                        "expected 0 <= dropout < 1 and a positive range")  # fmt: skip
+        raise DataError(
+            f"scenes: dropout {dropout}, initializer_range {initializer_range}: "
+            "expected 0 <= dropout < 1 and a positive range"
+        )
     return {
         **sizes,
         "attention_probs_dropout_prob": dropout,

@@ -9,9 +9,15 @@ from oscar_paddle.datasets.scenes.shapes import SHAPES
 from oscar_paddle.datasets.scenes.world import COLOURS, TEXTURES
 
 CONTRARY = {
-    "left": "right", "right": "left", "above": "below", "below": "above",
-    "front": "behind", "behind": "front", "larger": "smaller", "smaller": "larger",
-}  # fmt: skip
+    "left": "right",
+    "right": "left",
+    "above": "below",
+    "below": "above",
+    "front": "behind",
+    "behind": "front",
+    "larger": "smaller",
+    "smaller": "larger",
+}
 # Values that a text may claim or deny. The world draws all values of a row equally often (plain, the exception, is
 # left out), so a wrong value drawn from the same row occurs in texts as often as a right one: words give nothing away.
 VALUES = {"shape": SHAPES, "colour": tuple(COLOURS), "texture": TEXTURES[1:]}

@@ -17,8 +17,14 @@ from oscar_paddle.datasets.scenes.world import BACKGROUNDS, Stream
 
 PAIRS = 2  # true pairs of a sentence, and as many false ones
 NUMBER_WORDS = {2: "two", 3: "three", 4: "four", 5: "five"}
-_SAID = ({("shape",): 3, ("colour",): 3, ("texture",): 2, ("shape", "colour"): 2,
-          ("shape", "texture"): 1, ("colour", "texture"): 1})  # fmt: skip
+_SAID = {
+    ("shape",): 3,
+    ("colour",): 3,
+    ("texture",): 2,
+    ("shape", "colour"): 2,
+    ("shape", "texture"): 1,
+    ("colour", "texture"): 1,
+}
 _ONE = ("one of the pictures shows {}", "there is {} in one of the pictures")
 _BOTH = ("both pictures show {}", "there is {} in both pictures", "we see {} in both pictures")
 _NEITHER = ("no picture shows {}", "there is not {} in the two pictures")
@@ -113,8 +119,10 @@ def _draw_pairs(stream, claim):
     First a combination of values is drawn, then scenes that have them: false pairs are often half right, which they
     would hardly be if all pairs were equally likely.
     """
-    groups = [{value: np.flatnonzero(side == value) for value in np.unique(side).tolist()}
-              for side in (claim.left, claim.right)]  # fmt: skip
+    groups = [
+        {value: np.flatnonzero(side == value) for value in np.unique(side).tolist()}
+        for side in (claim.left, claim.right)
+    ]
     drawn = {True: set(), False: set()}
     for true, pairs in drawn.items():
         cells = [cell for cell in product(*groups) if claim.verdict(*cell) is true]
@@ -140,8 +148,7 @@ def _sides(stream, facts):
         more = -1 if number else 0  # two stars: no example for or against "a star"
         values.append((side, np.where(counts > number, more, counts == number)))
     sides = dict(values)
-    return Claim(" and ".join(parts), sides["left"], sides["right"],
-                 lambda x, y: None if -1 in (x, y) else x == y == 1)  # fmt: skip
+    return Claim(" and ".join(parts), sides["left"], sides["right"], lambda x, y: None if -1 in (x, y) else x == y == 1)
 
 
 def _presence(frames, verdict):
@@ -160,8 +167,12 @@ def _more(stream, facts):
     """ "there are more circles in the left picture than in the right picture" """
     mention = Mention() if stream.chance(0.2) else facts.draw_mention(stream)
     more, less = stream.sample(("left", "right"), 2)
-    frame = stream.choice(("there are more {} in the {} picture than in the {} picture",
-                           "we see more {} in the {} picture than in the {} picture"))  # fmt: skip
+    frame = stream.choice(
+        (
+            "there are more {} in the {} picture than in the {} picture",
+            "we see more {} in the {} picture than in the {} picture",
+        )
+    )
     counts, sign = facts.count(mention), 1 if more == "left" else -1
     text = frame.format(refs.several(stream, mention), more, less)
     return Claim(text, counts, counts, lambda x, y: sign * x > sign * y)
@@ -185,8 +196,12 @@ def _place(stream, facts):
         thing = refs.several(stream, Mention())
         text = stream.choice(("both pictures show {} {}", "we see {} {} in both pictures")).format(thing, words[0])
     else:
-        frame = stream.choice(("the left picture is {} and the right picture is {}",
-                               "the left picture shows a scene {} and the right picture one {}"))  # fmt: skip
+        frame = stream.choice(
+            (
+                "the left picture is {} and the right picture is {}",
+                "the left picture shows a scene {} and the right picture one {}",
+            )
+        )
         text = frame.format(*words)
     left, right = ((facts.place == place).astype(int) for place in (first, second))
     return Claim(text, left, right, lambda x, y: x == y == 1)

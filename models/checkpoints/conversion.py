@@ -26,8 +26,11 @@ from oscar_paddle.models.checkpoints.weights import find_weights, read_tensors
 log = logging.getLogger(__name__)
 
 OURS, PYTORCH, VINVL_PADDLE, VINVL_PADDLE_PRETRAINED = FORMATS = (
-    "oscar-paddle", "pytorch", "vinvl-paddle", "vinvl-paddle-pretrained"
-)  # fmt: skip
+    "oscar-paddle",
+    "pytorch",
+    "vinvl-paddle",
+    "vinvl-paddle-pretrained",
+)
 _PADDLE = (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED)
 _WEIGHTS = {OURS: "model.safetensors", PYTORCH: export_pytorch.WEIGHTS, **dict.fromkeys(_PADDLE, "paddle_model.bin")}
 
@@ -87,9 +90,7 @@ def read_source(folder, vocab=""):
     if vocab and not vocab_file.is_file():
         raise DataError(f"{vocab_file}: no such file (--vocab)")
     settings = read_input_settings(folder, config)
-    return Source(
-        weights, tensors, config, settings, vocab_file if vocab_file.is_file() else None, _last_epoch(folder)
-    )
+    return Source(weights, tensors, config, settings, vocab_file if vocab_file.is_file() else None, _last_epoch(folder))
 
 
 def _complete(config, state, folder):
@@ -105,9 +106,11 @@ def _complete(config, state, folder):
     has_norm = "bert.LayerNorm.weight" in state
     if has_norm != bool(config.get("use_img_layernorm")) and "bert.img_embedding.weight" in state:
         log.warning(
-            "%s/config.json: use_img_layernorm is %s, but the weights have %s bert.LayerNorm", folder,
-            config.get("use_img_layernorm", "absent (off)"), "a" if has_norm else "no",
-        )  # fmt: skip
+            "%s/config.json: use_img_layernorm is %s, but the weights have %s bert.LayerNorm",
+            folder,
+            config.get("use_img_layernorm", "absent (off)"),
+            "a" if has_norm else "no",
+        )
     return found
 
 
@@ -161,12 +164,14 @@ def summary(source):
     size = sum(tensor.value.nbytes for tensor in source.tensors) / 1e6
     names = {tensor.name for tensor in source.tensors}
     heads = sorted({name.split(".")[0] for name in names if not name.startswith("bert.")})
-    return ", ".join([
-        f"{len(names)} tensors, {million:.2f} million values, {size:.1f} MB: "
-        f"{source.config.get('num_hidden_layers', 12)} layers of width {source.config.get('hidden_size', 768)}",
-        "with regions" if "bert.img_embedding.weight" in names else "text only",
-        f"head {', '.join(heads)}" if heads else "no head",
-    ])  # fmt: skip
+    return ", ".join(
+        [
+            f"{len(names)} tensors, {million:.2f} million values, {size:.1f} MB: "
+            f"{source.config.get('num_hidden_layers', 12)} layers of width {source.config.get('hidden_size', 768)}",
+            "with regions" if "bert.img_embedding.weight" in names else "text only",
+            f"head {', '.join(heads)}" if heads else "no head",
+        ]
+    )
 
 
 # ---- writing ----

@@ -12,8 +12,12 @@ from oscar_paddle.datasets.formats.torch_writer import write_torch_file, write_t
 
 WEIGHTS = "pytorch_model.bin"
 SPECIAL_TOKENS = {
-    "unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
-}  # fmt: skip
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+}
 
 
 def write_pytorch_weights(folder, tensors, on_bytes):

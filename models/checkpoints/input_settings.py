@@ -15,8 +15,11 @@ from oscar_paddle.datasets.formats.pickle_names import shown
 from oscar_paddle.datasets.tensorize import MASK_TYPES
 
 ARGS_BIN, ARGS_JSON, TRAINER_STATE, TOKENIZER = (
-    "training_args.bin", "training_args.json", "trainer_state.json", "tokenizer_config.json"
-)  # fmt: skip
+    "training_args.bin",
+    "training_args.json",
+    "trainer_state.json",
+    "tokenizer_config.json",
+)
 
 # Field of the reference's settings -> (its type, our key).
 _FIELDS = {
@@ -73,15 +76,19 @@ def read_input_settings(folder, config):
     """
     folder = Path(folder)
     positions = config.get("max_position_embeddings", 512)
-    found, source, others = {
-        "max_seq_length": min(70, positions) if isinstance(positions, int) else 70,
-        "max_img_seq_length": 70 if config.get("use_img_layernorm") else 50,  # VinVL | Oscar
-        "do_lower_case": True,
-        "add_od_labels": True,
-        "img_feature_type": config.get("img_feature_type", "frcnn"),
-        "od_label_type": "vg",
-        "att_mask_type": _USUAL_MASK,
-    }, "", {}  # fmt: skip
+    found, source, others = (
+        {
+            "max_seq_length": min(70, positions) if isinstance(positions, int) else 70,
+            "max_img_seq_length": 70 if config.get("use_img_layernorm") else 50,  # VinVL | Oscar
+            "do_lower_case": True,
+            "add_od_labels": True,
+            "img_feature_type": config.get("img_feature_type", "frcnn"),
+            "od_label_type": "vg",
+            "att_mask_type": _USUAL_MASK,
+        },
+        "",
+        {},
+    )
     if (folder / TOKENIZER).is_file():
         tokenizer = _read_json(folder / TOKENIZER)
         found["do_lower_case"] = _typed(tokenizer, "do_lower_case", bool, folder / TOKENIZER, True)

@@ -12,14 +12,7 @@ from oscar_paddle.solvers.metrics.protocols import protocol_label
 from oscar_paddle.solvers.metrics.retrieval import five_fold_metrics
 from oscar_paddle.solvers.ranks import together
 from oscar_paddle.solvers.scoring import rescoring
-from oscar_paddle.solvers.scoring.folder import (
-    BLOCKS,
-    COMPLETE,
-    IN_PROGRESS,
-    MARGINS,
-    EvaluationFolder,
-    caption_list,
-)
+from oscar_paddle.solvers.scoring.folder import BLOCKS, COMPLETE, IN_PROGRESS, MARGINS, EvaluationFolder, caption_list
 from oscar_paddle.solvers.scoring.pairs import BLOCK_PAIRS, PairScorer, image_groups, num_columns
 from oscar_paddle.solvers.scoring.run import forget_failures, score_blocks
 from oscar_paddle.solvers.tasks.retrieval import recall_lines, split_metrics

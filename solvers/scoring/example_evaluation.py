@@ -1,9 +1,9 @@
 """One evaluation of VQA, GQA or NLVR2 from start to end: predict what is missing, on all ranks, measure, write.
 
-    predictions.npy    float32 [examples, 2]: the predicted class and its logit
-    predictions.json   the same in words: [{"record", "question", "images", "predicted", "logit", "expected"}, ...]
-    <split>_results.json   what the evaluation server takes (VQA, GQA), where the questions have ids
-    metrics.json, provenance.json   as for retrieval, see solvers/scoring/folder.py
+predictions.npy    float32 [examples, 2]: the predicted class and its logit
+predictions.json   the same in words: [{"record", "question", "images", "predicted", "logit", "expected"}, ...]
+<split>_results.json   what the evaluation server takes (VQA, GQA), where the questions have ids
+metrics.json, provenance.json   as for retrieval, see solvers/scoring/folder.py
 """
 
 import logging
@@ -57,8 +57,11 @@ def run_example_evaluation(cfg, machine, kind, output_dir=""):
     folder = output_dir or Path(cfg.EVAL.CHECKPOINT_DIR) / "eval" / Path(data.examples.files[0]).stem
     metrics = evaluate_examples(cfg, kind, data, folder, ranks, make_backend)
     if ranks.is_main:
-        print(metrics_line(kind, cfg.DATASET.TEST, metrics) if data.is_labelled else
-              f"{kind.name} {cfg.DATASET.TEST}: {results_path(cfg, folder)}")  # fmt: skip
+        print(
+            metrics_line(kind, cfg.DATASET.TEST, metrics)
+            if data.is_labelled
+            else f"{kind.name} {cfg.DATASET.TEST}: {results_path(cfg, folder)}"
+        )
 
 
 def _model(cfg, tokenizer, kind, data):
@@ -105,8 +108,10 @@ def evaluate_examples(cfg, kind, data, folder, ranks, make_backend):
             backend = make_backend(wanted["checkpoint"]["content"])
             scorer = ExampleScorer(backend, data, cfg.EVAL.BATCH_TOKENS)
             computation = {
-                "backend": backend.name, "batch_tokens": cfg.EVAL.BATCH_TOKENS, "block_examples": BLOCK_EXAMPLES,
-            }  # fmt: skip
+                "backend": backend.name,
+                "batch_tokens": cfg.EVAL.BATCH_TOKENS,
+                "block_examples": BLOCK_EXAMPLES,
+            }
             ranks.on_main(lambda: _prepare(files, wanted, layout, computation))
             score_blocks(scorer, [[block] for block in blocks], files.path, (PREDICTIONS, BLOCKS), ranks)
             ranks.on_main(lambda: files.finish(wanted, computation))

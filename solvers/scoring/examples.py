@@ -131,8 +131,15 @@ def predict(model, data, batch_tokens, ranks):
     backend = backend_in_training(model, data.num_examples * data.rows // ranks.world_size, "pooled")
     scorer, blocks = ExampleScorer(backend, data, batch_tokens), example_blocks(data.num_examples)
     mine = {}
-    with tqdm(total=data.num_examples, desc="evaluating", unit=" examples", unit_scale=True, leave=False,
-              disable=not ranks.is_main, dynamic_ncols=True) as bar:  # fmt: skip
+    with tqdm(
+        total=data.num_examples,
+        desc="evaluating",
+        unit=" examples",
+        unit_scale=True,
+        leave=False,
+        disable=not ranks.is_main,
+        dynamic_ncols=True,
+    ) as bar:
         for number in range(ranks.rank, len(blocks), ranks.world_size):
             mine[number] = scorer.score(blocks[number], lambda n: bar.update(n * ranks.world_size))
     scored = {number: rows for part in ranks.gather(mine) for number, rows in part.items()}

@@ -68,9 +68,14 @@ class _ScoringRun:
         try:
             self._announce(todo, afterwards)
             self.bar = tqdm(
-                total=int(self.pairs.sum()), initial=done, desc="scoring", unit=f" {self.scorer.unit}", unit_scale=True,
-                disable=not self.ranks.is_main, dynamic_ncols=True,
-            )  # fmt: skip
+                total=int(self.pairs.sum()),
+                initial=done,
+                desc="scoring",
+                unit=f" {self.scorer.unit}",
+                unit_scale=True,
+                disable=not self.ranks.is_main,
+                dynamic_ncols=True,
+            )
             with self.bar:
                 for number in todo:
                     self.store.write(number, self.scorer.score(self.store.blocks[number], self._on_pairs))

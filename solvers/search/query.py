@@ -76,16 +76,29 @@ class Collection:
         data = self.data
         tag_tokens = TokenTable(data.tag_tokens.ids, data.tag_tokens.offsets, data.tag_tokens.rows[list(images)])
         return RetrievalDataset(
-            [data.image_ids[i] for i in images], captions, caption_ids, caption_tokens,
-            [data.tags[i] for i in images], tag_tokens, data.regions, data.text, data.mask_type,
-        )  # fmt: skip
+            [data.image_ids[i] for i in images],
+            captions,
+            caption_ids,
+            caption_tokens,
+            [data.tags[i] for i in images],
+            tag_tokens,
+            data.regions,
+            data.text,
+            data.mask_type,
+        )
 
     def _margins(self, data):
         """[images, captions] float32."""
         scorer = PairScorer(self.backend, data, self.batch_tokens)
         groups = image_groups(data.num_images, data.num_captions)
-        with tqdm(total=data.num_images * data.num_captions, desc="scoring", unit="pair", delay=1, leave=False,
-                  dynamic_ncols=True) as bar:  # fmt: skip
+        with tqdm(
+            total=data.num_images * data.num_captions,
+            desc="scoring",
+            unit="pair",
+            delay=1,
+            leave=False,
+            dynamic_ncols=True,
+        ) as bar:
             rows = [np.concatenate([scorer.score(block, bar.update) for block in group], axis=1) for group in groups]
         return np.concatenate(rows)
 

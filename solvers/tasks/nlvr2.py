@@ -14,9 +14,5 @@ def nlvr2_kind(use_pair):
     """The task with an encoder row for each image, or with one for both (INPUT.USE_PAIR)."""
     model_class = OscarForImagePairs if use_pair else OscarForClassification
     return TaskKind(
-        name="NLVR2",
-        build_data=build_nlvr2_data,
-        model_class=model_class,
-        metrics=_metrics,
-        score="accuracy",
+        name="NLVR2", build_data=build_nlvr2_data, model_class=model_class, metrics=_metrics, score="accuracy"
     )

@@ -83,8 +83,15 @@ def score_split(model, data, batch_tokens, ranks):
     scorer = PairScorer(backend_in_training(model, num_pairs // ranks.world_size), data, batch_tokens)
     groups = image_groups(data.num_images, scorer.num_columns)
     mine = {}
-    with tqdm(total=num_pairs, desc="scoring", unit="pair", unit_scale=True, leave=False,
-              disable=not ranks.is_main, dynamic_ncols=True) as bar:  # fmt: skip
+    with tqdm(
+        total=num_pairs,
+        desc="scoring",
+        unit="pair",
+        unit_scale=True,
+        leave=False,
+        disable=not ranks.is_main,
+        dynamic_ncols=True,
+    ) as bar:
         for number in range(ranks.rank, len(groups), ranks.world_size):
             parts = [scorer.score(part, lambda n: bar.update(n * ranks.world_size)) for part in groups[number]]
             mine[number] = np.concatenate(parts, axis=1)

@@ -49,7 +49,7 @@ def test_every_division_of_an_update_holds_the_same_examples(size, batch_size, w
         assert all(len(share) == world_size for share in shares)
         assert all(len(part) <= batch_size for share in shares for part in share)
         here = np.concatenate([part for share in shares for part in share])
-        (whole,), = update_slices(order, update, batch_size * world_size * accumulation, 1, 1)
+        ((whole,),) = update_slices(order, update, batch_size * world_size * accumulation, 1, 1)
         np.testing.assert_array_equal(here, whole)
         seen.extend(here.tolist())
     assert seen == order.tolist()

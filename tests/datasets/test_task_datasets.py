@@ -17,8 +17,10 @@ from oscar_paddle.datasets.vqa_dataset import build_vqa_data
 
 BUILD = {"vqa": build_vqa_data, "gqa": build_gqa_data, "nlvr2": build_nlvr2_data}
 QUESTION_FILE = {
-    "vqa": vqa_dataset.question_file, "gqa": gqa_dataset.question_file, "nlvr2": nlvr2_dataset.statement_file
-}  # fmt: skip
+    "vqa": vqa_dataset.question_file,
+    "gqa": gqa_dataset.question_file,
+    "nlvr2": nlvr2_dataset.statement_file,
+}
 
 
 @pytest.fixture(scope="module")

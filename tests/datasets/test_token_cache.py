@@ -104,8 +104,7 @@ def test_no_texts_at_all(folder):
 
 
 @pytest.mark.parametrize(
-    "other",
-    [["ab", "c"], ["a", "bc", ""], ["bc", "a"], ["a", "bd"], ["a", "b", "c"], ["abc"], ["a", "b\x00c"]],
+    "other", [["ab", "c"], ["a", "bc", ""], ["bc", "a"], ["a", "bd"], ["a", "b", "c"], ["abc"], ["a", "b\x00c"]]
 )
 def test_other_texts_get_other_entries(folder, other):
     token_table(["a", "bc"], Letters(), folder, "t")

@@ -7,11 +7,50 @@ from hypothesis import strategies as st
 # What size fields, counts and offsets must never be believed to be.
 _NUMBERS = sorted({0, 1, -1, 127, 255, 256, 65535, 2**31 - 1, -(2**31), 2**32 - 1, 2**40, 2**63 - 1, -(2**63)})
 _WORDS = [
-    b"", b"\n", b"\t", b"\0", b"\r\n", b".", b"..", b"/", b"-1", b"0", b"1e999", b"NaN", b"-Infinity", b"null", b"true",
-    b"9" * 30, b"{}", b"[]", b"[" * 60, b'{"a":' * 60, b"\xff\xfe", "人".encode(), b"\xed\xa0\x80", b"=", b"AAAA",
-    b"__main__", b"cos\nsystem\n", b"../../x", b"/etc/passwd", b"&a [*a, *a]", b"!!python/object:os.system",
-    b"(", b"e", b"0", b"2", b"R", b"b", b"}", b"]", b"\x80\x04", b"\x95", b"r\xff\xff\xff\xff", b"X\xff\xff\xff\x7f",
-]  # fmt: skip
+    b"",
+    b"\n",
+    b"\t",
+    b"\0",
+    b"\r\n",
+    b".",
+    b"..",
+    b"/",
+    b"-1",
+    b"0",
+    b"1e999",
+    b"NaN",
+    b"-Infinity",
+    b"null",
+    b"true",
+    b"9" * 30,
+    b"{}",
+    b"[]",
+    b"[" * 60,
+    b'{"a":' * 60,
+    b"\xff\xfe",
+    "人".encode(),
+    b"\xed\xa0\x80",
+    b"=",
+    b"AAAA",
+    b"__main__",
+    b"cos\nsystem\n",
+    b"../../x",
+    b"/etc/passwd",
+    b"&a [*a, *a]",
+    b"!!python/object:os.system",
+    b"(",
+    b"e",
+    b"0",
+    b"2",
+    b"R",
+    b"b",
+    b"}",
+    b"]",
+    b"\x80\x04",
+    b"\x95",
+    b"r\xff\xff\xff\xff",
+    b"X\xff\xff\xff\x7f",
+]
 
 _PLACE = st.integers(0, 1 << 16)
 _LENGTH = st.one_of(st.integers(0, 8), st.integers(0, 1 << 14))
@@ -71,9 +110,11 @@ def apply(data, damage, other=b""):
     if kind == "number":
         number, form = rest
         size = struct.calcsize(form)
-        return data[:at] + (number % (1 << 8 * size)).to_bytes(size, "big" if form[0] == ">" else "little") + data[
-            at + size :
-        ]  # fmt: skip
+        return (
+            data[:at]
+            + (number % (1 << 8 * size)).to_bytes(size, "big" if form[0] == ">" else "little")
+            + data[at + size :]
+        )
     if kind == "word":
         word, over = rest
         return data[:at] + word + data[at + (len(word) if over else 0) :]

@@ -195,9 +195,14 @@ def _run_hypothesis(case, sound, seed):
     from hypothesis import seed as with_seed
 
     batch = settings(
-        max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink), print_blob=False, report_multiple_bugs=False,
-    )  # fmt: skip
+        max_examples=100,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
 
     def read(files):
         if not case.is_over:  # the rest of a batch passes quickly

@@ -80,9 +80,13 @@ def _list_sound():
     captions = {7: json.dumps(["a dog", "a café"]), "8": ["one"]}
     index = {7: [[7, 0], [8, 0]], 8: json.dumps([[8, 0]])}
     return [
-        {"x_captions.pt": pickle.dumps(captions, protocol), "index.pt": pickle.dumps(index, protocol),
-         "keys.tsv": b"7\n8\n"} for protocol in (0, 2, 4)
-    ]  # fmt: skip
+        {
+            "x_captions.pt": pickle.dumps(captions, protocol),
+            "index.pt": pickle.dumps(index, protocol),
+            "keys.tsv": b"7\n8\n",
+        }
+        for protocol in (0, 2, 4)
+    ]
 
 
 def _read_lists(folder):
@@ -117,10 +121,15 @@ def _tsv_sound():
     texts = {i: base64.b64encode(_regions(i).tobytes()).decode() for i in (7, 8, 9)}
     rows = [f"{i}\t{len(_regions(i))}\t{text}\n".encode() for i, text in texts.items()]
     tags = _tag_rows()
-    return [{
-        "features.tsv": b"".join(rows), "features.lineidx": _index(rows), "predictions.tsv": b"".join(tags),
-        "predictions.lineidx": _index(tags), "imageid2idx.json": b'{"7": 0, "8": 1, "9": 2}',
-    }]  # fmt: skip
+    return [
+        {
+            "features.tsv": b"".join(rows),
+            "features.lineidx": _index(rows),
+            "predictions.tsv": b"".join(tags),
+            "predictions.lineidx": _index(tags),
+            "imageid2idx.json": b'{"7": 0, "8": 1, "9": 2}',
+        }
+    ]
 
 
 def _tag_rows():
@@ -171,8 +180,12 @@ def _read_v1(folder):
         tags = source.open_tags(folder, split, "vg")
         _all(*[functools.partial(read.__getitem__, key) for key in (7, 8, 9) for read in (source, tags)])
 
-    places = (("u", folder / "u_img_frcnn_feats.pt"), ("v", folder / "v_img_frcnn_feats"), ("w", folder / "features"),
-              ("w", folder / "packed"))  # fmt: skip
+    places = (
+        ("u", folder / "u_img_frcnn_feats.pt"),
+        ("v", folder / "v_img_frcnn_feats"),
+        ("w", folder / "features"),
+        ("w", folder / "packed"),
+    )
     _all(*[functools.partial(layout, *place) for place in places])
 
 
@@ -202,10 +215,13 @@ def _annotation_sound():
     lines[0]["id"], lines[1]["id"] = 3, 4
     sentences = [{"raw": "a dog"}, {"tokens": ["a", "cat"]}]
     images = [{"filename": f"{i}.jpg", "imgid": i, "split": "restval", "sentences": sentences} for i in (7, 8)]
-    return [{
-        "own.jsonl": "\n".join(map(json.dumps, lines)).encode(), "image_names.json": b'{"7": "7.jpg"}',
-        "dataset_x.json": json.dumps({"images": images}).encode(),
-    }]  # fmt: skip
+    return [
+        {
+            "own.jsonl": "\n".join(map(json.dumps, lines)).encode(),
+            "image_names.json": b'{"7": "7.jpg"}',
+            "dataset_x.json": json.dumps({"images": images}).encode(),
+        }
+    ]
 
 
 def _read_annotation_files(folder):
@@ -223,10 +239,7 @@ def _settings_sound():
 
 
 def _read_settings(folder):
-    _all(
-        lambda: load_config(folder / "run.yaml"),
-        lambda: build_tokenizer(str(folder / "vocab.txt"), True),
-    )
+    _all(lambda: load_config(folder / "run.yaml"), lambda: build_tokenizer(str(folder / "vocab.txt"), True))
 
 
 # ---- archives ----
@@ -270,8 +283,11 @@ def _checkpoint_sound():
     state = (GOLDEN / "torch_files" / "state_dict_zip.pt").read_bytes()
     paddle = (GOLDEN / "torch_files" / "paddle_model.bin").read_bytes()
     own = {"config.json": config, "training_args.bin": (folder / "training_args.bin").read_bytes()}
-    return [{"model.safetensors": save(tensors), **own}, {"pytorch_model.bin": state, **own},
-            {"paddle_model.bin": paddle, **own}]  # fmt: skip
+    return [
+        {"model.safetensors": save(tensors), **own},
+        {"pytorch_model.bin": state, **own},
+        {"paddle_model.bin": paddle, **own},
+    ]
 
 
 def _read_checkpoint(folder):
@@ -284,20 +300,27 @@ def _read_checkpoint(folder):
 def _data_set_sound():
     captions = {i: json.dumps([f"caption {n}" for n in range(5)]) for i in (7, 8, 9)}
     index = {i: json.dumps([[7, 0], [8, 1]]) for i in (7, 8, 9)}
-    return [{
-        **{f"{split}_captions.pt": pickle.dumps(captions, 2) for split in ("train", "minival")},
-        "top.pt": pickle.dumps(index, 2), "keys.tsv": b"7\n8\n", **_tsv_sound()[0],
-    }]  # fmt: skip
+    return [
+        {
+            **{f"{split}_captions.pt": pickle.dumps(captions, 2) for split in ("train", "minival")},
+            "top.pt": pickle.dumps(index, 2),
+            "keys.tsv": b"7\n8\n",
+            **_tsv_sound()[0],
+        }
+    ]
 
 
 def _read_data_set(folder):
     """The checker must never raise: whatever is wrong is a finding."""
     (folder / "run.yaml").write_text("")
     settings = {
-        "DATASET.DATA_DIR": folder, "PRETRAINED.DIR": folder / "none", "INPUT.IMG_FEATURE_DIM": DIM,
-        "EVAL.EVAL_CAPTION_INDEX_FILE": "top.pt", "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": 2,
+        "DATASET.DATA_DIR": folder,
+        "PRETRAINED.DIR": folder / "none",
+        "INPUT.IMG_FEATURE_DIM": DIM,
+        "EVAL.EVAL_CAPTION_INDEX_FILE": "top.pt",
+        "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": 2,
         "EVAL.EVAL_IMG_KEYS_FILE": "keys.tsv",
-    }  # fmt: skip
+    }
     cfg = load_config(folder / "run.yaml", [word for pair in settings.items() for word in pair])
     for most in (0, 2):
         try:
@@ -316,12 +339,16 @@ def _question_sound():
     gqa = [{"q": "a dog?", "o": "dog", "an": [1], "img_id": "7", "q_id": "07"}]
     nlvr2 = [{"q": "a", "label": 1, "img_id": {"left": "7", "right": "7"}, "o": {"left": "", "right": "dog"}}]
     names = {"train2014_qla_mrcnn.json": vqa, "gqa_all_qla_train.json": gqa, "nlvr2_train.json": nlvr2}
-    return [{
-        **{name: json.dumps(records).encode() for name, records in names.items()},
-        "trainval_ans2label.pkl": labels, "trainval_label2ans.pkl": answers,
-        "trainval_testdev_all_ans2label.pkl": labels, "own.tsv": b"7\t2\t" + row + b"\n",
-        "own_offset_map.json": b'{"7": 0}',
-    }]  # fmt: skip
+    return [
+        {
+            **{name: json.dumps(records).encode() for name, records in names.items()},
+            "trainval_ans2label.pkl": labels,
+            "trainval_label2ans.pkl": answers,
+            "trainval_testdev_all_ans2label.pkl": labels,
+            "own.tsv": b"7\t2\t" + row + b"\n",
+            "own_offset_map.json": b'{"7": 0}',
+        }
+    ]
 
 
 class _Letters:
@@ -336,9 +363,11 @@ class _Letters:
 def _read_questions(folder):
     (folder / "run.yaml").write_text("")
     settings = {
-        "DATASET.DATA_DIR": folder, "INPUT.IMG_FEATURE_DIM": DIM, "INPUT.MAX_SEQ_LEN": 12,
+        "DATASET.DATA_DIR": folder,
+        "INPUT.IMG_FEATURE_DIM": DIM,
+        "INPUT.MAX_SEQ_LEN": 12,
         "DATASET.FEAT_FILE": folder / "own.tsv",
-    }  # fmt: skip
+    }
     cfg = load_config(folder / "run.yaml", [word for pair in settings.items() for word in pair])
 
     def read(build):

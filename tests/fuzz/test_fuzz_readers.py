@@ -44,9 +44,13 @@ TARGETS = {name: Target(sound, reader(misbehave)) for name, misbehave in {
 TARGETS["strict"] = Target(sound, refuse)
 """
 FOUND = {
-    "crash": "KeyError: 'key'", "lines": "not one line", "memory": "for files of", "loop": "still reading after 2 s",
-    "segfault": "ended with -11", "strict": "sound files were refused: one line",
-}  # fmt: skip
+    "crash": "KeyError: 'key'",
+    "lines": "not one line",
+    "memory": "for files of",
+    "loop": "still reading after 2 s",
+    "segfault": "ended with -11",
+    "strict": "sound files were refused: one line",
+}
 
 
 def fuzz(tmp_path, *words):

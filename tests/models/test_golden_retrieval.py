@@ -64,9 +64,15 @@ def options_of(evaluation):
 
 def top20(config):
     return config(
-        "EVAL.EVAL_CROSS_IMAGE", "False", "EVAL.EVAL_IMG_KEYS_FILE", "",
-        "EVAL.EVAL_CAPTION_INDEX_FILE", "minival_caption_indexs_top20.pt", "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV", "20",
-    )  # fmt: skip
+        "EVAL.EVAL_CROSS_IMAGE",
+        "False",
+        "EVAL.EVAL_IMG_KEYS_FILE",
+        "",
+        "EVAL.EVAL_CAPTION_INDEX_FILE",
+        "minival_caption_indexs_top20.pt",
+        "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV",
+        "20",
+    )
 
 
 def data_and_model(cfg, split):

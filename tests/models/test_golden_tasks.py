@@ -38,20 +38,25 @@ NO_TAGS = ("INPUT.ADD_OD_LABEL", "False")
 PAIR_HEADS = {"checkpoint": "mlp_layernorm", "checkpoint_linear": "linear", "checkpoint_mlp_v1": "mlp_no_layernorm"}
 
 VQA_CASE = Case("vqa", VQA, "checkpoint", ("OPTIMIZATION.LOSS_TYPE", "bce"), "{split}", "{split}")
-VQA_TEXT_ONLY = VQA_CASE._replace(opts=(*VQA_CASE.opts, *NO_TAGS), inputs="{split}_vqa_text_a",
-                                  outputs="{split}_vqa_text_a_first64")  # fmt: skip
+VQA_TEXT_ONLY = VQA_CASE._replace(
+    opts=(*VQA_CASE.opts, *NO_TAGS), inputs="{split}_vqa_text_a", outputs="{split}_vqa_text_a_first64"
+)
 GQA_CASE = Case("gqa", GQA, "checkpoint", GQA_FILES, "{split}", "{split}")
 NLVR2_CASES = [
     Case(
-        "nlvr2", nlvr2_kind(pair), checkpoint, (*ALL_FILES, "INPUT.USE_PAIR", str(pair), *(() if tags else NO_TAGS)),
-        f"{form}_{words}_{{split}}", f"{form}_{head}_{words}_{{split}}",
+        "nlvr2",
+        nlvr2_kind(pair),
+        checkpoint,
+        (*ALL_FILES, "INPUT.USE_PAIR", str(pair), *(() if tags else NO_TAGS)),
+        f"{form}_{words}_{{split}}",
+        f"{form}_{head}_{words}_{{split}}",
     )
     for tags, words in ((False, "without_tags"), (True, "with_tags"))
     for pair, form, checkpoint, head in (
         *((True, "pair", *item) for item in PAIR_HEADS.items()),
         (False, "single", "checkpoint_single", "linear"),
     )
-]  # fmt: skip
+]
 EVALUATIONS = [
     *((VQA_CASE, split) for split in ("val", "test2015")),
     (VQA_TEXT_ONLY, "val"),
@@ -75,11 +80,25 @@ def configure(tasks_golden, tmp_path_factory):
         root = tasks_golden / case.task
         lengths = json.loads((root / "expected.json").read_text())["settings"]
         words = [
-            "INPUT.MAX_SEQ_LEN", lengths["max_seq_length"], "INPUT.MAX_REGION", lengths["max_img_seq_length"],
-            "INPUT.IMG_FEATURE_TYPE", "faster_r-cnn", "DATASET.DATA_DIR", root / case.task,
-            "DATASET.CACHE_DIR", folder / "cache", "EVAL.CHECKPOINT_DIR", root / case.checkpoint,
-            "PRETRAINED.DIR", root / case.checkpoint, "DATASET.DEV", "val", "DATASET.TEST", "val",
-        ]  # fmt: skip
+            "INPUT.MAX_SEQ_LEN",
+            lengths["max_seq_length"],
+            "INPUT.MAX_REGION",
+            lengths["max_img_seq_length"],
+            "INPUT.IMG_FEATURE_TYPE",
+            "faster_r-cnn",
+            "DATASET.DATA_DIR",
+            root / case.task,
+            "DATASET.CACHE_DIR",
+            folder / "cache",
+            "EVAL.CHECKPOINT_DIR",
+            root / case.checkpoint,
+            "PRETRAINED.DIR",
+            root / case.checkpoint,
+            "DATASET.DEV",
+            "val",
+            "DATASET.TEST",
+            "val",
+        ]
         return load_config(folder / "golden.yaml", [str(w) for w in (*words, *case.opts, *more)], f"eval_{case.task}")
 
     return configure
@@ -228,14 +247,20 @@ TRACES = [
     (VQA_CASE, "train_accumulate", "train_accumulate_after_val_first64_logits"),
     (GQA_CASE, "train", "train_after_val_logits"),
     *(
-        (nlvr2_trace(head, tags), f"train_{head}{'_with_tags' * tags}",
-         f"{head}_train{'_with_tags' * tags}_after_val_logits")
+        (
+            nlvr2_trace(head, tags),
+            f"train_{head}{'_with_tags' * tags}",
+            f"{head}_train{'_with_tags' * tags}_after_val_logits",
+        )
         for head, tags in (
-            ("pair_mlp_layernorm", False), ("pair_mlp_layernorm", True), ("pair_linear", False),
-            ("pair_mlp_no_layernorm", False), ("single_linear", False),
+            ("pair_mlp_layernorm", False),
+            ("pair_mlp_layernorm", True),
+            ("pair_linear", False),
+            ("pair_mlp_no_layernorm", False),
+            ("single_linear", False),
         )
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("case", "trace", "after"), TRACES, ids=lambda value: value if isinstance(value, str) else "")
@@ -245,11 +270,26 @@ def test_training_trace(configure, tasks_golden, case, trace, after):
     wanted = expected[trace]
     s = wanted["settings"]
     cfg = configure(
-        case, "OPTIMIZATION.LOSS_TYPE", s["loss_type"], "OPTIMIZATION.LR", s["learning_rate"],
-        "OPTIMIZATION.WARMUP_STEPS", s["warmup_steps"], "OPTIMIZATION.WEIGHT_DECAY", s["weight_decay"],
-        "OPTIMIZATION.CLIP_MAX_NORM", s["max_grad_norm"], "OPTIMIZATION.DROPOUT", "0", "OPTIMIZATION.ATTENTION_DROPOUT",
-        "0", "OUTPUT.CLASSIFIER", s["classifier"], "OUTPUT.CLS_HIDDEN_SCALE", s["cls_hidden_scale"],
-    )  # fmt: skip
+        case,
+        "OPTIMIZATION.LOSS_TYPE",
+        s["loss_type"],
+        "OPTIMIZATION.LR",
+        s["learning_rate"],
+        "OPTIMIZATION.WARMUP_STEPS",
+        s["warmup_steps"],
+        "OPTIMIZATION.WEIGHT_DECAY",
+        s["weight_decay"],
+        "OPTIMIZATION.CLIP_MAX_NORM",
+        s["max_grad_norm"],
+        "OPTIMIZATION.DROPOUT",
+        "0",
+        "OPTIMIZATION.ATTENTION_DROPOUT",
+        "0",
+        "OUTPUT.CLASSIFIER",
+        s["classifier"],
+        "OUTPUT.CLS_HIDDEN_SCALE",
+        s["cls_hidden_scale"],
+    )
     tokenizer = load_tokenizer(cfg, cfg.PRETRAINED.DIR)
     data = case.kind.build_data(cfg, tokenizer, "train")
     head = {"num_labels": data.num_classes, "classifier": s["classifier"], "cls_hidden_scale": s["cls_hidden_scale"]}

@@ -11,9 +11,16 @@ from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.packing import layout, pack, pack_rows
 
 CONFIG = {
-    "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
-    "max_position_embeddings": 20, "img_feature_dim": 7, "use_img_layernorm": 1, "initializer_range": 0.3,
-}  # fmt: skip
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 20,
+    "img_feature_dim": 7,
+    "use_img_layernorm": 1,
+    "initializer_range": 0.3,
+}
 
 
 def padded_batch(random, lengths, text_width, region_width, three_d=False):
@@ -50,9 +57,10 @@ def by_hand(model, batch, row):
 
     def norm(x, name):
         centred = x - x.mean(-1, keepdims=True)
-        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12) * weights[f"{name}.weight"] + weights[
-            f"{name}.bias"
-        ]
+        return (
+            centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12) * weights[f"{name}.weight"]
+            + weights[f"{name}.bias"]
+        )
 
     def gelu(x):
         return x * 0.5 * (1 + np.vectorize(__import__("math").erf)(x / np.sqrt(2)))
@@ -127,9 +135,13 @@ def test_shared_images_equal_repeated_ones(model):
 
 def test_order_puts_text_before_regions_in_every_row():
     packed = pack_rows(
-        np.array([[1, 2, 0], [3, 4, 5]]), np.zeros((2, 3), int), np.array([2, 3]), np.array([2, 1]), np.array([1, 0]),
+        np.array([[1, 2, 0], [3, 4, 5]]),
+        np.zeros((2, 3), int),
+        np.array([2, 3]),
+        np.array([2, 1]),
+        np.array([1, 0]),
         np.zeros((3, 7), np.float32),
-    )  # fmt: skip
+    )
     assert packed.input_ids.tolist() == [1, 2, 3, 4, 5]
     assert packed.position_ids.tolist() == [0, 1, 0, 1, 2]
     assert packed.order.tolist() == [0, 1, 5 + 1, 5 + 2, 2, 3, 4, 5 + 0]

@@ -11,9 +11,16 @@ from oscar_paddle.models.scratch import POSITION_SCALE, let_equals_attend
 from oscar_paddle.solvers.build import load_tokenizer, model_for_training
 
 CONFIG = {
-    "vocab_size": 60, "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24,
-    "max_position_embeddings": 40, "img_feature_dim": 7, "use_img_layernorm": 1, "initializer_range": 0.1,
-}  # fmt: skip
+    "vocab_size": 60,
+    "hidden_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+    "img_feature_dim": 7,
+    "use_img_layernorm": 1,
+    "initializer_range": 0.1,
+}
 
 
 def fresh_model():

@@ -41,9 +41,13 @@ class Training:
         self.log = folder / "stderr.txt"
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.server = subprocess.Popen(
-            [sys.executable, HELPERS / "training_server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env=self.environment,
-        )  # fmt: skip
+            [sys.executable, HELPERS / "training_server.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=self.environment,
+        )
         assert self.server.stdout.readline() == "ready\n"
 
     def start(self, run, *opts, **how):

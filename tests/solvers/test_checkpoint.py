@@ -48,9 +48,13 @@ def test_what_a_checkpoint_holds(unbroken):
     state = read_training_state(unbroken / "checkpoint-28")
     names = {path.name for path in (unbroken / "checkpoint-28").iterdir()}
     assert names == {
-        "model.safetensors", "optimizer.safetensors", "config.json", "vocab.txt", "tokenizer_config.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "config.json",
+        "vocab.txt",
+        "tokenizer_config.json",
         "trainer_state.json",
-    }  # fmt: skip
+    }
     assert (state["step"], state["epoch"], state["position_in_epoch"], state["optimizer_updates"]) == (28, 1, 13, 28)
     assert state["scheduler"] == {"name": "linear", "step": 28, "total_steps": 30}
     assert state["loss_scaler"] == {"scale": 1.0, "good_updates": 0, "skipped_updates": 0}

@@ -22,9 +22,13 @@ def launch(repository, training, run, processes, *opts):
     argv += ["tools/train_retrieval.py", "--cfg_file", training.cfg_file, "--opts", "OUTPUT.CHECKPOINT_DIR", run.parent]
     argv += ["OUTPUT.SAVE_NAME", run.name, *opts]
     return subprocess.Popen(
-        [sys.executable, *map(str, argv)], cwd=repository, env=training.environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [sys.executable, *map(str, argv)],
+        cwd=repository,
+        env=training.environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def finish(process, seconds=300):
@@ -133,9 +137,23 @@ def test_error_of_one_rank_ends_all(repository, training, golden, tmp_path):
             (data / folder / file.name).write_bytes(file.read_bytes())
     run = tmp_path / "run"
     process = launch(
-        repository, training, run, 2, "OPTIMIZATION.BATCH_SIZE", 2, "DATASET.DATA_DIR", data / "coco_ir",
-        "MONITOR.EVAL_STEPS", 0, "MONITOR.EVAL_FREQ", 0, "INPUT.FEATURE_CACHE_MB", 0, "OPTIMIZATION.EPOCHS", 2000,
-    )  # fmt: skip
+        repository,
+        training,
+        run,
+        2,
+        "OPTIMIZATION.BATCH_SIZE",
+        2,
+        "DATASET.DATA_DIR",
+        data / "coco_ir",
+        "MONITOR.EVAL_STEPS",
+        0,
+        "MONITOR.EVAL_FREQ",
+        0,
+        "INPUT.FEATURE_CACHE_MB",
+        0,
+        "OPTIMIZATION.EPOCHS",
+        2000,
+    )
     wait_for(run / "checkpoint-4")
     features = data / "model_0060000" / "features.tsv"
     with open(features, "r+b") as file:  # every image's base64 text from now on

@@ -9,9 +9,16 @@ from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.packing import pack_rows
 
 CONFIG = BertConfig(
-    vocab_size=50, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
-    hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2, img_feature_dim=20, use_img_layernorm=1,
-)  # fmt: skip
+    vocab_size=50,
+    hidden_size=32,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=64,
+    hidden_dropout_prob=0.2,
+    attention_probs_dropout_prob=0.2,
+    img_feature_dim=20,
+    use_img_layernorm=1,
+)
 
 
 @pytest.fixture

@@ -102,11 +102,20 @@ def test_a_changed_yaml(training, unbroken, tmp_path):
         (("OPTIMIZATION.LR", 5e-4), "OPTIMIZATION.LR was 0.001 and is 0.0005"),
         (("INPUT.MAX_REGION", 5), "INPUT.MAX_REGION was 12 and is 5"),
         (("OPTIMIZATION.ATTENTION_DROPOUT", 0), "OPTIMIZATION.ATTENTION_DROPOUT was -1.0 and is 0.0"),
-        (("EVAL.EVAL_CROSS_IMAGE", False, "EVAL.EVAL_CAPTION_INDEX_FILE", "minival_caption_indexs_top20.pt",
-          "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV", 10), "the content of the dev split"),
+        (
+            (
+                "EVAL.EVAL_CROSS_IMAGE",
+                False,
+                "EVAL.EVAL_CAPTION_INDEX_FILE",
+                "minival_caption_indexs_top20.pt",
+                "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV",
+                10,
+            ),
+            "the content of the dev split",
+        ),
         (("OPTIMIZATION.BATCH_SIZE", 2), "OPTIMIZATION.BATCH_SIZE was 4 and is 2"),
         (("PRETRAINED.RESUME", ""), "holds checkpoints of an earlier run; set PRETRAINED.RESUME to auto"),
-    ):  # fmt: skip
+    ):
         code, stderr = training(run, *opts)
         assert code in (1, 2), stderr
         assert words in stderr

@@ -13,8 +13,12 @@ def run(repository):
 
     def run(words, launcher=()):
         return subprocess.run(
-            [sys.executable, *launcher, *words], cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+            [sys.executable, *launcher, *words],
+            cwd=repository,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
 
     return run

@@ -28,13 +28,19 @@ def run(folder, repository, capfd):
 
     def run(tool="eval_retrieval", **changes):
         settings = {
-            "INPUT.MAX_SEQ_LEN": 40, "INPUT.MAX_REGION": 12, "DATASET.DATA_DIR": str(folder / "coco_ir"),
-            "EVAL.CHECKPOINT_DIR": str(folder / "checkpoint"), "EVAL.EVAL_CROSS_IMAGE": True,
-            "EVAL.EVAL_IMG_KEYS_FILE": "test_img_keys.tsv", "PRETRAINED.DIR": str(folder / "checkpoint"),
-            "OUTPUT.CHECKPOINT_DIR": str(folder / "exp"), "MONITOR.EVAL_FREQ": 0, "OPTIMIZATION.EPOCHS": 1,
+            "INPUT.MAX_SEQ_LEN": 40,
+            "INPUT.MAX_REGION": 12,
+            "DATASET.DATA_DIR": str(folder / "coco_ir"),
+            "EVAL.CHECKPOINT_DIR": str(folder / "checkpoint"),
+            "EVAL.EVAL_CROSS_IMAGE": True,
+            "EVAL.EVAL_IMG_KEYS_FILE": "test_img_keys.tsv",
+            "PRETRAINED.DIR": str(folder / "checkpoint"),
+            "OUTPUT.CHECKPOINT_DIR": str(folder / "exp"),
+            "MONITOR.EVAL_FREQ": 0,
+            "OPTIMIZATION.EPOCHS": 1,
             "MISC.NUM_WORKERS": 0,
             **{key.replace("__", "."): value for key, value in changes.items()},
-        }  # fmt: skip
+        }
         sections = {}
         for key, value in settings.items():
             section, name = key.split(".")
@@ -173,9 +179,12 @@ def test_a_candidate_that_does_not_exist(run, folder):
     lists[first][3] = [first, 77]
     path.write_bytes(pickle.dumps(lists, protocol=2))
     result = run(
-        EVAL__EVAL_CAPTION_INDEX_FILE=path.name, EVAL__EVAL_CROSS_IMAGE=False, EVAL__EVAL_IMG_KEYS_FILE="",
-        DATASET__TEST="minival", INPUT__NUM_CAPTIONS_PER_IMAGE_DEV=20,
-    )  # fmt: skip
+        EVAL__EVAL_CAPTION_INDEX_FILE=path.name,
+        EVAL__EVAL_CROSS_IMAGE=False,
+        EVAL__EVAL_IMG_KEYS_FILE="",
+        DATASET__TEST="minival",
+        INPUT__NUM_CAPTIONS_PER_IMAGE_DEV=20,
+    )
     assert_refused(result, path.name, first, f"[{first}, 77]")
 
 

@@ -43,9 +43,10 @@ def run(folder, repository, capfd):
 
     def run(*words, **changes):
         settings = {
-            "INPUT": {"MAX_SEQ_LEN": 40, "MAX_REGION": 12}, "PRETRAINED": {"DIR": str(folder / "checkpoint")},
+            "INPUT": {"MAX_SEQ_LEN": 40, "MAX_REGION": 12},
+            "PRETRAINED": {"DIR": str(folder / "checkpoint")},
             "DATASET": {"NAME": "golden <&>", "DATA_DIR": str(folder / "coco_ir")},
-        }  # fmt: skip
+        }
         for key, value in changes.items():
             section, name = key.split("__")
             settings.setdefault(section, {})[name] = value

@@ -52,9 +52,13 @@ def test_conversion_and_back(tool, checkpoint, tmp_path, capsys):
     assert "61 tensors, 0.10 million values" in capsys.readouterr().out
     assert tool("convert_weights", "--input", tmp_path / "ours", "--output", tmp_path / "pt", "--to", "pytorch") == 0
     assert sorted(path.name for path in (tmp_path / "pt").iterdir()) == [
-        "added_tokens.json", "config.json", "pytorch_model.bin", "special_tokens_map.json", "training_args.bin",
+        "added_tokens.json",
+        "config.json",
+        "pytorch_model.bin",
+        "special_tokens_map.json",
+        "training_args.bin",
         "vocab.txt",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("flag", ["--dry-run", "--dry_run"])

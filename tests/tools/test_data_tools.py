@@ -37,9 +37,13 @@ def mine(tmp_path):
             line = {"image": f"p{i}.jpg", "captions": [f"Picture {i}, {n}." for n in range(4)], "split": split}
             file.write(json.dumps(line) + "\n")
             np.savez(
-                tmp_path / "features" / f"p{i}.npz", features=random.random((3, 2048), np.float32),
-                boxes=[[0, 0, 9, 9]] * 3, image_w=10, image_h=10, tags=["dog"],
-            )  # fmt: skip
+                tmp_path / "features" / f"p{i}.npz",
+                features=random.random((3, 2048), np.float32),
+                boxes=[[0, 0, 9, 9]] * 3,
+                image_w=10,
+                image_h=10,
+                tags=["dog"],
+            )
     return tmp_path
 
 

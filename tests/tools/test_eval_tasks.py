@@ -38,11 +38,15 @@ def command(golden_of, tmp_path):
         golden, (text, regions) = golden_of(task), LENGTHS[task]
         (tmp_path / "run.yaml").write_text("{}")
         words = {
-            "INPUT.MAX_SEQ_LEN": text, "INPUT.MAX_REGION": regions, "INPUT.ADD_OD_LABEL": task != "nlvr2",
-            "DATASET.DATA_DIR": golden / task, "DATASET.TEST": split, "DATASET.EVAL_DATA_TYPE": EVAL_TYPE[task],
+            "INPUT.MAX_SEQ_LEN": text,
+            "INPUT.MAX_REGION": regions,
+            "INPUT.ADD_OD_LABEL": task != "nlvr2",
+            "DATASET.DATA_DIR": golden / task,
+            "DATASET.TEST": split,
+            "DATASET.EVAL_DATA_TYPE": EVAL_TYPE[task],
             "DATASET.DATA_LABEL_TYPE": "mask" if task == "vqa" else "all",
             "EVAL.CHECKPOINT_DIR": golden / CHECKPOINTS[task],
-        }  # fmt: skip
+        }
         flat = [str(word) for item in words.items() for word in item]
         places = ["--cfg_file", str(tmp_path / "run.yaml"), "--output_dir", str(tmp_path / "eval")]
         return [f"tools/eval_{task}.py", *places, "--opts", *flat, *opts]

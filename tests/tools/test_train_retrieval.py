@@ -40,8 +40,16 @@ def test_from_beginning_to_end(tool, tmp_path):
     run = tmp_path / "exp" / "small"
     names = {path.name for path in run.iterdir()}
     assert names == {
-        ".lock", "best", "checkpoint-4", "checkpoint-8", "config.yaml", "curves.png", "last", "log.txt", "metrics.jsonl"
-    }  # fmt: skip
+        ".lock",
+        "best",
+        "checkpoint-4",
+        "checkpoint-8",
+        "config.yaml",
+        "curves.png",
+        "last",
+        "log.txt",
+        "metrics.jsonl",
+    }
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records if "loss" in record] == list(range(1, 9))
     scores = {record["step"]: record["score"] for record in records if "score" in record}

@@ -28,11 +28,20 @@ def command(repository, tmp_path):
         cfg_file = tmp_path / f"{task}.yaml"
         cfg_file.write_text(TASKS[task])
         words = {
-            "INPUT.MAX_SEQ_LEN": 24, "INPUT.MAX_REGION": 6, "DATASET.DATA_DIR": golden / task, "DATASET.DEV": "val",
-            "DATASET.CACHE_DIR": tmp_path / "cache", "DATASET.EVAL_DATA_TYPE": "bal" if task == "gqa" else "all",
-            "OUTPUT.CHECKPOINT_DIR": tmp_path, "OUTPUT.SAVE_NAME": run, "OUTPUT.KEEP": 1, "MISC.NUM_WORKERS": 1,
-            "PRETRAINED.DIR": golden / "checkpoint", "PRETRAINED.RESUME": "auto", "MISC.SEED": 7,
-        }  # fmt: skip
+            "INPUT.MAX_SEQ_LEN": 24,
+            "INPUT.MAX_REGION": 6,
+            "DATASET.DATA_DIR": golden / task,
+            "DATASET.DEV": "val",
+            "DATASET.CACHE_DIR": tmp_path / "cache",
+            "DATASET.EVAL_DATA_TYPE": "bal" if task == "gqa" else "all",
+            "OUTPUT.CHECKPOINT_DIR": tmp_path,
+            "OUTPUT.SAVE_NAME": run,
+            "OUTPUT.KEEP": 1,
+            "MISC.NUM_WORKERS": 1,
+            "PRETRAINED.DIR": golden / "checkpoint",
+            "PRETRAINED.RESUME": "auto",
+            "MISC.SEED": 7,
+        }
         flat = [str(word) for item in words.items() for word in item]
         return [f"tools/train_{task}.py", "--cfg_file", str(cfg_file), "--opts", *flat, *opts]
 
@@ -54,9 +63,11 @@ def test_killed_and_started_again_is_the_same_run(command, run, repository, tmp_
     assert "training is complete at step 12 of 12; best dev score" in done.stderr
     assert " examples in " in done.stderr and " val: " in done.stderr
     process = subprocess.Popen(
-        [sys.executable, *command(task, "killed")], cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, *command(task, "killed")],
+        cwd=repository,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     while not (tmp_path / "killed" / "last").is_symlink() and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)

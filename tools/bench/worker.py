@@ -30,9 +30,11 @@ def serve(args):
     paddle.set_device("cpu")
     paddle.seed(0)
     config = BertConfig(
-        hidden_size=args.hidden, num_hidden_layers=args.layers, num_attention_heads=max(1, args.hidden // 64),
+        hidden_size=args.hidden,
+        num_hidden_layers=args.layers,
+        num_attention_heads=max(1, args.hidden // 64),
         intermediate_size=4 * args.hidden,
-    )  # fmt: skip
+    )
     model = OscarForClassification(config)
     model.eval()
     paddle.nn.initializer.Normal(std=0.2)(model.classifier.weight)  # margins of a few units, as after training

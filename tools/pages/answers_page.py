@@ -112,8 +112,12 @@ def _result(answers, guessing, facts):
     rows = [_row(*row) for row in score_rows(answers, guessing)]
     head = element("tr", element("td"), [element("th", name, scope="col") for name in ("score", "questions")])
     table = element("table", element("thead", head), element("tbody", rows))
-    note = element("p", "The thin mark on a bar is what guessing reaches: the commonest answer of the training "
-                   "questions, over all or of that kind.", class_="soft")  # fmt: skip
+    note = element(
+        "p",
+        "The thin mark on a bar is what guessing reaches: the commonest answer of the training "
+        "questions, over all or of that kind.",
+        class_="soft",
+    )
     entries = [[element("dt", name), element("dd", text)] for name, text in facts]
     side = element("div", element("dl", entries), class_="card") if entries else None
     card = element("div", element("div", table, class_="card"), side, class_="result" if side else None)
@@ -126,8 +130,12 @@ def _row(name, count, score, guess):
         bar.append(element("u", style=f"left:{100 * guess:.2f}%"))
     words = element("small", f"guessing {100 * guess:.1f} %") if guess is not None else None
     shown = element("b", f"{100 * score:.1f} %"), element("div", bar, class_="track", aria_hidden="true"), words
-    return element("tr", element("th", name, scope="row"), element("td", *shown, data_name="score"),
-                   element("td", f"{count:,}", data_name="questions"))  # fmt: skip
+    return element(
+        "tr",
+        element("th", name, scope="row"),
+        element("td", *shown, data_name="score"),
+        element("td", f"{count:,}", data_name="questions"),
+    )
 
 
 def _cards(answers, pictures, chosen):
@@ -143,9 +151,15 @@ def _card(entry, score, pictures):
     logit = element("span", f"{entry['logit']:+.2f}", title="logit")
     said = element("span", "says"), element("span", entry["predicted"]), logit
     said = element("li", *said, class_="right" if score else None)
-    true = [element("li", element("span", "is" if i == 0 else ""), element("span", answer),
-                    element("span", f"{value:g}" if value != 1 else ""))
-            for i, (answer, value) in enumerate(expected)]  # fmt: skip
+    true = [
+        element(
+            "li",
+            element("span", "is" if i == 0 else ""),
+            element("span", answer),
+            element("span", f"{value:g}" if value != 1 else ""),
+        )
+        for i, (answer, value) in enumerate(expected)
+    ]
     title = element("div", element("h3", f"“{question}”"), element("span", verdict[0], class_=verdict[1]))
     body = element("div", element("div", figures), element("ol", said, true), class_="ask")
     return element("article", title, body, class_="query")

@@ -116,19 +116,27 @@ def _document(check, cfg, cfg_file, parts):
     links = [element("a", name, href=f"#{key}") for key, name, _ in parts]
     clean = not check.findings.total()
     head = element(
-        "head", element("meta", charset="utf-8"), element("title", title),
+        "head",
+        element("meta", charset="utf-8"),
+        element("title", title),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY), element("style", STYLE, _STYLE),
-    )  # fmt: skip
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("style", STYLE, _STYLE),
+    )
     lead = element("p", "As ", element("code", cfg_file), " names it. ", effort(check))
     end = element("footer", "Written by ", element("code", "tools/check_dataset.py"), "; all is inside this file.")
     body = element(
         "body",
-        element("header", element("h1", title), lead,
-                element("p", verdict(check), class_="card verdict clean" if clean else "card verdict")),
+        element(
+            "header",
+            element("h1", title),
+            lead,
+            element("p", verdict(check), class_="card verdict clean" if clean else "card verdict"),
+        ),
         element("nav", element("div", links), aria_label="Parts of this page"),
-        element("main", sections), end,
-    )  # fmt: skip
+        element("main", sections),
+        end,
+    )
     return Html("<!DOCTYPE html>\n" + element("html", head, body, lang="en") + "\n")
 
 
@@ -191,9 +199,13 @@ def _sample(check, image_id, drawings, pictures):
     where = f"{image_id}, {split.name if split else 'no split'}, {width:g} x {height:g}, {regions} regions"
     tags = check.tags.get(image_id, "")
     return element(
-        "article", frame, element("p", where, class_="where"), [element("p", f"“{text}”") for text in captions],
-        element("p", "Tags: ", tags[:240] + ("…" if len(tags) > 240 else ""), class_="soft"), class_="query",
-    )  # fmt: skip
+        "article",
+        frame,
+        element("p", where, class_="where"),
+        [element("p", f"“{text}”") for text in captions],
+        element("p", "Tags: ", tags[:240] + ("…" if len(tags) > 240 else ""), class_="soft"),
+        class_="query",
+    )
 
 
 class _Drawings:

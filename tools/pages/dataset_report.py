@@ -62,8 +62,10 @@ def _group(kind, total, files):
     lines = [f"  {kind.title}: {total:,}"]
     for file, hidden, examples in files:
         lines.append(f"    {file}")
-        lines += [textwrap.fill(place(example) + example.text, _WIDTH, initial_indent=" " * 6,
-                                subsequent_indent=" " * 8) for example in examples]  # fmt: skip
+        lines += [
+            textwrap.fill(place(example) + example.text, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 8)
+            for example in examples
+        ]
         if hidden:
             lines.append(f"      and {hidden:,} more")
     lines.append(textwrap.fill(f"-> {kind.remedy}", _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 7))

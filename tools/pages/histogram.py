@@ -39,8 +39,16 @@ def draw_histogram(histogram):
             bar = {"x": f"{x_at(start) + 0.5:.1f}", "width": f"{max(1, width * x_scale - 1):.1f}"}
             size = max(1.0, height * y_scale)
             words = element("title", f"{values} {histogram.unit}: {height:,}")
-            shapes.append(element("rect", words, **bar, y=f"{floor - size:.1f}", height=f"{size:.1f}",
-                                  class_="beyond-limit" if beyond else "bar"))  # fmt: skip
+            shapes.append(
+                element(
+                    "rect",
+                    words,
+                    **bar,
+                    y=f"{floor - size:.1f}",
+                    height=f"{size:.1f}",
+                    class_="beyond-limit" if beyond else "bar",
+                )
+            )
     for value in _ticks(int(starts[0]), last - width):
         x = f"{x_at(value + 0.5):.1f}"
         shapes.append(element("text", f"{value:,}", x=x, y=floor + 16, text_anchor="middle"))

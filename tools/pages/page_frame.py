@@ -23,10 +23,13 @@ def whole_page(title, lead, sections, footer, has_boxes=False):
         tick = element("input", type="checkbox", id="show-boxes")
         links.append(element("label", tick, "Show detected boxes and tags", for_="show-boxes"))
     head = element(
-        "head", element("meta", charset="utf-8"), element("title", title),
+        "head",
+        element("meta", charset="utf-8"),
+        element("title", title),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY), element("style", STYLE),
-    )  # fmt: skip
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("style", STYLE),
+    )
     header = element("header", element("h1", title), element("p", lead))
     navigation = element("nav", element("div", links), aria_label="Parts of this page")
     parts = [element("section", element("h2", name), content, id=key) for key, name, content in sections]

@@ -94,9 +94,13 @@ class Pictures:
             box = element("rect", **rect, height=f"{max(y2 - y1, 1):.0f}")
             shapes.append(element("g", box, label, class_=f"box{number % COLOURS}"))
         return element(
-            "svg", *shapes, class_="boxes", viewBox=f"0 0 {width:g} {height:g}", font_size=f"{size:.0f}",
+            "svg",
+            *shapes,
+            class_="boxes",
+            viewBox=f"0 0 {width:g} {height:g}",
+            font_size=f"{size:.0f}",
             aria_hidden="true",
-        )  # fmt: skip
+        )
 
 
 def _by_name(pictures, names):

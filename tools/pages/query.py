@@ -46,8 +46,11 @@ def query_page(data, pictures, text_query=None, image_query=None):
         sections.append(("images", "Pictures for a text", view.text_query(*text_query)))
     if image_query:
         sections.append(("captions", "Captions for a picture", view.image_query(*image_query)))
-    footer = ["Written by ", element("code", "tools/inference_retrieval.py"),
-              f"; {data.num_images:,} pictures, {data.num_captions:,} captions."]  # fmt: skip
+    footer = [
+        "Written by ",
+        element("code", "tools/inference_retrieval.py"),
+        f"; {data.num_images:,} pictures, {data.num_captions:,} captions.",
+    ]
     has_boxes = pictures is not None and pictures.boxes is not None
     return whole_page("Best matches in the collection", _LEAD, sections, footer, has_boxes)
 
@@ -71,10 +74,14 @@ class _View:
         return element("article", element("div", element("h3", f"Picture {image_id}")), answers, class_="query")
 
     def _found_picture(self, answer):
-        words = [element("b", str(answer.rank)), element("span", f"picture {answer.image_id}"),
-                 element("span", f"{answer.margin:+.2f}", title="margin")]  # fmt: skip
-        return element("figure", self._picture(answer.image_id), element("figcaption", words),
-                       self._tag_line(answer.image_id))  # fmt: skip
+        words = [
+            element("b", str(answer.rank)),
+            element("span", f"picture {answer.image_id}"),
+            element("span", f"{answer.margin:+.2f}", title="margin"),
+        ]
+        return element(
+            "figure", self._picture(answer.image_id), element("figcaption", words), self._tag_line(answer.image_id)
+        )
 
     def _found_caption(self, answer, is_own):
         mark = element("span", " ✓ its own caption", class_="ok") if is_own else None

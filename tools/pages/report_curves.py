@@ -90,8 +90,10 @@ def _chart(words, lines, top):
         path = " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in points)
         shapes.append(element("polyline", points=path, class_=f"line{number}"))
         if len(points) < 40:
-            shapes += [element("circle", cx=f"{x_at(x):.1f}", cy=f"{y_at(y):.1f}", r=3, class_=f"line{number}")
-                       for x, y in points]  # fmt: skip
+            shapes += [
+                element("circle", cx=f"{x_at(x):.1f}", cy=f"{y_at(y):.1f}", r=3, class_=f"line{number}")
+                for x, y in points
+            ]
     drawing = element("svg", *shapes, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=words)
     legend = [element("span", label, class_=f"key{number}") for number, (label, _) in enumerate(lines)]
     return element("figure", drawing, element("figcaption", words, element("span", legend, class_="legend")))

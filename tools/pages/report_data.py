@@ -169,8 +169,9 @@ class RetrievalResults:
             for name, value in expected.get(direction, {}).items():
                 found = self.metrics.get(direction, {}).get(name)
                 if not isinstance(found, (int, float)) or abs(found - value) > 1e-6:
-                    raise DataError(f"{path}: {direction} {name} is {found}, but margins.npy gives {value:.4f}; "
-                                    "evaluate again")  # fmt: skip
+                    raise DataError(
+                        f"{path}: {direction} {name} is {found}, but margins.npy gives {value:.4f}; evaluate again"
+                    )
 
 
 class LabelledBoxes(ObjectTags):

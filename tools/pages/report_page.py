@@ -74,20 +74,33 @@ def _document(title, results, parts, has_boxes):
         tick = element("input", type="checkbox", id="show-boxes")
         links.append(element("label", tick, "Show detected boxes and tags", for_="show-boxes"))
     images, captions = len(results.image_ids), results.num_candidates
-    compared = f"each with its own {captions:,} candidate captions" if results.has_candidates else (
-        f"each with all {captions:,} captions")  # fmt: skip
+    compared = (
+        f"each with its own {captions:,} candidate captions"
+        if results.has_candidates
+        else (f"each with all {captions:,} captions")
+    )
     lead = element(
-        "p", f"The model has read {images:,} pictures, {compared}, and given every pair a margin: how much more it "
+        "p",
+        f"The model has read {images:,} pictures, {compared}, and given every pair a margin: how much more it "
         "believes that the caption describes the picture than that it does not. Above 0 it says yes. Sorting by the "
         "margin answers a query.",
-    )  # fmt: skip
+    )
     head = element(
-        "head", element("meta", charset="utf-8"), element("title", title),
+        "head",
+        element("meta", charset="utf-8"),
+        element("title", title),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY), element("style", STYLE),
-    )  # fmt: skip
-    end = element("footer", "Written by ", element("code", "tools/report_retrieval.py"), " from ",
-                  element("code", results.folder), ". The pictures are inside this file.")  # fmt: skip
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("style", STYLE),
+    )
+    end = element(
+        "footer",
+        "Written by ",
+        element("code", "tools/report_retrieval.py"),
+        " from ",
+        element("code", results.folder),
+        ". The pictures are inside this file.",
+    )
     navigation = element("nav", element("div", links), aria_label="Parts of this page")
     header = element("header", element("h1", title), lead)
     body = element("body", header, navigation, element("main", sections), end)
@@ -108,9 +121,11 @@ def _result(results, facts):
     head = element("tr", element("td"), [element("th", f"R@{k}", scope="col") for k in RECALL_AT])
     table = element("table", element("thead", head), element("tbody", rows))
     note = element(
-        "p", "R@5 is the share of queries with a right answer among the first five, ± one standard error. The thin "
-        "mark on a bar is chance: what a random order would reach.", class_="soft",
-    )  # fmt: skip
+        "p",
+        "R@5 is the share of queries with a right answer among the first five, ± one standard error. The thin "
+        "mark on a bar is chance: what a random order would reach.",
+        class_="soft",
+    )
     entries = [[element("dt", name), element("dd", text)] for name, text in facts]
     side = element("div", element("dl", entries), class_="card") if entries else None
     return [note, element("div", element("div", table, class_="card"), side, class_="result" if side else None)]
@@ -122,9 +137,13 @@ def _recall(metrics, key, prefix, name, chance):
     bar = [element("i", style=f"width:{100 * value:.2f}%"), element("u", style=f"left:{100 * chance:.2f}%")]
     spread = element("span", f" ± {100 * error:.1f}", class_="soft") if error is not None else None
     return element(
-        "td", element("b", f"{100 * value:.1f} %"), spread, element("div", bar, class_="track", aria_hidden="true"),
-        element("small", f"chance {100 * chance:.1f} %"), data_name=name,
-    )  # fmt: skip
+        "td",
+        element("b", f"{100 * value:.1f} %"),
+        spread,
+        element("div", bar, class_="track", aria_hidden="true"),
+        element("small", f"chance {100 * chance:.1f} %"),
+        data_name=name,
+    )
 
 
 # ---- queries ----
@@ -138,8 +157,14 @@ def _drawn(what, count, total, seed):
 
 
 def _failures(results, view, count):
-    parts = [element("p", "The queries whose right answer ranked worst, at most one for each picture. People and "
-                     "models learn most from these.", class_="soft")]  # fmt: skip
+    parts = [
+        element(
+            "p",
+            "The queries whose right answer ranked worst, at most one for each picture. People and "
+            "models learn most from these.",
+            class_="soft",
+        )
+    ]
     captions = [] if results.has_candidates else hardest(results.t2i_ranks, count, results.caption_image)
     images = hardest(results.i2t_ranks, count)
     parts += map(view.caption_query, captions)
@@ -160,8 +185,12 @@ class _View:
         beyond = [query.right] if query.right.rank > len(query.hits) else []
         found = [self.found_picture(hit, hit in beyond) for hit in query.hits + beyond]
         badge = _badge(query.right, len(results.image_ids), "right picture")
-        return element("article", element("div", title, badge), element("div", found, class_="pictures"),
-                       class_="query caption-query")  # fmt: skip
+        return element(
+            "article",
+            element("div", title, badge),
+            element("div", found, class_="pictures"),
+            class_="query caption-query",
+        )
 
     def found_picture(self, hit, is_beyond):
         words = [element("b", f"{hit.rank:,}"), element("span", f"{hit.margin:+.2f}", title="margin")]

@@ -61,11 +61,14 @@ def karpathy(tmp_path):
     splits = ["train"] * 30 + ["restval"] * 4 + ["val"] * 25 + ["test"] * 3
     images = [
         {
-            "filename": f"COCO_val2014_{1000 - i:012d}.jpg", "split": split, "cocoid": 1000 - i, "imgid": i,
+            "filename": f"COCO_val2014_{1000 - i:012d}.jpg",
+            "split": split,
+            "cocoid": 1000 - i,
+            "imgid": i,
             "sentences": [{"raw": f"A {ANIMALS[i % 3]} number {i}, {n}. "} for n in range(5 + i % 2)],
         }
         for i, split in enumerate(splits)
-    ]  # fmt: skip
+    ]
     path = tmp_path / "dataset_coco.json"
     path.write_text(json.dumps({"images": images, "dataset": "coco"}))
     return path
@@ -75,8 +78,11 @@ def test_the_published_files_are_written(karpathy, tmp_path):
     folder = tmp_path / "out"
     splits, chosen_by = prepare(karpathy, folder, DevLists(images=21))
     assert {split: len(captions) for split, captions in splits.items()} == {
-        "train": 34, "val": 25, "test": 3, "minival": 21
-    }  # fmt: skip
+        "train": 34,
+        "val": 25,
+        "test": 3,
+        "minival": 21,
+    }
     assert "words of the captions" in chosen_by
     for split, captions in splits.items():
         assert read_captions(folder, split) == captions

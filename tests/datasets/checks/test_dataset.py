@@ -62,9 +62,11 @@ class Data:
         pairs = [[i, n] for i in DEV for n in range(5)]
         self.candidates = {i: json.dumps(pairs) for i in DEV}
         self.settings = {
-            "DATASET.DATA_DIR": str(root / "coco_ir"), "PRETRAINED.DIR": str(root / "no_model"),
-            "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": 10, "EVAL.EVAL_CAPTION_INDEX_FILE": "top.pt",
-        }  # fmt: skip
+            "DATASET.DATA_DIR": str(root / "coco_ir"),
+            "PRETRAINED.DIR": str(root / "no_model"),
+            "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": 10,
+            "EVAL.EVAL_CAPTION_INDEX_FILE": "top.pt",
+        }
         self.model_dir = root / "model_0060000"
 
     def write(self):
@@ -146,9 +148,14 @@ def test_the_golden_set(golden, tmp_path):
     opts += ["INPUT.MAX_REGION", 12, "EVAL.EVAL_CROSS_IMAGE", True, "EVAL.EVAL_IMG_KEYS_FILE", "test_img_keys.tsv"]
     check = check_dataset(load_config(tmp_path / "run.yaml", opts))
     assert found(check) == {
-        "leak_id": 24, "shared_id": 12, "no_tags": 1, "no_size": 1, "boxes_differ": 10, "tags_cut": 7,
+        "leak_id": 24,
+        "shared_id": 12,
+        "no_tags": 1,
+        "no_size": 1,
+        "boxes_differ": 10,
+        "tags_cut": 7,
         "regions_cut": 3,
-    }  # fmt: skip
+    }
     assert examples(check, "no_tags", "predictions.tsv") == [(7, "image 170709: no detections")]
     assert check.captions.words == {"café-table:": 1}
     assert max(check.regions.values()) == 23
@@ -169,8 +176,9 @@ def test_damaged_captions_are_all_named(data):
     assert counts.pop("repeated_candidate") == 2 and counts.pop("no_positive") == 1
     assert counts == {"bad_captions": 2, "few_captions": 1, "blank_caption": 1, "same_captions": 1}
     assert [text for _, text in examples(check, "bad_captions", "train_captions.pt")] == [
-        "image 102 has 'not JSON'; expected a list of captions", "image 103 has '[]'; expected a list of captions",
-    ]  # fmt: skip
+        "image 102 has 'not JSON'; expected a list of captions",
+        "image 103 has '[]'; expected a list of captions",
+    ]
     assert examples(check, "few_captions", "minival_captions.pt") == [(None, "image 201: 3 captions; expected 5")]
     assert "caption 5 is '  '" in examples(check, "blank_caption", "test_captions.pt")[0][1]
 
@@ -264,7 +272,7 @@ DAMAGED_FEATURES = {
         (feature_row(102, changed(102, 1, 2052, 0.5)), "region 2: w is 0.5; x2 - x1 is 0.4"),
         (feature_row(102, changed(102, 1, 2053, 0.1)), "region 2: h is 0.1; y2 - y1 is 0.4"),
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -365,7 +373,7 @@ DAMAGED_TAGS = {
     "no_tags": [(tag_row(102, []), "no detections")],
     "rect_outside": [(tag_row(102, detections([RECTS[0], [9, 9, 700, 99]])), "detection 2: rect is [9, 9, 700")],
     "rect_inverted": [(tag_row(102, detections([RECTS[0], [9, 9, 5, 99]])), "detection 2: rect is [9, 9, 5")],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind, row, text", [(kind, *case) for kind, cases in DAMAGED_TAGS.items() for case in cases])
@@ -500,9 +508,15 @@ def test_oscar_v1(data):
     (folder / "train_vg_labels.pt").write_bytes(pickle.dumps({101: "", 102: 3, 103: [{"class": "cat"}]}))
     check = data.check()
     assert found(check) == {
-        "not_finite": 1, "width": 1, "box_outside": 1, "no_features": 1, "no_captions": 1, "no_tags": 1, "bad_tags": 1,
+        "not_finite": 1,
+        "width": 1,
+        "box_outside": 1,
+        "no_features": 1,
+        "no_captions": 1,
+        "no_tags": 1,
+        "bad_tags": 1,
         "no_tag_row": 1,
-    }  # fmt: skip
+    }
     ((_, text),) = examples(check, "box_outside", "train_img_frcnn_feats.pt")
     assert text == "image 101: region 2: x2 is 7 (pixels?); expected 0 to 1"
     assert "image 104 of split 'train'" in examples(check, "no_features", "train_img_frcnn_feats.pt")[0][1]

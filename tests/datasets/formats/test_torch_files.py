@@ -96,9 +96,17 @@ def test_training_arguments(kind):
     assert isinstance(args, argparse.Namespace)
     same(args.__dict__.pop("array"), np.arange(3))
     assert vars(args) == {
-        "do_lower_case": True, "lr": 2e-5, "device": "cuda:0", "n_gpu": 0, "dtype": "torch.float32", "nothing": None,
-        "shape": (2, 3), "score": 0.5, "seed": 88, "text": "café",
-    }  # fmt: skip
+        "do_lower_case": True,
+        "lr": 2e-5,
+        "device": "cuda:0",
+        "n_gpu": 0,
+        "dtype": "torch.float32",
+        "nothing": None,
+        "shape": (2, 3),
+        "score": 0.5,
+        "seed": 88,
+        "text": "café",
+    }
 
 
 @BOTH

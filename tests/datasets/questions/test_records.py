@@ -11,11 +11,14 @@ from oscar_paddle.datasets.questions import records as question_files
 from oscar_paddle.datasets.questions.records import field, read_records
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=("Cs",))),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('ab"\\[]{},é ', max_size=3), inner, max_size=3),
     max_leaves=8,
-)  # fmt: skip
+)
 RECORDS = st.lists(st.dictionaries(st.text("qoan", max_size=2), VALUES, max_size=4), max_size=6)
 
 

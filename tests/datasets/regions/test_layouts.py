@@ -45,8 +45,15 @@ def test_the_usual_places_in_order(tmp_path, place):
     data_dir.mkdir()
     with pytest.raises(DataError) as caught:
         find_regions(data_dir, "train")
-    for part in (str(data_dir), str(tmp_path / "model_0060000"), "features.tsv", "train_img_frcnn_feats.pt",
-                 "train_img_frcnn_feats/<image id>.npy", "features/<name>.npz", "set DATASET.FEAT_FILE"):  # fmt: skip
+    for part in (
+        str(data_dir),
+        str(tmp_path / "model_0060000"),
+        "features.tsv",
+        "train_img_frcnn_feats.pt",
+        "train_img_frcnn_feats/<image id>.npy",
+        "features/<name>.npz",
+        "set DATASET.FEAT_FILE",
+    ):
         assert part in str(caught.value)
     place("coco_ir/stray.npz"), place("coco_ir/stray.npy")  # not in a folder of features
     with pytest.raises(DataError):
@@ -183,8 +190,9 @@ def test_training_on_oscar_v1_files_of_pytorch(build, tmp_path):
     np.testing.assert_array_equal(img_feats[1], 200 + np.arange(30, dtype=np.float32).reshape(3, 10))
     with pytest.raises(DataError, match=r"train_xx_labels\.pt.*DATASET\.OD_LABEL_TYPE"):
         build(V1, split="train", INPUT__IMG_FEATURE_DIM=10, DATASET__OD_LABEL_TYPE="xx")
-    assert build(V1, split="train", INPUT__IMG_FEATURE_DIM=10, INPUT__ADD_OD_LABEL=False,
-                 DATASET__OD_LABEL_TYPE="xx").tags == ["", "", ""]  # fmt: skip
+    assert build(
+        V1, split="train", INPUT__IMG_FEATURE_DIM=10, INPUT__ADD_OD_LABEL=False, DATASET__OD_LABEL_TYPE="xx"
+    ).tags == ["", "", ""]
 
 
 def test_an_image_is_missing(build, parts, tmp_path):

@@ -90,8 +90,12 @@ def test_the_words_say_the_claims_and_nothing_else(written):
 
 def test_every_word_has_one_meaning():
     tables = (grammar.SHAPE_WORDS, grammar.COLOUR_WORDS, grammar.TEXTURE_WORDS, grammar.SIZE_WORDS)
-    wordings = [wording for table in (*tables, grammar.RELATION_WORDS, grammar.BACKGROUND_WORDS)
-                for words in table.values() for wording in words]  # fmt: skip
+    wordings = [
+        wording
+        for table in (*tables, grammar.RELATION_WORDS, grammar.BACKGROUND_WORDS)
+        for words in table.values()
+        for wording in words
+    ]
     assert len(wordings) == len(set(wordings))
 
 

@@ -16,11 +16,18 @@ from oscar_paddle.datasets.scenes.world import Scene, SceneObject, Stream, sampl
 from oscar_paddle.datasets.tokenization import Tokenizer
 
 MAKERS = {"vqa": vqa_questions, "gqa": gqa_questions}
-TABLES = {"shape": grammar.SHAPE_WORDS, "colour": grammar.COLOUR_WORDS,
-          "texture": grammar.TEXTURE_WORDS, "size": grammar.SIZE_WORDS}  # fmt: skip
+TABLES = {
+    "shape": grammar.SHAPE_WORDS,
+    "colour": grammar.COLOUR_WORDS,
+    "texture": grammar.TEXTURE_WORDS,
+    "size": grammar.SIZE_WORDS,
+}
 MEANING = {words: (name, value) for name, table in TABLES.items() for value, row in table.items() for words in row}
-MEANING |= {grammar.PLURALS.get(word, word + "s"): (name, value)
-            for word, (name, value) in list(MEANING.items()) if name == "shape"}  # fmt: skip
+MEANING |= {
+    grammar.PLURALS.get(word, word + "s"): (name, value)
+    for word, (name, value) in list(MEANING.items())
+    if name == "shape"
+}
 ANYTHING = {word + ending for word in grammar.GENERIC_WORDS for ending in ("", "s")}
 RELATION = {words: name for name, row in grammar.RELATION_WORDS.items() for words in row}
 RELATIONS = re.compile(rf"(.*?)(?:^| )({'|'.join(sorted(RELATION, key=len, reverse=True))}) (the .+)")
@@ -80,8 +87,11 @@ def the_one(scene, phrase):
     """The object that a definite phrase denotes: exactly one must fit."""
     assert phrase.startswith("the ")
     chain = RELATIONS.fullmatch(phrase)
-    found = (standing(scene, chain[1].removesuffix(" that is"), *chain.groups()[1:]) if chain
-             else described(scene, bare(phrase)))  # fmt: skip
+    found = (
+        standing(scene, chain[1].removesuffix(" that is"), *chain.groups()[1:])
+        if chain
+        else described(scene, bare(phrase))
+    )
     assert len(found) == 1, phrase
     return found[0]
 
@@ -152,8 +162,7 @@ FORMS = (
     (r"how many (.+?) (?:are there|do we see|are in the picture)", lambda s, words: len(described(s, words))),
     (r"how many \w+ are not (\w+)", lambda s, word: len(s.objects) - len(described(s, word))),
     (r"how many (\w+) are (.+)", _how_many_related),
-    (r"(?:are there|do we see) more (.+) than (.+)",
-     lambda s, a, b: len(described(s, a)) > len(described(s, b))),
+    (r"(?:are there|do we see) more (.+) than (.+)", lambda s, a, b: len(described(s, a)) > len(described(s, b))),
     (r"(?:is there|do we see) (.+)", _there_is),
     (r"(?:what|which) colour is (.+)", lambda s, phrase: value_of(s, phrase, "colour")),
     (r"what is the colour of (.+)", lambda s, phrase: value_of(s, phrase, "colour")),
@@ -164,7 +173,7 @@ FORMS = (
     (rf"does (the .+) look {VALUE}", _attribute),
     (rf"is (the .+?) {VALUE}", _attribute),
     (r"is (the .+)", _relation),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -227,8 +236,11 @@ def test_yes_is_as_frequent_as_no(asked, name):
     assert 0.47 < counts["yes"] / (counts["yes"] + counts["no"]) < 0.53
 
 
-@pytest.mark.parametrize("pieces", [lambda words: words, lambda words: [*words, *zip(words, words[1:], strict=False)]],
-                         ids=["words", "pairs of words"])  # fmt: skip
+@pytest.mark.parametrize(
+    "pieces",
+    [lambda words: words, lambda words: [*words, *zip(words, words[1:], strict=False)]],
+    ids=["words", "pairs of words"],
+)
 @pytest.mark.parametrize("name", MAKERS)
 def test_words_alone_do_not_tell_yes_from_no(asked, name, pieces):
     """Naive Bayes over the words of training questions, measured on other scenes."""

@@ -16,8 +16,11 @@ from oscar_paddle.datasets.tokenization import Tokenizer
 
 TABLES = {"shape": grammar.SHAPE_WORDS, "colour": grammar.COLOUR_WORDS, "texture": grammar.TEXTURE_WORDS}
 MEANING = {words: (name, value) for name, table in TABLES.items() for value, row in table.items() for words in row}
-MEANING |= {grammar.PLURALS.get(word, word + "s"): (name, value)
-            for word, (name, value) in list(MEANING.items()) if name == "shape"}  # fmt: skip
+MEANING |= {
+    grammar.PLURALS.get(word, word + "s"): (name, value)
+    for word, (name, value) in list(MEANING.items())
+    if name == "shape"
+}
 PLACE = {words: name for name, row in grammar.BACKGROUND_WORDS.items() for words in row}
 NUMBERS = {"no": 0, "a": 1, "an": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 PLACES = "|".join(PLACE)
@@ -27,8 +30,11 @@ def count(scene, words):
     """How many objects "a red star with dots" or "red stars" fits; every word must be known."""
     words = re.sub(r"^(an?|no|two|three) ", "", words)
     found = re.findall(r"with \w+", words)
-    said = [MEANING[w] for w in [*found, *re.sub(r" with \w+", "", words).split()]
-            if not re.fullmatch("(shape|thing|object)s?", w)]  # fmt: skip
+    said = [
+        MEANING[w]
+        for w in [*found, *re.sub(r" with \w+", "", words).split()]
+        if not re.fullmatch("(shape|thing|object)s?", w)
+    ]
     return sum(all(getattr(item, name) == value for name, value in said) for item in scene.objects)
 
 
@@ -65,8 +71,10 @@ FORMS = (
     (rf"we see \w+ ({PLACES}) in both pictures", lambda s, words: places(s, words, words)),
     (rf"the left picture is ({PLACES}) and the right picture is ({PLACES})", places),
     (rf"the left picture shows a scene ({PLACES}) and the right picture one ({PLACES})", places),
-    (r"the (\w+) picture (?:has|shows) (.+) and the (\w+) picture (?:has|shows) (.+)",
-     lambda s, a, x, b, y: shows(s[a], x) and shows(s[b], y)),
+    (
+        r"the (\w+) picture (?:has|shows) (.+) and the (\w+) picture (?:has|shows) (.+)",
+        lambda s, a, x, b, y: shows(s[a], x) and shows(s[b], y),
+    ),
     (r"one of the pictures shows (.+)", exactly_one_of_those),
     (r"there is (.+) in one of the pictures", exactly_one_of_those),
     (r"exactly one picture (?:has|shows) (.+)", lambda s, words: pictures_with(s, words) == 1),
@@ -74,11 +82,15 @@ FORMS = (
     (r"(?:there is|we see) (.+) in both pictures", lambda s, words: pictures_with(s, words) == 2),
     (r"no picture shows (.+)", lambda s, words: pictures_with(s, words) == 0),
     (r"there is not (.+) in the two pictures", lambda s, words: pictures_with(s, words) == 0),
-    (r"(?:there are|we see) more (.+) in the (\w+) picture than in the (\w+) picture",
-     lambda s, words, a, b: a != b and count(s[a], words) > count(s[b], words)),
-    (r"there are exactly (\w+) (.+) in the two pictures",
-     lambda s, number, words: sum(count(scene, words) for scene in s.values()) == NUMBERS[number]),
-)  # fmt: skip
+    (
+        r"(?:there are|we see) more (.+) in the (\w+) picture than in the (\w+) picture",
+        lambda s, words, a, b: a != b and count(s[a], words) > count(s[b], words),
+    ),
+    (
+        r"there are exactly (\w+) (.+) in the two pictures",
+        lambda s, number, words: sum(count(scene, words) for scene in s.values()) == NUMBERS[number],
+    ),
+)
 
 
 @pytest.fixture(scope="module")

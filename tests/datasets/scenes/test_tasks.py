@@ -206,10 +206,18 @@ def test_guessing_by_hand():
     def entry(kind, *answers):
         return Entry({}, kind, answers)
 
-    train = [entry("colour", ("red", 1.0)), entry("colour", ("red", 1.0), ("crimson", 0.3)),
-             entry("size", ("big", 1.0)), entry("colour", ("blue", 1.0))]  # fmt: skip
-    asked = [entry("colour", ("blue", 1.0)), entry("colour", ("pink", 1.0), ("red", 0.6)),
-             entry("size", ("big", 1.0)), entry("new", ("red", 1.0))]  # fmt: skip
+    train = [
+        entry("colour", ("red", 1.0)),
+        entry("colour", ("red", 1.0), ("crimson", 0.3)),
+        entry("size", ("big", 1.0)),
+        entry("colour", ("blue", 1.0)),
+    ]
+    asked = [
+        entry("colour", ("blue", 1.0)),
+        entry("colour", ("pink", 1.0), ("red", 0.6)),
+        entry("size", ("big", 1.0)),
+        entry("new", ("red", 1.0)),
+    ]
     scores = guessing_scores(train, asked)
     assert scores["majority"] == {"answer": "red", "accuracy": 0.4}
     assert scores["by_kind"]["accuracy"] == 0.65
@@ -220,10 +228,12 @@ def test_guessing_by_hand():
 
 @pytest.mark.parametrize(
     ("name", "build", "split", "held_out"),
-    [("vqa", build_vqa_data, "val", "val2014_qla_mrcnn.json"),
-     ("gqa", build_gqa_data, "test-dev", "gqa_bal_qla_testdev.json"),
-     ("nlvr2", build_nlvr2_data, "test1", "nlvr2_test1.json")],
-)  # fmt: skip
+    [
+        ("vqa", build_vqa_data, "val", "val2014_qla_mrcnn.json"),
+        ("gqa", build_gqa_data, "test-dev", "gqa_bal_qla_testdev.json"),
+        ("nlvr2", build_nlvr2_data, "test1", "nlvr2_test1.json"),
+    ],
+)
 def test_the_projects_own_readers_take_them(root, tmp_path, repository, name, build, split, held_out):
     folder = shutil.copytree(root / name, tmp_path / name)  # the readers add their cache
     features = str(root / "model_0060000" / "features.tsv")

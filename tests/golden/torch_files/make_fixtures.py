@@ -59,9 +59,18 @@ def make_torch():
     torch.jit.save(torch.jit.script(layer), HERE / "refused_torchscript.pt")
 
     args = argparse.Namespace(
-        do_lower_case=True, lr=2e-5, device=torch.device("cuda:0"), n_gpu=0, dtype=torch.float32, nothing=None,
-        shape=torch.Size([2, 3]), score=np.float64(0.5), seed=np.int64(88), array=np.arange(3), text="café",
-    )  # fmt: skip
+        do_lower_case=True,
+        lr=2e-5,
+        device=torch.device("cuda:0"),
+        n_gpu=0,
+        dtype=torch.float32,
+        nothing=None,
+        shape=torch.Size([2, 3]),
+        score=np.float64(0.5),
+        seed=np.int64(88),
+        array=np.arange(3),
+        text="café",
+    )
     save(args, "training_args")
     save({1: '["a cat", "café"]', 2: ["a dog", "人"]}, "captions")
     torch.save({1: ["x"]}, HERE / "captions_protocol4_old.pt", _use_new_zipfile_serialization=False, pickle_protocol=4)

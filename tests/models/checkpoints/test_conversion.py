@@ -46,16 +46,28 @@ def head(**shapes):
 
 HEADS = {
     "retrieval": head(classifier__weight=(2, H), classifier__bias=(2,)),
-    "vqa_mlp": head(classifier__0__weight=(8, H), classifier__0__bias=(8,), classifier__2__weight=(5, 8),
-                    classifier__2__bias=(5,)),
-    "vqa_mlp_square": head(classifier__0__weight=(H, H), classifier__0__bias=(H,), classifier__2__weight=(5, H),
-                           classifier__2__bias=(5,)),
-    "nlvr2_vinvl": head(classifier__0__weight=(8, 2 * H), classifier__0__bias=(8,), classifier__2__weight=(8,),
-                        classifier__2__bias=(8,), classifier__3__weight=(2, 8), classifier__3__bias=(2,)),
-    "captioning": head(cls__predictions__bias=(WORDS,), cls__predictions__decoder__weight=(WORDS, H),
-                       cls__predictions__transform__dense__weight=(H, H), cls__seq_relationship__weight=(3, H)),
+    "vqa_mlp": head(
+        classifier__0__weight=(8, H), classifier__0__bias=(8,), classifier__2__weight=(5, 8), classifier__2__bias=(5,)
+    ),
+    "vqa_mlp_square": head(
+        classifier__0__weight=(H, H), classifier__0__bias=(H,), classifier__2__weight=(5, H), classifier__2__bias=(5,)
+    ),
+    "nlvr2_vinvl": head(
+        classifier__0__weight=(8, 2 * H),
+        classifier__0__bias=(8,),
+        classifier__2__weight=(8,),
+        classifier__2__bias=(8,),
+        classifier__3__weight=(2, 8),
+        classifier__3__bias=(2,),
+    ),
+    "captioning": head(
+        cls__predictions__bias=(WORDS,),
+        cls__predictions__decoder__weight=(WORDS, H),
+        cls__predictions__transform__dense__weight=(H, H),
+        cls__seq_relationship__weight=(3, H),
+    ),
     "captioning_oscar_v1": head(transform__dense__weight=(H, H), decoder__weight=(WORDS, H)),
-}  # fmt: skip
+}
 
 
 def pytorch_folder(folder, state, config=None, vocab=True):
@@ -172,8 +184,9 @@ def test_old_names_and_prefixes_show_in_the_table(tmp_path):
         ("bert.pooler.dense.weight", "[4, 4]", "float32", "rename from pooler.dense.weight, transpose"),
     ]
     assert {row[3] for row in conversion.plan_rows(source, OURS)} == {
-        "rename from embeddings.LayerNorm.gamma", "rename from pooler.dense.weight"
-    }  # fmt: skip
+        "rename from embeddings.LayerNorm.gamma",
+        "rename from pooler.dense.weight",
+    }
     lines = conversion.plan_lines(source, OURS)
     assert lines[0].split() == ["name", "shape", "type", "action"]
     assert lines[-3] == "2 tensors, 0.00 million values, 0.0 MB: 12 layers of width 4, text only, no head"
@@ -191,9 +204,15 @@ def test_settings_of_our_own_training_reach_the_reference(tmp_path):
     (start / "trainer_state.json").write_text(json.dumps({"epoch": 6, "config": {"INPUT": inputs}}))
     args = torch_files.load(run(start, tmp_path / "pt", PYTORCH) / "training_args.bin")
     assert args == argparse.Namespace(
-        max_seq_length=40, max_img_seq_length=16, do_lower_case=False, add_od_labels=False, img_feature_type="frcnn",
-        od_label_type="vg", use_img_layernorm=1, img_layer_norm_eps=1e-12,
-    )  # fmt: skip
+        max_seq_length=40,
+        max_img_seq_length=16,
+        do_lower_case=False,
+        add_od_labels=False,
+        img_feature_type="frcnn",
+        od_label_type="vg",
+        use_img_layernorm=1,
+        img_layer_norm_eps=1e-12,
+    )
     paddle_folder = run(start, tmp_path / "vp", VINVL_PADDLE)
     assert torch_files.load(paddle_folder / "paddle_model.bin")["epoch"] == 5  # the last one, counted from 0
     assert json.loads((paddle_folder / "tokenizer_config.json").read_text())["do_lower_case"] is False

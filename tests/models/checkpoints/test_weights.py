@@ -24,9 +24,15 @@ from oscar_paddle.models.checkpoints.weights import (
 from oscar_paddle.models.oscar import OscarForClassification
 
 TINY = {
-    "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12,
-    "max_position_embeddings": 6, "img_feature_dim": 5, "use_img_layernorm": 1,
-}  # fmt: skip
+    "vocab_size": 11,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position_embeddings": 6,
+    "img_feature_dim": 5,
+    "use_img_layernorm": 1,
+}
 
 
 @pytest.fixture
@@ -87,8 +93,10 @@ def test_vinvl_paddle_folder(model, tmp_path, wrapped):
         name: np.ascontiguousarray(value.T) if is_linear_weight(name, value) else value for name, value in state.items()
     }
     content = {"epoch": 29, "model": paddle_state} if wrapped else paddle_state
-    paddle.save({k: paddle.to_tensor(v) for k, v in paddle_state.items()} if not wrapped else content,
-                str(tmp_path / "paddle_model.bin"))  # fmt: skip
+    paddle.save(
+        {k: paddle.to_tensor(v) for k, v in paddle_state.items()} if not wrapped else content,
+        str(tmp_path / "paddle_model.bin"),
+    )
     other = fresh_model()
     load_into(other, read_state(tmp_path), tmp_path)
     assert_same(other, state)
@@ -121,9 +129,13 @@ def test_hugging_face_bert_starts_a_fresh_head_and_image_part(model, tmp_path, c
     expected = {name: untouched[name] if name in started else value for name, value in to_state(model).items()}
     assert_same(other, expected)
     assert sorted(started) == [
-        "bert.LayerNorm.bias", "bert.LayerNorm.weight", "bert.img_embedding.bias", "bert.img_embedding.weight",
-        "classifier.bias", "classifier.weight",
-    ]  # fmt: skip
+        "bert.LayerNorm.bias",
+        "bert.LayerNorm.weight",
+        "bert.img_embedding.bias",
+        "bert.img_embedding.weight",
+        "classifier.bias",
+        "classifier.weight",
+    ]
     assert "starts from initial values" in caplog.text and "bert.img_embedding.weight" in caplog.text
 
 

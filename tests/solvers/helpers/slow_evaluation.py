@@ -19,11 +19,24 @@ evaluation_folder.SYNC_SECONDS = 0.0
 cfg = get_cfg_defaults()
 cfg.merge_from_list(
     [
-        "INPUT.MAX_SEQ_LEN", 40, "INPUT.MAX_REGION", 12, "DATASET.DATA_DIR", f"{golden}/coco_ir",
-        "DATASET.CACHE_DIR", cache, "EVAL.CHECKPOINT_DIR", f"{golden}/checkpoint", "EVAL.EVAL_CROSS_IMAGE", True,
-        "EVAL.EVAL_IMG_KEYS_FILE", "test_img_keys.tsv", "EVAL.BATCH_TOKENS", 600,
+        "INPUT.MAX_SEQ_LEN",
+        40,
+        "INPUT.MAX_REGION",
+        12,
+        "DATASET.DATA_DIR",
+        f"{golden}/coco_ir",
+        "DATASET.CACHE_DIR",
+        cache,
+        "EVAL.CHECKPOINT_DIR",
+        f"{golden}/checkpoint",
+        "EVAL.EVAL_CROSS_IMAGE",
+        True,
+        "EVAL.EVAL_IMG_KEYS_FILE",
+        "test_img_keys.tsv",
+        "EVAL.BATCH_TOKENS",
+        600,
     ]
-)  # fmt: skip
+)
 
 
 class SlowBackend(EagerBackend):

@@ -42,10 +42,16 @@ def test_consistency_is_brute_force(rows):
     assert metrics["accuracy"] == pytest.approx(sum(p == y for p, y, _ in rows) / len(rows))
 
 
-@pytest.mark.parametrize("call", [
-    lambda: accuracy([], []), lambda: accuracy([1], [1, 2]), lambda: vqa_metrics([1], []), lambda: vqa_metrics([], []),
-    lambda: nlvr2_metrics([1], [1, 0], ["a"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: accuracy([], []),
+        lambda: accuracy([1], [1, 2]),
+        lambda: vqa_metrics([1], []),
+        lambda: vqa_metrics([], []),
+        lambda: nlvr2_metrics([1], [1, 0], ["a"]),
+    ],
+)
 def test_numbers_that_do_not_fit_are_refused(call):
     with pytest.raises(DataError, match="expected one"):
         call()
@@ -53,8 +59,9 @@ def test_numbers_that_do_not_fit_are_refused(call):
 
 def test_vqa_results():
     assert vqa_results(["262144000", "007"], ["yes", "2"]) == [
-        {"question_id": 262144000, "answer": "yes"}, {"question_id": 7, "answer": "2"},
-    ]  # fmt: skip
+        {"question_id": 262144000, "answer": "yes"},
+        {"question_id": 7, "answer": "2"},
+    ]
     with pytest.raises(DataError, match="question 007 is there twice"):
         vqa_results(["7", "007"], ["yes", "no"])
     with pytest.raises(DataError, match="question 7: the answer is None; expected a text"):

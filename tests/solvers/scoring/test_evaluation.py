@@ -35,12 +35,25 @@ def config(golden, tmp_path_factory):
         cfg = get_cfg_defaults()
         cfg.merge_from_list(
             [
-                "INPUT.MAX_SEQ_LEN", 40, "INPUT.MAX_REGION", 12, "DATASET.DATA_DIR", f"{golden}/coco_ir",
-                "DATASET.CACHE_DIR", str(cache), "EVAL.CHECKPOINT_DIR", f"{golden}/checkpoint",
-                "EVAL.EVAL_CROSS_IMAGE", True, "EVAL.EVAL_IMG_KEYS_FILE", "test_img_keys.tsv",
-                "EVAL.BATCH_TOKENS", 600, *opts,
+                "INPUT.MAX_SEQ_LEN",
+                40,
+                "INPUT.MAX_REGION",
+                12,
+                "DATASET.DATA_DIR",
+                f"{golden}/coco_ir",
+                "DATASET.CACHE_DIR",
+                str(cache),
+                "EVAL.CHECKPOINT_DIR",
+                f"{golden}/checkpoint",
+                "EVAL.EVAL_CROSS_IMAGE",
+                True,
+                "EVAL.EVAL_IMG_KEYS_FILE",
+                "test_img_keys.tsv",
+                "EVAL.BATCH_TOKENS",
+                600,
+                *opts,
             ]
-        )  # fmt: skip
+        )
         return cfg
 
     return make
@@ -96,8 +109,13 @@ def margins_of(folder):
 
 def test_the_folder(finished, data):
     assert {path.name for path in finished.iterdir()} == {
-        ".lock", "captions.json", "image_ids.json", "margins.npy", "metrics.json", "provenance.json",
-    }  # fmt: skip
+        ".lock",
+        "captions.json",
+        "image_ids.json",
+        "margins.npy",
+        "metrics.json",
+        "provenance.json",
+    }
     margins = np.load(finished / "margins.npy")
     assert margins.shape == (10, 50) and margins.dtype == np.float32
     metrics = json.loads((finished / "metrics.json").read_text())

@@ -24,9 +24,16 @@ EVERYTHING = Block(range(4), range(12))
 def tiny_model(seed=3, **settings):
     paddle.seed(seed)
     config = {
-        "vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-        "max_position_embeddings": 20, "img_feature_dim": 11, "use_img_layernorm": 1, "initializer_range": 0.3,
-    }  # fmt: skip
+        "vocab_size": 90,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 20,
+        "img_feature_dim": 11,
+        "use_img_layernorm": 1,
+        "initializer_range": 0.3,
+    }
     model = OscarForClassification(BertConfig(**config, **settings))
     model.eval()
     return model

@@ -30,9 +30,16 @@ LENGTHS = Lengths(
 def model():
     paddle.seed(3)
     config = BertConfig(
-        vocab_size=90, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40,
-        max_position_embeddings=20, img_feature_dim=11, use_img_layernorm=1, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=90,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=40,
+        max_position_embeddings=20,
+        img_feature_dim=11,
+        use_img_layernorm=1,
+        initializer_range=0.3,
+    )
     return OscarForClassification(config)
 
 

@@ -18,11 +18,7 @@ from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.models.checkpoints.weights import write_model
-from oscar_paddle.solvers.metrics.retrieval import (
-    candidate_ranks,
-    image_to_text_ranks,
-    text_to_image_ranks,
-)
+from oscar_paddle.solvers.metrics.retrieval import candidate_ranks, image_to_text_ranks, text_to_image_ranks
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import folder as evaluation_folder
 from oscar_paddle.solvers.scoring import rescoring
@@ -192,9 +188,13 @@ def brute_force(margins, data, top, folds):
 
 
 @given(
-    seed=st.integers(0, 10**6), values=st.integers(1, 60), top=st.integers(1, 80), folds=st.sampled_from([1, 3]),
-    protocol=st.sampled_from(PROTOCOLS), block=st.sampled_from([1, 100, 777, 10**6]),
-)  # fmt: skip
+    seed=st.integers(0, 10**6),
+    values=st.integers(1, 60),
+    top=st.integers(1, 80),
+    folds=st.sampled_from([1, 3]),
+    protocol=st.sampled_from(PROTOCOLS),
+    block=st.sampled_from([1, 100, 777, 10**6]),
+)
 @settings(deadline=None, max_examples=60)
 def test_the_choice_is_that_of_a_sort(case, place, seed, values, top, folds, protocol, block):
     """Few different values make many ties; of equals the first ones are taken, and no list gets more than its share."""

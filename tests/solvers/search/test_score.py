@@ -72,8 +72,10 @@ def test_six_box_values_are_computed(scorer, one):
     width, height = 640, 480
     boxes = np.array([[10, 20, 300, 400], [0, 0, 640, 480], [5, 6, 7, 8]], np.float32)
     visual = one["features"][:3, :2048]
-    values = [[x1 / width, y1 / height, x2 / width, y2 / height, (x2 - x1) / width, (y2 - y1) / height]
-              for x1, y1, x2, y2 in boxes.tolist()]  # fmt: skip
+    values = [
+        [x1 / width, y1 / height, x2 / width, y2 / height, (x2 - x1) / width, (y2 - y1) / height]
+        for x1, y1, x2, y2 in boxes.tolist()
+    ]
     whole = {"features": np.concatenate([visual, np.array(values, np.float32)], axis=1), "tags": one["tags"]}
     parts = {"features": visual, "boxes": boxes, "image_w": width, "image_h": height, "tags": one["tags"]}
     np.testing.assert_array_equal(margins(scorer.score(parts, "a dog")), margins(scorer.score(whole, "a dog")))

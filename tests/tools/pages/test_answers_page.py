@@ -10,12 +10,24 @@ from oscar_paddle.tools.pages.answers_page import Answers, Guessing, answers_pag
 from oscar_paddle.tools.pages.answers_report import read_guessing, write_answers
 
 ENTRIES = [
-    {"record": 0, "question": "what is <b>this</b>?", "images": [1], "predicted": "dog", "logit": 2.0,
-     "expected": {"dog": 1.0}},
-    {"record": 2, "question": "how many?", "images": [2, 1], "predicted": "two", "logit": 0.5,
-     "expected": {"two": 0.3, "three": 1.0}},
+    {
+        "record": 0,
+        "question": "what is <b>this</b>?",
+        "images": [1],
+        "predicted": "dog",
+        "logit": 2.0,
+        "expected": {"dog": 1.0},
+    },
+    {
+        "record": 2,
+        "question": "how many?",
+        "images": [2, 1],
+        "predicted": "two",
+        "logit": 0.5,
+        "expected": {"two": 0.3, "three": 1.0},
+    },
     {"record": 3, "question": "is it?", "images": [2], "predicted": "yes", "logit": 3.0, "expected": {"no": 1.0}},
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -42,8 +54,10 @@ def test_scores_by_kind(folder):
     answers, guessing = Answers(folder / "eval"), read_guessing(folder, "val.json")
     assert answers.scores == [1.0, 0.3, 0.0]
     assert score_rows(answers, guessing) == [
-        ("all questions", 3, pytest.approx(1.3 / 3), 0.25), ("colour", 1, 1.0, 0.1), ("count", 2, 0.15, 0.4)
-    ]  # fmt: skip
+        ("all questions", 3, pytest.approx(1.3 / 3), 0.25),
+        ("colour", 1, 1.0, 0.1),
+        ("count", 2, 0.15, 0.4),
+    ]
     assert score_rows(answers) == [("all questions", 3, pytest.approx(1.3 / 3), None)]
 
 

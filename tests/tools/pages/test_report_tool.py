@@ -59,8 +59,18 @@ def report(repository, data, *more):
 
 @pytest.fixture(scope="module")
 def page(repository, data):
-    done = report(repository, data, "--features", data / "predictions.tsv", "--run_folder", data / "run",
-                  "--fact", "Training time=5 min", "--fact", "A=b=c")  # fmt: skip
+    done = report(
+        repository,
+        data,
+        "--features",
+        data / "predictions.tsv",
+        "--run_folder",
+        data / "run",
+        "--fact",
+        "Training time=5 min",
+        "--fact",
+        "A=b=c",
+    )
     assert done.returncode == 0, done.stderr
     assert "report.html" in done.stdout
     return data / "report.html"
@@ -102,9 +112,12 @@ class Browser:
         shell = f'exec "$0" "$@" 3<&{ends[0]} 4>&{ends[1]}'
         command = ["bash", "-c", shell, CHROMIUM, *options.split(), f"--user-data-dir={profile}"]
         self.process = subprocess.Popen(
-            [*command, "--remote-debugging-pipe", "about:blank"], pass_fds=ends,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [*command, "--remote-debugging-pipe", "about:blank"],
+            pass_fds=ends,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for end in (to_browser, from_browser, *ends):
             os.close(end)
         self.events, self.buffer, self.number, self.session = [], b"", 0, None
