@@ -43,12 +43,12 @@ def build_gqa_data(cfg, tokenizer, split):
         tokenizer,
         f"gqa_{split}",
         examples,
-        open_task_regions(cfg, "gqa", cfg.INPUT.MAX_REGION),
-        text_builder(LongestFirstBuilder, cfg, tokenizer),
-        len(labels),
-        not is_test,
-        cfg.INPUT.MAX_REGION,
-        labels.answers,
+        regions=open_task_regions(cfg, "gqa", cfg.INPUT.MAX_REGION),
+        max_region=cfg.INPUT.MAX_REGION,
+        text=text_builder(LongestFirstBuilder, cfg, tokenizer),
+        num_classes=len(labels),
+        is_labelled=not is_test,
+        answers=labels.answers,
     )
 
 

@@ -39,11 +39,10 @@ def build_nlvr2_data(cfg, tokenizer, split):
         tokenizer,
         f"nlvr2_{split}",
         examples,
-        open_task_regions(cfg, "nlvr2", limit if pair else None),
-        text_builder(PairedLongestFirstBuilder if pair else LongestFirstBuilder, cfg, tokenizer),
-        2,
-        True,
-        limit if pair else 2 * limit,
+        regions=open_task_regions(cfg, "nlvr2", limit if pair else None),
+        max_region=limit if pair else 2 * limit,
+        text=text_builder(PairedLongestFirstBuilder if pair else LongestFirstBuilder, cfg, tokenizer),
+        num_classes=2,
     )
 
 

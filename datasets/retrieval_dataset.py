@@ -1,7 +1,7 @@
 """Images, captions and tags of one split, and the pairs that training and evaluation make of them.
 
-Shape letters: K images, n captions an image, C captions, B rows of a batch, T padded text, R padded regions,
-U distinct images of a batch. Captions are numbered image-major: caption c belongs to image c // n.
+Shape letters: K images, n captions an image, C captions, B rows of a batch.
+Captions are numbered image-major: caption c belongs to image c // n.
 """
 
 import hashlib
@@ -30,9 +30,10 @@ class RetrievalDataset:
         positives: [K, m] bool, or None.
     """
 
-    def __init__(self, image_ids, captions, caption_ids, caption_tokens, tags, tag_tokens, regions, text, mask_type):
+    def __init__(self, *, image_ids, captions, caption_ids, caption_tokens, tags, tag_tokens, regions, text, mask_type):
         """
         Args:
+            image_ids, captions, caption_ids: as above.
             caption_tokens, tag_tokens: TokenTables of `captions` and `tags`.
             tags: list of K str; "" means no second sentence.
             regions: RegionSource, cut to the first R regions.
@@ -60,7 +61,7 @@ class RetrievalDataset:
         return np.array([index[image_id] for image_id, _ in self.caption_ids])
 
     def text_rows(self, images, captions):
-        """Text of the pairs: input_ids [B, T], token_type_ids [B, T], caption_length [B], text_length [B], int64."""
+        """Text of the pairs (images[b], captions[b]), as TextRows; an image brings its tags."""
         return self.text.build_rows(self.caption_tokens, captions, self.tag_tokens, images, self.has_tags[images])
 
     def text_lengths(self, images, captions):
@@ -68,22 +69,16 @@ class RetrievalDataset:
         lengths = self.caption_tokens.lengths(captions), self.tag_tokens.lengths(images)
         return self.text.row_lengths(*lengths, self.has_tags[images])[2]
 
-    def batch(self, images, captions, labels=None):
-        """Named arrays of the pairs (images[b], captions[b]).
+    def batch(self, images, captions):
+        """The pairs (images[b], captions[b]) as named arrays, see `datasets.collate.collate`.
 
         Args:
             images, captions: [B] int, indices; an image brings its tags and its regions.
-            labels: [B] int or None.
-        Returns:
-            dict: input_ids [B, T] int64, token_type_ids [B, T] int64, attention_mask [B, T+R] or [B, T+R, T+R] int64,
-            img_feats [U, R, 2054] float32 of the distinct images, img_index [B] int64 (row of img_feats), and
-            labels [B] int64 where given. T and R are the longest in the batch.
         """
         images, captions = np.asarray(images), np.asarray(captions)
         distinct, img_index = np.unique(images, return_inverse=True)
         features = [self.regions[self.image_ids[image]] for image in distinct]
-        fields = collate(self.text_rows(images, captions), features, img_index, self.mask_type)
-        return fields if labels is None else {**fields, "labels": np.asarray(labels, np.int64)}
+        return collate(self.text_rows(images, captions), features, img_index)
 
     def training_pairs(self, examples, seed, epoch, negatives=1):
         """The rows of a training step: all positives, then all negatives.
@@ -234,8 +229,16 @@ def _build(cfg, tokenizer, split, image_ids, captions, per_image, regions, capti
         progress = tqdm(image_ids, f"reading tags of {split}", unit=" images", delay=2, leave=False)
         tags = [labels[image_id] for image_id in progress]
     tag_tokens = token_table(tags, tokenizer, cache_dir, f"{split}_tags")
-    text = TextBuilder(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, cfg.INPUT.MAX_SEQ_LEN)
+    text = TextBuilder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)
     caption_tokens = token_table(texts, tokenizer, cache_dir, f"{split}_captions")
     return RetrievalDataset(
-        image_ids, texts, caption_ids, caption_tokens, tags, tag_tokens, regions, text, cfg.INPUT.ATT_MASK_TYPE
+        image_ids=image_ids,
+        captions=texts,
+        caption_ids=caption_ids,
+        caption_tokens=caption_tokens,
+        tags=tags,
+        tag_tokens=tag_tokens,
+        regions=regions,
+        text=text,
+        mask_type=cfg.INPUT.ATT_MASK_TYPE,
     )

@@ -37,18 +37,17 @@ def build_vqa_data(cfg, tokenizer, split):
             examples.add(path, number, question, [row], question_id=_question_id(record, where))
         elif answers:
             examples.add(path, number, question, [row], answers)
-    regions = open_task_regions(cfg, "train+val" if cfg.DATASET.USE_VG_DEV else split, cfg.INPUT.MAX_REGION)
     return build_examples(
         cfg,
         tokenizer,
         f"vqa_{split}",
         examples,
-        regions,
-        text_builder(LongestFirstBuilder, cfg, tokenizer),
-        len(labels),
-        not is_test,
-        cfg.INPUT.MAX_REGION,
-        labels.answers,
+        regions=open_task_regions(cfg, "train+val" if cfg.DATASET.USE_VG_DEV else split, cfg.INPUT.MAX_REGION),
+        max_region=cfg.INPUT.MAX_REGION,
+        text=text_builder(LongestFirstBuilder, cfg, tokenizer),
+        num_classes=len(labels),
+        is_labelled=not is_test,
+        answers=labels.answers,
     )
 
 

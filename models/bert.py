@@ -19,8 +19,6 @@ from paddle.distributed.fleet.utils import recompute
 
 from oscar_paddle.config.errors import WeightsError
 
-HIDDEN_BIAS = -10000.0  # Upstream: added to the scores of invisible keys, rather than -inf
-
 _DEFAULTS = {
     "vocab_size": 30522,
     "hidden_size": 768,
@@ -109,6 +107,7 @@ class Packing(NamedTuple):
     spread: paddle.Tensor
     collect: paddle.Tensor
     first: paddle.Tensor
+    text: paddle.Tensor
     bias: paddle.Tensor
 
     def to_rows(self, hidden):
@@ -123,6 +122,10 @@ class Packing(NamedTuple):
     def first_position(self, hidden):
         """[P, H] -> [B, H]."""
         return paddle.gather(hidden, self.first)
+
+    def text_positions(self, hidden):
+        """[P, H] -> [Pt, H]."""
+        return paddle.gather(hidden, self.text)
 
 
 class EqualRows(NamedTuple):

@@ -6,14 +6,14 @@ from oscar_paddle.config.errors import WeightsError
 
 
 def build_pair_classifier(config):
-    """The head of NLVR2's image pairs, on two pooled vectors side by side [B, 2 * hidden_size].
+    """The head of image pairs, on two pooled vectors side by side [B, 2 * hidden_size].
 
     As `build_classifier`, but the MLP has a LayerNorm behind its ReLU where regions have one (VinVL), which moves the
     second Linear to `classifier.3.*`.
 
     Raises:
         WeightsError: `config.classifier` is neither 'linear' nor 'mlp'.
-    Source: nlvr2.md section 4, common_model.md sections 7 and 8.
+    Source: common_model.md sections 7 and 8.
     """
     width = 2 * config.hidden_size
     if config.classifier != "mlp":

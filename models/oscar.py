@@ -1,6 +1,6 @@
 """Oscar/VinVL: one BERT over text tokens and image regions.
 
-Shape letters: B rows, Pt real text positions, Pu real regions of the distinct images, P = all real positions, H width.
+Shape letters: B rows, Pt text positions, Pu regions of the distinct images, P = all positions, N longest row, H width.
 """
 
 import paddle
@@ -9,11 +9,14 @@ import paddle.nn as nn
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.models.bert import BertEmbeddings, BertEncoder, BertPooler, Linear, Packing
 from oscar_paddle.models.heads import build_classifier, build_pair_classifier
-from oscar_paddle.models.packing import pack
+from oscar_paddle.models.losses import classification_losses
+from oscar_paddle.models.packing import PackedBatch
+
+OUTPUTS = ("pooled", "text_states")
 
 
 class OscarModel(nn.Layer):
-    """Text and regions to one pooled vector a row (upstream `BertImgModel`, sub-module name `bert`)."""
+    """Text and regions to named outputs (upstream `BertImgModel`, sub-module name `bert`)."""
 
     def __init__(self, config):
         super().__init__()
@@ -36,13 +39,19 @@ class OscarModel(nn.Layer):
         embedded = self.img_embedding(img_feats)
         return self.LayerNorm(embedded) if self.use_img_layernorm else embedded
 
-    def encode(self, input_ids, token_type_ids, position_ids, regions, order, packing):
-        """Packed text and embedded regions -> pooled [B, H].
+    def encode(self, input_ids, token_type_ids, position_ids, regions, order, packing, outputs=("pooled",)):
+        """Packed text and embedded regions to what the caller wants of them.
+
+        Where only `pooled` is asked for, the last layer computes position 0 alone.
 
         Args:
             regions: [Pu, H] from `embed_regions`.
             order: [P] int32 with Packing, [B, N] int32 with EqualRows; see `models.packing`.
             packing: Packing or EqualRows.
+            outputs: names among OUTPUTS; `text_states` needs a Packing.
+        Returns:
+            dict of the named outputs: pooled [B, H], in (-1, 1); text_states [Pt, H], the last layer at every text
+            position.
         """
         text = self.embeddings(input_ids, token_type_ids, position_ids)
         text_length = text.shape[0]
@@ -52,20 +61,26 @@ class OscarModel(nn.Layer):
             hidden = paddle.where(shown.unsqueeze(-1), self.dropout(hidden), hidden)
         else:
             hidden = paddle.gather_nd(paddle.concat([text, regions.astype(text.dtype)]), order.unsqueeze(-1))
-        return self.pooler(self.encoder(hidden, packing, first_only=True))
+        if outputs == ("pooled",):
+            return {"pooled": self.pooler(self.encoder(hidden, packing, first_only=True))}
+        hidden = self.encoder(hidden, packing)
+        make = {
+            "pooled": lambda: self.pooler(packing.first_position(hidden)),
+            "text_states": lambda: packing.text_positions(hidden),
+        }
+        return {name: make[name]() for name in outputs}
 
-    def forward(self, input_ids, token_type_ids, position_ids, img_feats, order, spread, collect, first, bias):
-        """The fields of a PackedBatch, as tensors -> pooled [B, H]."""
-        regions = self.embed_regions(img_feats)
-        packing = Packing(spread, collect, first, bias)
-        return self.encode(input_ids, token_type_ids, position_ids, regions, order, packing)
+    def forward(self, packed, outputs=("pooled",)):
+        """PackedBatch -> dict of the named outputs, see `encode`."""
+        fields = PackedBatch(*[paddle.to_tensor(field) for field in packed])
+        packing = Packing(fields.spread, fields.collect, fields.first, fields.text, fields.bias)
+        regions = self.embed_regions(fields.img_feats)
+        ids, types, positions = fields.input_ids, fields.token_type_ids, fields.position_ids
+        return self.encode(ids, types, positions, regions, fields.order, packing, outputs)
 
 
 class OscarForClassification(nn.Layer):
-    """Oscar with a classification head on the pooled vector (retrieval, VQA, GQA, unpaired NLVR2).
-
-    `forward` takes a PackedBatch, `logits` the named arrays that it is packed from (see `datasets.collate`).
-    """
+    """Oscar with a classification head on the pooled vector: pairs of image and caption, questions."""
 
     def __init__(self, config):
         super().__init__()
@@ -79,17 +94,15 @@ class OscarForClassification(nn.Layer):
 
     def forward(self, packed):
         """PackedBatch -> logits [B, num_labels]."""
-        return self.classify(self.bert(*[paddle.to_tensor(field) for field in packed]))
+        return self.classify(self.bert(packed)["pooled"])
 
     def classify(self, pooled):
         """[B, H] -> logits [B, num_labels]."""
         return self.classifier(self.dropout(pooled))
 
-    def logits(self, batch):
-        """A batch of named arrays (`input_ids`, `token_type_ids`, `attention_mask`, `img_feats`, and optionally
-        `img_index`) -> logits [B, num_labels]."""
-        names = ("input_ids", "token_type_ids", "attention_mask", "img_feats", "img_index")
-        return self(pack(**{name: batch[name] for name in names if name in batch}))
+    def row_losses(self, packed, labels, loss_type):
+        """Loss of every row or pair of rows, float32; labels and types as in `classification_losses`."""
+        return classification_losses(self(packed), paddle.to_tensor(labels), loss_type)
 
     def _initialise(self, layer):
         """New parameters as upstream: normal(0, initializer_range), biases 0, LayerNorm 1 and 0."""
@@ -100,7 +113,7 @@ class OscarForClassification(nn.Layer):
 
 
 class OscarForImagePairs(OscarForClassification):
-    """Oscar with a head on the pooled vectors of two rows (upstream `ImageBertForMultipleChoice`, NLVR2 with pairs).
+    """Oscar with a head on the pooled vectors of two rows (upstream `ImageBertForMultipleChoice`).
 
     Rows 2i and 2i + 1 of a batch belong together: logits are [B / 2, num_labels].
     """

@@ -1,4 +1,4 @@
-"""AdamW as the 2019 library has it, weight-decay groups by name, and clipping by global norm."""
+"""AdamW in two forms, groups of parameters by name, and clipping."""
 
 import math
 
@@ -6,35 +6,39 @@ import paddle
 
 from oscar_paddle.config.errors import ConfigError
 
-NO_DECAY = ("bias", "LayerNorm.weight")  # substrings of parameter names that are exempt from weight decay
 
+class AdamW(paddle.optimizer.Adam):
+    """AdamW in the form of the reference implementation or of today's frameworks, on Paddle's fused Adam kernel.
 
-def decays(name):
-    """Whether weight decay applies to a parameter of this name (common_model.md section 12)."""
-    return not any(part in name for part in NO_DECAY)
+    With t counted from 1 and c = sqrt(1 - b2^t) / (1 - b1^t):
 
+    reference  p -= lr * c * m / (sqrt(v) + eps);  then  p -= lr * decay * p.
+    corrected  p -= lr * decay * p;  then  p -= lr * c * m / (sqrt(v) + eps * sqrt(1 - b2^t)).
 
-class ReferenceAdamW(paddle.optimizer.Adam):
-    """AdamW in the form of the reference implementation, on Paddle's fused Adam kernel.
-
-    With t counted from 1:  p -= lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps);  then  p -= lr * decay * p.
-    Epsilon joins the *uncorrected* second moment and decay acts on the updated weight; today's frameworks do neither.
     The kernel's own bias correction is switched off (its beta powers stay zero), and the corrected rate, computed in
     double precision, is handed to it as the learning rate.
 
     Args:
         named_parameters: list of (upstream name, parameter); those with `stop_gradient` are left out.
-        weight_decay: decay coefficient for the names that `decays` accepts.
-        epsilon: added to sqrt(v).
-    Source: pytorch_transformers 1.x AdamW; common_model.md section 12.
+        weight_decay: decay coefficient of the groups that decay.
+        epsilon: added to the root of the second moment.
+        recipe: Recipe of the task: form and groups.
+    Raises:
+        ConfigError: a parameter that belongs to no group.
+    Source: docs/reference.md, optimizer; pytorch_transformers 1.x AdamW, Loshchilov and Hutter 2019.
     """
 
     BETA1, BETA2 = 0.9, 0.999
 
-    def __init__(self, named_parameters, weight_decay, epsilon):
+    def __init__(self, named_parameters, weight_decay, epsilon, recipe):
         self.named = [(name, p) for name, p in named_parameters if not p.stop_gradient]
-        self.weight_decay = weight_decay
-        self.updates = 0
+        self.corrected, self.epsilon, self.updates = recipe.adamw == "corrected", epsilon, 0
+        self.decays = []  # (parameter, decay coefficient, factor of the rate)
+        for name, parameter in self.named:
+            group = group_of(name, recipe.groups)
+            parameter.optimize_attr["learning_rate"] = group.lr
+            if group.decays and weight_decay > 0:
+                self.decays.append((parameter, weight_decay, group.lr))
         super().__init__(
             learning_rate=0.0,
             beta1=self.BETA1,
@@ -49,13 +53,19 @@ class ReferenceAdamW(paddle.optimizer.Adam):
     def update(self, lr):
         """One step with learning rate `lr`, from the gradients that the parameters hold."""
         self.updates += 1
-        correction = math.sqrt(1 - self.BETA2**self.updates) / (1 - self.BETA1**self.updates)
-        self.set_lr(lr * correction)
+        root = math.sqrt(1 - self.BETA2**self.updates)
+        self.set_lr(lr * (root / (1 - self.BETA1**self.updates)))
+        if self.corrected:
+            self._epsilon = self.epsilon * root
+            self._decay(lr)
         self.step()
-        if self.weight_decay > 0 and lr > 0:
-            for name, parameter in self.named:
-                if decays(name) and parameter.grad is not None:
-                    parameter.scale_(1.0 - lr * self.weight_decay)
+        if not self.corrected:
+            self._decay(lr)
+
+    def _decay(self, lr):
+        for parameter, coefficient, factor in self.decays if lr > 0 else ():
+            if parameter.grad is not None:
+                parameter.scale_(1.0 - lr * factor * coefficient)
 
     def moments(self):
         """Both moments of every parameter, as tensors that may be read and assigned: {"exp_avg.<name>": ...}."""
@@ -81,27 +91,50 @@ def global_norm(parameters):
 
 
 @paddle.no_grad()
-def clip_gradients(parameters, max_norm, norm):
-    """Scale all gradients by max_norm / (norm + 1e-6) when their norm exceeds max_norm.
+def clip_gradients(parameters, how, bound, norm):
+    """Keep gradients within a bound, in place.
 
     Args:
         parameters: list of parameters.
-        max_norm: bound on the global L2 norm; 0 turns clipping off.
+        how: "global": scale all by bound / (norm + 1e-6) when their norm together exceeds it; "tensor": the same for
+            each gradient with its own norm; "value": cut every element to [-bound, bound].
+        bound: 0 turns clipping off.
         norm: float, the global norm before clipping.
-    Source: torch.nn.utils.clip_grad_norm_, as the reference calls it.
+    Source: torch.nn.utils.clip_grad_norm_ and clip_grad_value_, as the reference systems call them.
     """
-    if max_norm > 0 and norm > max_norm:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if bound <= 0:
+        return
+    if how == "value":
+        for gradient in gradients:
+            gradient.clip_(-bound, bound)
+    elif how == "tensor":
         for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.scale_(max_norm / (norm + 1e-6))
+            if parameter.grad is not None and (own := float(global_norm([parameter]))) > bound:
+                parameter.grad.scale_(bound / (own + 1e-6))
+    elif norm > bound:
+        for gradient in gradients:
+            gradient.scale_(bound / (norm + 1e-6))
 
 
-def build_optimizer(model, options):
-    """The optimizer that the section OPTIMIZATION asks for.
+def group_of(name, groups):
+    """The first group that has a parameter of this name.
+
+    Raises:
+        ConfigError: none has it.
+    """
+    for group in groups:
+        if not group.parts or any(part in name for part in group.parts):
+            return group
+    raise ConfigError(f"parameter {name}: belongs to no group of the task's recipe")
+
+
+def build_optimizer(model, options, recipe):
+    """The optimizer that the section OPTIMIZATION and a task's Recipe ask for.
 
     Raises:
         ConfigError: OPTIMIZATION.OPTIMIZER is not "adamw".
     """
     if options.OPTIMIZER != "adamw":
         raise ConfigError(f"OPTIMIZATION.OPTIMIZER: {options.OPTIMIZER!r} is unknown, expected 'adamw'")
-    return ReferenceAdamW(list(model.named_parameters()), options.WEIGHT_DECAY, options.EPSILON)
+    return AdamW(list(model.named_parameters()), options.WEIGHT_DECAY, options.EPSILON, recipe)

@@ -18,7 +18,7 @@ def constant(step, warmup_steps, total_steps):
 SCHEDULES = {"linear": linear, "constant": constant}
 
 
-def learning_rate(update, options, total_steps):
+def learning_rate(update, options, recipe, total_steps):
     """Rate used by an update.
 
     Upstream: fine-tuning advances the scheduler before the optimizer, so update k (counted from 1) uses the
@@ -27,11 +27,14 @@ def learning_rate(update, options, total_steps):
     Args:
         update: which update, from 1 to total_steps.
         options: the config section OPTIMIZATION (LR, LR_SCHEDULER, WARMUP_STEPS).
+        recipe: Recipe of the task: a schedule of its own, and whether it advances before the update.
         total_steps: updates of the whole run.
-    Source: common_model.md section 12.
+    Source: docs/reference.md, optimizer.
     """
-    if options.LR_SCHEDULER not in SCHEDULES:
+    if recipe.schedule is None and options.LR_SCHEDULER not in SCHEDULES:
         raise ConfigError(
             f"OPTIMIZATION.LR_SCHEDULER: {options.LR_SCHEDULER!r} is unknown, expected one of {', '.join(SCHEDULES)}"
         )
-    return options.LR * SCHEDULES[options.LR_SCHEDULER](update, options.WARMUP_STEPS, total_steps)
+    schedule = recipe.schedule or SCHEDULES[options.LR_SCHEDULER]
+    step = update if recipe.schedule_first else update - 1
+    return options.LR * schedule(step, options.WARMUP_STEPS, total_steps)

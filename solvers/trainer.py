@@ -1,8 +1,8 @@
 """The one training loop.
 
-A task (see `solvers.tasks.retrieval`) says what an example is; the loop owns autocast, accumulation, clipping,
-schedule, checkpoints and reports. Everything random is a function of (seed, epoch, index) or (seed, step, rank), so a
-run that is killed and started again repeats itself exactly.
+A task (see `solvers.tasks.task`) says what an example is; the loop owns autocast, accumulation, the division of the
+loss, clipping, schedule, checkpoints and reports. Everything random is a function of (seed, epoch, index) or (seed,
+step, rank), so a run that is killed and started again repeats itself exactly.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from oscar_paddle.solvers.optimizer import clip_gradients, global_norm
 from oscar_paddle.solvers.prefetch import prefetch
 from oscar_paddle.solvers.resume import check_resumable, settings_for_resume
 from oscar_paddle.solvers.scheduler import learning_rate
+from oscar_paddle.solvers.scoring.evaluation import evaluate_in_training
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +37,8 @@ class Trainer:
 
     Args:
         model: layer with upstream parameter names and a `config`; called by the task only.
-        optimizer: ReferenceAdamW over the model's parameters.
-        task: has `num_examples`, `rows_per_example`, `unit` (what a row is called), `fingerprint() -> {what: digest}`,
-            `batch(examples, epoch)`, `losses(model, batch) -> [rows]`, `describe(examples)` and
-            `evaluate(model) -> (score, metrics)`.
+        optimizer: AdamW over the model's parameters.
+        task: Task with its data.
         tokenizer: saved with every checkpoint.
         cfg: the frozen config.
         ranks: Ranks of this run.
@@ -90,7 +89,7 @@ class Trainer:
         return examples, [self.task.batch(part, epoch) if len(part) else None for part in mine]
 
     def update(self, examples, micro_batches):
-        """One optimizer update: the gradient of the mean loss over all rows of all ranks and micro-batches.
+        """One optimizer update: the gradient of the loss over all ranks and micro-batches.
 
         Args:
             examples: [M] int, of all ranks.
@@ -100,33 +99,52 @@ class Trainer:
         Raises:
             TrainingError: the loss or the gradient is not finite.
         """
-        lr = learning_rate(self.step + 1, self.options, self.total_steps)
-        rows = len(examples) * self.task.rows_per_example
+        task, scale = self.task, self.scaler.scale
+        lr = learning_rate(self.step + 1, self.options, task.recipe, self.total_steps)
+        factors = self.factors(micro_batches)
         self.model.train()
-        shares = []
+        shares = {name: [] for name in task.terms}  # of the loss, by term and micro-batch
         for number, batch in enumerate(micro_batches):
             if batch is None:
                 continue
             paddle.seed(self.dropout_seed(number))
             with self.autocast():
-                row_losses = self.task.losses(self.model, batch)
-            shares.append(row_losses.sum() / rows)
-            (shares[-1] * self.scaler.scale).backward()
+                sums = task.losses(self.model, batch)
+            parts = {name: sums[name] / count * weight for name, (count, weight) in factors.items()}
+            for name, part in parts.items():
+                shares[name].append(part)
+            (sum(parts.values()) * scale).backward()
         self.ranks.sum_gradients(self.parameters)
-        (loss,) = self.ranks.sum([math.fsum(float(share) for share in shares)])
-        norm = float(global_norm(self.parameters)) / self.scaler.scale
+        losses = self.ranks.sum([math.fsum(map(float, parts)) for parts in shares.values()])
+        loss = math.fsum(losses)
+        norm = float(global_norm(self.parameters)) / scale
         finite = math.isfinite(norm)
         if not math.isfinite(loss) or not (finite or self.scaler.may_overflow):
             self.stop_on_non_finite(loss, norm, lr, examples)
         if finite:
             self.unscale_gradients()
-            clip_gradients(self.parameters, self.options.CLIP_MAX_NORM, norm)
+            clip_gradients(self.parameters, task.recipe.clip, self.options.CLIP_MAX_NORM, norm)
             self.optimizer.update(lr)
         self.optimizer.clear_grad(set_to_zero=False)
         self.scaler.after_update(finite)
         epoch = self.step // self.epoch_steps + 1
         self.step += 1
-        return {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm if finite else None}
+        record = {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm if finite else None}
+        return record if len(losses) == 1 else {**record, "losses": dict(zip(shares, losses, strict=True))}
+
+    def factors(self, micro_batches):
+        """{name of a term: (count to divide its sum by, weight of the quotient)} of one update.
+
+        Counts are those of all micro-batches and ranks, so that any division of the same examples gives the same loss;
+        a term that is divided on each rank by its own counts as the mean over ranks.
+        """
+        counts = [self.task.counts(batch) for batch in micro_batches if batch is not None]
+        mine = [sum(count[name] for count in counts) for name in self.task.terms]
+        factors = {}
+        for (name, term), own, total in zip(self.task.terms.items(), mine, self.ranks.sum(mine), strict=True):
+            ranks = self.ranks.world_size if term.per_rank else 1
+            factors[name] = max(1, int(own if term.per_rank else total)), term.weight / ranks
+        return factors
 
     @paddle.no_grad()
     def unscale_gradients(self):
@@ -171,7 +189,11 @@ class Trainer:
     def evaluate(self):
         """Score the dev split with all ranks; a better score makes this step the best one."""
         self.model.eval()
-        score, metrics = self.task.evaluate(self.model)
+        dev = self.task.dev
+        metrics = evaluate_in_training(self.model, dev, self.cfg.EVAL.BATCH_TOKENS, self.ranks)
+        for line in dev.lines(metrics):
+            log.info("%s", line)
+        score = dev.best_by(metrics)
         if score > self.best_score:
             self.best_score, self.best_step, self.poor_evaluations = score, self.step, 0
         else:

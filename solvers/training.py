@@ -1,21 +1,27 @@
-"""One training run from start to end: device, run folder, log, and the loop over what a tool has built."""
+"""One training run from start to end: device, run folder, log, data, model, and the loop."""
 
 from pathlib import Path
 
-from oscar_paddle.solvers.build import check_training_precision, set_device, set_up_logging
+from oscar_paddle.solvers.build import (
+    check_training_precision,
+    load_tokenizer,
+    model_for_training,
+    set_device,
+    set_up_logging,
+)
 from oscar_paddle.solvers.optimizer import build_optimizer
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.run_folder import RunFolder
 from oscar_paddle.solvers.trainer import Trainer
 
 
-def run_training(cfg, machine, build):
-    """Train as the config says.
+def run_training(cfg, machine, task):
+    """What every tools/train_<task>.py does.
 
     Args:
         cfg: the frozen config.
         machine: what `solvers.machine.prepare` has chosen, for the log.
-        build: function (cfg, ranks) -> (model, task, tokenizer), see `Trainer`.
+        task: Task.
     """
     set_device(cfg)
     check_training_precision(cfg)
@@ -24,8 +30,10 @@ def run_training(cfg, machine, build):
     log = set_up_logging(run_folder.path, ranks.rank, ranks.world_size)
     log.info("run folder %s; %d process(es); %s", run_folder.path, ranks.world_size, machine)
     try:
-        model, task, tokenizer = build(cfg, ranks)
-        optimizer = build_optimizer(model, cfg.OPTIMIZATION)
+        tokenizer = load_tokenizer(cfg, cfg.PRETRAINED.DIR)
+        task.load(tokenizer)
+        model = model_for_training(cfg, tokenizer, task.head())
+        optimizer = build_optimizer(model, cfg.OPTIMIZATION, task.recipe)
         Trainer(model, optimizer, task, tokenizer, cfg, ranks, run_folder).run()
     except BaseException:
         log.exception("the run ends with an error", extra={"file_only": True})

@@ -71,7 +71,7 @@ def run(args):
     from oscar_paddle.solvers.build import set_up_logging
     from oscar_paddle.solvers.ranks import Ranks
     from oscar_paddle.solvers.scoring import evaluation
-    from oscar_paddle.solvers.scoring.exported import build_backend
+    from oscar_paddle.solvers.scoring.backends import build_backend
     from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
 
     set_up_logging()

@@ -1,27 +1,16 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint on visual question answering (VQA v2): the soft score, or the file for the evaluation server.
-
-A run that was stopped goes on where it was when started again. Under paddle.distributed.launch the examples are divided
-among the processes."""
+"""Evaluate a checkpoint on visual question answering (VQA v2): soft score, or the file for the evaluation server."""
 
 import sys
 
-from oscar_paddle.solvers.machine import prepare
-from oscar_paddle.tools.command_line import add_output_dir, run_tool
-
-EXAMPLE = """\
-  python tools/eval_vqa.py --cfg_file configs/vqa_test.yaml
-  python tools/eval_vqa.py --cfg_file configs/vqa_test.yaml --opts DATASET.TEST test2015"""
+from oscar_paddle.tools.doors import eval_door
 
 
-def main(cfg, args):
-    machine = prepare(cfg.MISC.NUM_THREADS)
-    # Paddle loads here, after threads and maths path are chosen.
-    from oscar_paddle.solvers.scoring.example_evaluation import run_example_evaluation
-    from oscar_paddle.solvers.tasks.vqa import VQA
+def load_task():
+    from oscar_paddle.solvers.tasks.vqa import VqaTask
 
-    run_example_evaluation(cfg, machine, VQA, args.output_dir)
+    return VqaTask
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(__doc__, main, task="eval_vqa", example=EXAMPLE, extra=add_output_dir))
+    sys.exit(eval_door(__doc__, "vqa", load_task, ["--opts DATASET.TEST test2015"]))

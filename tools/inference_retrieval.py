@@ -96,8 +96,7 @@ def make_backend(cfg, model, pairs):
     """Eager Paddle where little is to be scored, otherwise what EVAL.BACKEND says."""
     from oscar_paddle.models.checkpoints.weights import file_hash, find_weights
     from oscar_paddle.solvers.ranks import Ranks
-    from oscar_paddle.solvers.scoring.exported import build_backend
-    from oscar_paddle.solvers.scoring.pairs import EagerBackend
+    from oscar_paddle.solvers.scoring.backends import EagerBackend, build_backend
 
     if cfg.EVAL.BACKEND == "auto" and cfg.EVAL.PRECISION == "float32" and pairs <= EAGER_PAIRS:
         return EagerBackend(model)

@@ -3,24 +3,14 @@
 
 import sys
 
-from oscar_paddle.solvers.machine import prepare
-from oscar_paddle.tools.command_line import run_tool
-
-EXAMPLE = """\
-  python tools/train_nlvr2.py --cfg_file configs/nlvr2_train.yaml
-  python -m paddle.distributed.launch tools/train_nlvr2.py --cfg_file configs/nlvr2_train.yaml
-  python tools/train_nlvr2.py --cfg_file configs/nlvr2_train.yaml --opts PRETRAINED.RESUME auto"""
+from oscar_paddle.tools.doors import train_door
 
 
-def main(cfg, args):
-    machine = prepare(cfg.MISC.NUM_THREADS)
-    # Paddle loads here, after threads and maths path are chosen.
-    from oscar_paddle.solvers.tasks.nlvr2 import nlvr2_kind
-    from oscar_paddle.solvers.tasks.questions import build_example_training
-    from oscar_paddle.solvers.training import run_training
+def load_task():
+    from oscar_paddle.solvers.tasks.nlvr2 import Nlvr2Task
 
-    run_training(cfg, machine, lambda cfg, ranks: build_example_training(cfg, ranks, nlvr2_kind(cfg.INPUT.USE_PAIR)))
+    return Nlvr2Task
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(__doc__, main, task="train_nlvr2", example=EXAMPLE))
+    sys.exit(train_door(__doc__, "nlvr2", load_task))

@@ -3,24 +3,14 @@
 
 import sys
 
-from oscar_paddle.solvers.machine import prepare
-from oscar_paddle.tools.command_line import run_tool
-
-EXAMPLE = """\
-  python tools/train_vqa.py --cfg_file configs/vqa_train.yaml
-  python -m paddle.distributed.launch tools/train_vqa.py --cfg_file configs/vqa_train.yaml
-  python tools/train_vqa.py --cfg_file configs/vqa_train.yaml --opts PRETRAINED.RESUME auto"""
+from oscar_paddle.tools.doors import train_door
 
 
-def main(cfg, args):
-    machine = prepare(cfg.MISC.NUM_THREADS)
-    # Paddle loads here, after threads and maths path are chosen.
-    from oscar_paddle.solvers.tasks.questions import build_example_training
-    from oscar_paddle.solvers.tasks.vqa import VQA
-    from oscar_paddle.solvers.training import run_training
+def load_task():
+    from oscar_paddle.solvers.tasks.vqa import VqaTask
 
-    run_training(cfg, machine, lambda cfg, ranks: build_example_training(cfg, ranks, VQA))
+    return VqaTask
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(__doc__, main, task="train_vqa", example=EXAMPLE))
+    sys.exit(train_door(__doc__, "vqa", load_task))

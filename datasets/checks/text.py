@@ -80,7 +80,7 @@ class RowLengths:
         caption_lengths = np.array([length for _, _, length in entries], np.int64)
         of_tags = {} if tags is None else {key: group[0] for key, group in tags.lengths.items()}
         tag_lengths = np.array([of_tags.get(key, 0) for key, _, _ in entries], np.int64)
-        builder = TextBuilder(0, 0, 0, max_seq_len)
+        builder = TextBuilder(0, 0, max_seq_len)
         caption_kept, tags_kept, _ = builder.row_lengths(caption_lengths, tag_lengths, tag_lengths > 0)
         self.rows = caption_lengths + 2 + np.where(tag_lengths > 0, tag_lengths + 1, 0)
         cut = np.flatnonzero(caption_kept < caption_lengths)

@@ -1,7 +1,6 @@
-"""Examples of VQA, GQA and NLVR2: a sentence, tags and one or two images, and what is to be said about them.
+"""Examples of the question tasks: a sentence, tags and one or two images, and what is to be said about them.
 
-Shape letters: E examples, r encoder rows of an example (1, or 2 for NLVR2's image pairs), B examples of a batch,
-U distinct images of a batch, C classes.
+Shape letters: E examples, r encoder rows of an example (1, or 2 for image pairs), B examples of a batch, C classes.
 """
 
 import hashlib
@@ -16,7 +15,7 @@ from oscar_paddle.datasets.collate import collate
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.token_cache import token_table
 
-_OBJECTS_ONLY = ("{name}_img_{kind}_obj_feats.pt", "{name}_img_{kind}_feats_obj.pt")  # VQA's and GQA's 2048 values
+_OBJECTS_ONLY = ("{name}_img_{kind}_obj_feats.pt", "{name}_img_{kind}_feats_obj.pt")  # 2048 values, without boxes
 
 
 class Examples:
@@ -77,7 +76,7 @@ class ExampleDataset:
         num_examples: E. rows: r. num_classes: C.
         examples: Examples.
         is_labelled: whether the answers are known.
-        answers: list of C str (VQA, GQA), or None.
+        answers: list of C str, or None where the classes are false and true.
 
     Args:
         examples, num_classes, is_labelled, answers: as above.
@@ -87,7 +86,17 @@ class ExampleDataset:
     """
 
     def __init__(
-        self, examples, sentence_tokens, tag_tokens, regions, max_region, text, num_classes, is_labelled, answers=None
+        self,
+        *,
+        examples,
+        sentence_tokens,
+        tag_tokens,
+        regions,
+        max_region,
+        text,
+        num_classes,
+        is_labelled=True,
+        answers=None,
     ):
         self.examples, self.sentence_tokens, self.tag_tokens = examples, sentence_tokens, tag_tokens
         self.regions, self.max_region, self.text = regions, max_region, text
@@ -102,13 +111,13 @@ class ExampleDataset:
         return (np.asarray(examples)[:, None] * self.rows + np.arange(self.rows)).ravel()
 
     def text_rows(self, examples):
-        """input_ids [B * r, T], token_type_ids [B * r, T], sentence_length [B * r], text_length [B * r], int64."""
+        """Text of the B * r rows of these examples, as TextRows."""
         rows = self.encoder_rows(examples)
         sentences = np.repeat(np.asarray(examples), self.rows)
         return self.text.build_rows(self.sentence_tokens, sentences, self.tag_tokens, rows, self.has_tags[rows])
 
     def features(self, examples):
-        """(list of U arrays [R, 2054] float32 of the distinct images, [B * r] int64 which of them each row shows)."""
+        """(list of arrays [R, D] float32 of the distinct images, [B * r] int64 which of them each row shows)."""
         number, index = {}, []
         for row in self.encoder_rows(examples).tolist():
             image_ids = self.examples.images[row]
@@ -121,14 +130,7 @@ class ExampleDataset:
         return np.concatenate([self.regions[image_id] for image_id in image_ids])[: self.max_region]
 
     def batch(self, examples):
-        """Named arrays of examples.
-
-        Args:
-            examples: [B] int, indices.
-        Returns:
-            dict: input_ids [B * r, T] int64, token_type_ids, attention_mask [B * r, T+R], img_feats [U, R, 2054]
-            float32, img_index [B * r] int64.
-        """
+        """The B * r rows of these examples as named arrays, see `datasets.collate.collate`."""
         return collate(self.text_rows(examples), *self.features(examples))
 
     def labels(self, examples):
@@ -170,15 +172,17 @@ class ExampleDataset:
         return digest.hexdigest()
 
 
-def build_examples(cfg, tokenizer, name, examples, regions, text, num_classes, is_labelled, max_region, answers=None):
+def build_examples(cfg, tokenizer, name, examples, **dataset):
     """An ExampleDataset from what a task's files say; every image is looked up in the features first.
 
     Args:
-        name: task and split, such as "vqa_train": for messages, and for the cache of token ids.
-        examples, regions, text, num_classes, is_labelled, max_region, answers: see `ExampleDataset`.
+        name: task and split, for messages, and for the cache of token ids.
+        examples: Examples.
+        dataset: regions, max_region, text, num_classes, is_labelled, answers: see `ExampleDataset`.
     Raises:
         DataError: no examples, or an image without features; names the record.
     """
+    regions = dataset["regions"]
     if not examples.sentences:
         raise DataError(f"{name}: no examples (those without an answer do not count)")
     rows = len(examples.images) // len(examples.sentences)
@@ -193,9 +197,7 @@ def build_examples(cfg, tokenizer, name, examples, regions, text, num_classes, i
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
     sentence_tokens = token_table(examples.sentences, tokenizer, cache_dir, f"{name}_sentences")
     tag_tokens = token_table(examples.tags, tokenizer, cache_dir, f"{name}_tags")
-    return ExampleDataset(
-        examples, sentence_tokens, tag_tokens, regions, max_region, text, num_classes, is_labelled, answers
-    )
+    return ExampleDataset(examples=examples, sentence_tokens=sentence_tokens, tag_tokens=tag_tokens, **dataset)
 
 
 def open_task_regions(cfg, name, max_region):
@@ -203,7 +205,7 @@ def open_task_regions(cfg, name, max_region):
 
     Args:
         cfg: the frozen config.
-        name: how the published file name begins: VQA's split, "gqa" or "nlvr2".
+        name: how the published file name begins: with a split or the name of the task.
         max_region: regions of an image, the first so many; None keeps all.
     Returns:
         RegionSource.
@@ -227,4 +229,4 @@ def open_task_regions(cfg, name, max_region):
 
 def text_builder(kind, cfg, tokenizer):
     """A TextBuilder of class `kind` with the config's length."""
-    return kind(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, cfg.INPUT.MAX_SEQ_LEN)
+    return kind(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)

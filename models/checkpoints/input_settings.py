@@ -12,7 +12,7 @@ from typing import NamedTuple
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.pickle_names import shown
-from oscar_paddle.datasets.tensorize import MASK_TYPES
+from oscar_paddle.models.visibility import MASK_TYPES
 
 ARGS_BIN, ARGS_JSON, TRAINER_STATE, TOKENIZER = (
     "training_args.bin",

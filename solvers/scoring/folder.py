@@ -257,8 +257,8 @@ class BlockFiles:
         """
         block = self.blocks[number]
         with self._errors():
-            for image, row in zip(block.images, margins, strict=True):
-                at = self._data + image * self._row_bytes + block.captions.start * 4
+            for image, row in zip(block.rows, margins, strict=True):
+                at = self._data + image * self._row_bytes + block.columns.start * 4
                 _write_all(self._margins, row.tobytes(), at)
         self._waiting.append(number)
         if time.monotonic() - self._last_sync > SYNC_SECONDS:

@@ -27,7 +27,8 @@ import numpy as np
 
 from oscar_paddle.solvers.ranks import together
 from oscar_paddle.solvers.scoring.folder import RESCORED_BLOCKS, RESCORED_MARGINS
-from oscar_paddle.solvers.scoring.pairs import PairScorer, image_groups
+from oscar_paddle.solvers.scoring.pairs import PairScorer, num_columns
+from oscar_paddle.solvers.scoring.rows import block_groups
 from oscar_paddle.solvers.scoring.run import duration, score_blocks
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,8 @@ class Rescoring:
         pairs = most_pairs(self.data, self.top, self.folds)
         if pairs == self.data.num_images * scorer.num_columns:
             log.warning("EVAL.RESCORE_TOP %d can mean every pair: EVAL.PRECISION float32 would be faster", self.top)
-        first = image_groups(self.data.num_images, scorer.num_columns)[0][0]
-        speed = scorer.pairs_per_second(first) * self.ranks.world_size
+        first = block_groups(self.data.num_images, scorer.num_columns)[0][0]
+        speed = scorer.speed(first) * self.ranks.world_size
         return f"; then at most {duration(pairs / speed)} for up to {pairs:,} pairs near the top, again in float32"
 
     def run(self):
@@ -77,7 +78,7 @@ class Rescoring:
         """
         self.ranks.on_main(self._choose)
         pairs = together(self.ranks, self.files.rescoring_pairs)
-        groups = [[block] for block in image_groups(1, len(pairs))[0]]
+        groups = [[block] for block in block_groups(1, len(pairs))[0]]
         scorer = ChosenPairs(self.backend, self.data, self.batch_tokens, pairs)
         score_blocks(scorer, groups, self.files.path, (RESCORED_MARGINS, RESCORED_BLOCKS), self.ranks)
         self.ranks.on_main(lambda: self.files.replace_margins(pairs, RESCORED_MARGINS))
@@ -85,7 +86,7 @@ class Rescoring:
     def _choose(self):
         if self.files.rescoring_pairs() is None:
             pairs = choose_pairs(self.files.scores(), self.data, self.top, self.folds)
-            self.files.start_rescoring(pairs, num_blocks=len(image_groups(1, len(pairs))[0]))
+            self.files.start_rescoring(pairs, num_blocks=len(block_groups(1, len(pairs))[0]))
 
 
 class ChosenPairs(PairScorer):
@@ -106,7 +107,7 @@ class ChosenPairs(PairScorer):
 
     def pairs(self, block):
         """Images and captions of the pairs of a block, [m] int64 each."""
-        images, columns = np.divmod(self.chosen[block.captions.start : block.captions.stop], self.num_columns)
+        images, columns = np.divmod(self.chosen[block.columns.start : block.columns.stop], self.num_columns)
         return images, columns if self.data.candidates is None else self.data.candidates[images, columns]
 
 
@@ -139,7 +140,7 @@ def most_pairs(data, top, folds=1):
         count += len(images) * min(top, len(columns))
         if data.candidates is None:
             count += len(columns) * min(top, len(images))
-    return min(count, data.num_images * (data.num_captions if data.candidates is None else data.candidates.shape[1]))
+    return min(count, data.num_images * num_columns(data))
 
 
 def _positives(data):

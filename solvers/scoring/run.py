@@ -1,4 +1,4 @@
-"""Scores blocks of pairs on all ranks, into files of an evaluation folder: resumed, watched, with a bar and a forecast.
+"""Scores blocks on all ranks: in memory, or into files of an evaluation folder, resumed, watched, with a forecast.
 
 Which pairs a block holds is the scorer's affair; here every so many groups of blocks belong to a rank, each finished
 block is recorded, and a rank that fails takes the others along.
@@ -25,7 +25,7 @@ def score_blocks(scorer, groups, folder, files, ranks, afterwards=lambda: ""):
     """Score all blocks that are not finished yet; each rank takes every so many groups.
 
     Args:
-        scorer: PairScorer, or one of another task with the same methods.
+        scorer: BlockScorer.
         groups: lists of Blocks; one rank scores all of a list.
         folder: evaluation folder in progress.
         files: names of the files for margins and for finished blocks, see `BlockFiles`.
@@ -39,6 +39,25 @@ def score_blocks(scorer, groups, folder, files, ranks, afterwards=lambda: ""):
         together(ranks, lambda: run.to_the_end(afterwards))
     finally:
         run.store.close()
+
+
+def score_in_memory(scorer, groups, ranks):
+    """The whole matrix, float32, on every rank; groups are divided among the ranks as in `score_blocks`."""
+    mine = {}
+    with tqdm(
+        total=sum(scorer.amount(block) for group in groups for block in group),
+        desc="scoring",
+        unit=f" {scorer.unit}",
+        unit_scale=True,
+        leave=False,
+        disable=not ranks.is_main,
+        dynamic_ncols=True,
+    ) as bar:
+        for number in range(ranks.rank, len(groups), ranks.world_size):
+            parts = [scorer.score(block, lambda n: bar.update(n * ranks.world_size)) for block in groups[number]]
+            mine[number] = np.concatenate(parts, axis=1)
+    scored = {number: rows for part in ranks.gather(mine) for number, rows in part.items()}
+    return np.concatenate([scored[number] for number in range(len(groups))])
 
 
 def forget_failures(folder):
@@ -55,20 +74,20 @@ class _ScoringRun:
         blocks = [block for group in groups for block in group]
         owner = [number % ranks.world_size for number, group in enumerate(groups) for _ in group]
         self.store = BlockFiles(folder, blocks, *files)
-        self.pairs = np.array([block.pairs for block in blocks])
+        self.units = np.array([scorer.amount(block) for block in blocks])
         self.mine = np.array(owner) == ranks.rank
-        self.scored = 0  # pairs, on this rank, in this run
+        self.scored = 0  # units, on this rank, in this run
         self.at_start = self.store.finished()
         self.last_look = time.monotonic()
 
     def to_the_end(self, afterwards):
         """Score this rank's blocks, then wait for the others'."""
         todo = np.flatnonzero(self.mine & ~self.at_start)
-        done = int(self.pairs[self.at_start].sum())
+        done = int(self.units[self.at_start].sum())
         try:
             self._announce(todo, afterwards)
             self.bar = tqdm(
-                total=int(self.pairs.sum()),
+                total=int(self.units.sum()),
                 initial=done,
                 desc="scoring",
                 unit=f" {self.scorer.unit}",
@@ -78,7 +97,7 @@ class _ScoringRun:
             )
             with self.bar:
                 for number in todo:
-                    self.store.write(number, self.scorer.score(self.store.blocks[number], self._on_pairs))
+                    self.store.write(number, self.scorer.score(self.store.blocks[number], self._on_done))
                 self.store.sync()
                 while not self.store.finished().all():
                     time.sleep(POLL_SECONDS)
@@ -91,22 +110,22 @@ class _ScoringRun:
             raise
 
     def _announce(self, todo, afterwards):
-        """Log the number of pairs, and how long they will take, measured on the first batches."""
+        """Log how much there is to do, and how long they will take, measured on the first batches."""
         if not self.ranks.is_main:
             return
-        what, left = self.scorer.title, int(self.pairs[~self.at_start].sum())
-        if left < self.pairs.sum():
+        what, left = self.scorer.title, int(self.units[~self.at_start].sum())
+        if left < self.units.sum():
             what += f", {left:,} of them to do"
         log.info("scoring %s on %s", what, self.scorer.backend.name)
         if len(todo):
-            speed = self.scorer.pairs_per_second(self.store.blocks[todo[0]]) * self.ranks.world_size
+            speed = self.scorer.speed(self.store.blocks[todo[0]]) * self.ranks.world_size
             took = duration(left / speed)
             log.info("forecast: about %s at %.3g %s/s%s", took, speed, self.scorer.unit, afterwards())
 
-    def _on_pairs(self, count):
-        self.scored += count
+    def _on_done(self, units):
+        self.scored += units
         if self.ranks.world_size == 1:
-            self.bar.update(count)
+            self.bar.update(units)
         elif time.monotonic() - self.last_look > POLL_SECONDS:
             self._look_at_others()
 
@@ -114,7 +133,7 @@ class _ScoringRun:
         self.last_look = time.monotonic()
         others = self.store.finished() & ~self.mine
         mine_before = self.at_start & self.mine
-        self.bar.update(self.scored + int(self.pairs[others | mine_before].sum()) - self.bar.n)
+        self.bar.update(self.scored + int(self.units[others | mine_before].sum()) - self.bar.n)
         for rank in range(self.ranks.world_size):
             if (self.folder / FAILED.format(rank=rank)).exists():
                 raise _OtherRankFailed

@@ -10,7 +10,8 @@ from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.regions.source import stem
 from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
 from oscar_paddle.datasets.token_cache import TokenTable
-from oscar_paddle.solvers.scoring.pairs import PairScorer, image_groups
+from oscar_paddle.solvers.scoring.pairs import PairScorer
+from oscar_paddle.solvers.scoring.rows import block_groups
 
 
 class Answer(NamedTuple):
@@ -34,7 +35,7 @@ class Collection:
     Args:
         data: RetrievalDataset.
         tokenizer: Tokenizer, for typed queries.
-        backend: see `solvers.scoring.pairs.EagerBackend`.
+        backend: see `solvers.scoring.backends`.
         batch_tokens: EVAL.BATCH_TOKENS.
     """
 
@@ -76,21 +77,21 @@ class Collection:
         data = self.data
         tag_tokens = TokenTable(data.tag_tokens.ids, data.tag_tokens.offsets, data.tag_tokens.rows[list(images)])
         return RetrievalDataset(
-            [data.image_ids[i] for i in images],
-            captions,
-            caption_ids,
-            caption_tokens,
-            [data.tags[i] for i in images],
-            tag_tokens,
-            data.regions,
-            data.text,
-            data.mask_type,
+            image_ids=[data.image_ids[i] for i in images],
+            captions=captions,
+            caption_ids=caption_ids,
+            caption_tokens=caption_tokens,
+            tags=[data.tags[i] for i in images],
+            tag_tokens=tag_tokens,
+            regions=data.regions,
+            text=data.text,
+            mask_type=data.mask_type,
         )
 
     def _margins(self, data):
         """[images, captions] float32."""
         scorer = PairScorer(self.backend, data, self.batch_tokens)
-        groups = image_groups(data.num_images, data.num_captions)
+        groups = block_groups(data.num_images, data.num_captions)
         with tqdm(
             total=data.num_images * data.num_captions,
             desc="scoring",

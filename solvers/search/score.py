@@ -18,7 +18,9 @@ from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 from oscar_paddle.models.checkpoints.input_settings import read_input_settings
 from oscar_paddle.models.checkpoints.weights import load_into, read_model_config, read_state
 from oscar_paddle.models.oscar import OscarForClassification
-from oscar_paddle.solvers.scoring.pairs import Block, EagerBackend, PairScorer
+from oscar_paddle.solvers.scoring.backends import EagerBackend
+from oscar_paddle.solvers.scoring.pairs import PairScorer
+from oscar_paddle.solvers.scoring.rows import Block
 
 log = logging.getLogger(__name__)
 
@@ -124,13 +126,18 @@ class ImageScorer:
         return _OneImage(where, regions, self.settings.max_img_seq_length), tags or ""
 
     def _data(self, regions, tags, captions):
-        text = TextBuilder(
-            self.tokenizer.cls_id, self.tokenizer.sep_id, self.tokenizer.pad_id, self.settings.max_seq_length
+        text = TextBuilder(self.tokenizer.cls_id, self.tokenizer.sep_id, self.settings.max_seq_length)
+        return RetrievalDataset(
+            image_ids=[0],
+            captions=captions,
+            caption_ids=[(0, number) for number in range(len(captions))],
+            caption_tokens=_token_table(captions, self.tokenizer),
+            tags=[tags],
+            tag_tokens=_token_table([tags], self.tokenizer),
+            regions=regions,
+            text=text,
+            mask_type=self.settings.att_mask_type,
         )
-        ids = [(0, number) for number in range(len(captions))]
-        tokens, tag_tokens = _token_table(captions, self.tokenizer), _token_table([tags], self.tokenizer)
-        mask = self.settings.att_mask_type
-        return RetrievalDataset([0], captions, ids, tokens, [tags], tag_tokens, regions, text, mask)
 
     def _probability(self, margin):
         if self.config.num_labels == 1:  # trained by squared error towards 0 and 1

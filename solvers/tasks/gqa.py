@@ -1,14 +1,9 @@
-"""GQA for training and evaluation."""
+"""GQA: the one answer to a compositional question about an image."""
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.gqa_dataset import build_gqa_data
-from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.metrics.accuracy import accuracy
-from oscar_paddle.solvers.tasks.questions import TaskKind
-
-
-def _metrics(data, predicted):
-    return accuracy(predicted, data.all_labels())
+from oscar_paddle.solvers.tasks.questions import QuestionTask
 
 
 def gqa_results(question_ids, answers):
@@ -31,11 +26,10 @@ def gqa_results(question_ids, answers):
     return [{"questionId": q, "prediction": a} for q, a in zip(question_ids, answers, strict=True)]
 
 
-GQA = TaskKind(
-    name="GQA",
-    build_data=build_gqa_data,
-    model_class=OscarForClassification,
-    metrics=_metrics,
-    score="accuracy",
-    results=gqa_results,
-)
+class GqaTask(QuestionTask):
+    name = "GQA"
+    build_data, results = staticmethod(build_gqa_data), staticmethod(gqa_results)
+
+    @staticmethod
+    def metrics(data, predicted):
+        return accuracy(predicted, data.all_labels())

@@ -1,112 +1,186 @@
-"""VQA, GQA and NLVR2 for the trainer: batches, loss, and the score on the dev split."""
+"""What the question tasks share: examples with one or two images and a sentence, of which a class is to be said.
 
-import hashlib
-import logging
-from collections.abc import Callable
-from typing import NamedTuple
+An evaluation folder holds
 
-import paddle
+    predictions.npy    float32 [examples, 2]: the predicted class and its logit
+    predictions.json   the same in words: [{"record", "question", "images", "predicted", "logit", "expected"}, ...]
+    <split>_results.json   what the evaluation server takes, where the task has one and the questions have ids
+    metrics.json, provenance.json   see `solvers.scoring.folder`
+"""
 
-from oscar_paddle.models.losses import classification_losses
+from pathlib import Path
+
+import numpy as np
+
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.models.packing import pack
-from oscar_paddle.solvers.build import Head, load_tokenizer, model_for_training
-from oscar_paddle.solvers.scoring.examples import predict
+from oscar_paddle.solvers.scoring.examples import COLUMNS, ExampleScorer, example_blocks
+from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, training_digest
 
-log = logging.getLogger(__name__)
+FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another: in training
+EVALUATED_IMAGES = 2000  # and in evaluation
+TRUTHS = ("false", "true")  # the classes of a task without answers
 
-FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another
 
+class QuestionTask(Task):
+    """Classification of examples.
 
-class TaskKind(NamedTuple):
-    """What tells one task from another.
+    A task that adds to it says what `build_data` reads, and how predictions are measured (`metrics`).
 
     Attributes:
-        name: for people.
         build_data: function (cfg, tokenizer, split) -> ExampleDataset.
-        model_class: OscarForClassification or OscarForImagePairs.
-        metrics: function (ExampleDataset, predicted classes [E]) -> dict.
-        score: the one of the metrics that `best` follows and the tools print.
         has_soft_targets: whether the loss takes the soft score of every answer, or the first answer only.
-        results: function (question ids, answers) -> what the evaluation server takes, or None.
+        score: the one of the metrics that `best` follows. shown: the further ones in the line for people.
+        scoring_keys: see `Evaluation`.
     """
 
-    name: str
-    build_data: Callable
-    model_class: type
-    metrics: Callable
-    score: str
-    has_soft_targets: bool = False
-    results: Callable | None = None
+    terms = {"answer": Term()}
+    has_soft_targets, score, shown, scoring_keys = False, "accuracy", (), ()
 
+    @staticmethod
+    def metrics(data, predicted):
+        """dict of metrics of the predicted classes [E]; has `num_examples`."""
+        raise NotImplementedError
 
-class ExampleTask:
-    """Classification of examples (see `Trainer` for the methods).
+    @staticmethod
+    def results(question_ids, answers):
+        """What the evaluation server takes of these answers, or None where there is no server."""
+        return None
 
-    Args:
-        kind: TaskKind.
-        train: ExampleDataset to train on.
-        dev: ExampleDataset to score while training, or None.
-        cfg: the frozen config.
-        ranks: Ranks; examples of the dev split are divided among them.
-    """
+    def training_data(self, tokenizer):
+        return self.build_data(self.cfg, tokenizer, self.cfg.DATASET.TRAIN)
 
-    rows_per_example, unit = 1, "examples"
+    def head(self):
+        from oscar_paddle.solvers.build import Head
 
-    def __init__(self, kind, train, dev, cfg, ranks):
-        self.kind, self.train, self.dev, self.cfg, self.ranks = kind, train, dev, cfg, ranks
-        self.num_examples = train.num_examples
+        output = self.cfg.OUTPUT
+        config = {"classifier": output.CLASSIFIER, "cls_hidden_scale": output.CLS_HIDDEN_SCALE}
+        return Head(self.model_class(), {"num_labels": self.train.num_classes, **config})
 
-    def fingerprint(self):
-        """{what: hex digest} of the data that the numbers of a run depend on, under names for messages."""
-        digests = {"the training split (DATASET.TRAIN)": self.train.fingerprint()}
-        for name, tokens in (("sentences", self.train.sentence_tokens), ("tags", self.train.tag_tokens)):
-            digests[f"the token ids of the training {name} (vocab.txt)"] = hashlib.blake2b(tokens.ids).hexdigest()[:32]
-        images = self.train.image_ids()
-        sample = images[:: -(-len(images) // FINGERPRINT_IMAGES)]
-        digests["the region features (DATASET.FEAT_FILE)"] = self.train.regions.fingerprint(sample)
-        if self.dev is not None:
-            digests["the dev split (DATASET.DEV)"] = self.dev.fingerprint()
-        return digests
+    @property
+    def num_examples(self):
+        return self.train.num_examples
 
     def batch(self, examples, epoch):
         """Examples -> (PackedBatch, labels [B] int64 or soft targets [B, C] float32)."""
-        targets = self.train.soft_targets if self.kind.has_soft_targets else self.train.labels
-        return pack(**self.train.batch(examples)), targets(examples)
+        targets = self.train.soft_targets if self.has_soft_targets else self.train.labels
+        return pack(self.train.batch(examples)), targets(examples)
+
+    def counts(self, batch):
+        return {"answer": len(batch[1])}
 
     def losses(self, model, batch):
-        """Loss of every example, [B] float32."""
         packed, targets = batch
-        return classification_losses(model(packed), paddle.to_tensor(targets), self.cfg.OPTIMIZATION.LOSS_TYPE)
+        return {"answer": model.row_losses(packed, targets, self.cfg.OPTIMIZATION.LOSS_TYPE).sum()}
 
     def describe(self, examples):
-        """The examples as places in their files, for messages."""
+        """The examples as places in their files."""
         return ", ".join(self.train.examples.where(example) for example in examples)
 
-    def evaluate(self, model):
-        """(score, metrics) on the dev split."""
-        predicted, _ = predict(model, self.dev, self.cfg.EVAL.BATCH_TOKENS, self.ranks)
-        metrics = self.kind.metrics(self.dev, predicted)
-        log.info("%s", metrics_line(self.kind, self.cfg.DATASET.DEV, metrics))
-        return metrics[self.kind.score], metrics
+    def fingerprint(self):
+        train, words = self.train, "the token ids of the training {} (vocab.txt)"
+        sample = every_so_many(train.image_ids(), FINGERPRINT_IMAGES)
+        digests = {
+            "the training split (DATASET.TRAIN)": train.fingerprint(),
+            words.format("sentences"): training_digest(train.sentence_tokens.ids),
+            words.format("tags"): training_digest(train.tag_tokens.ids),
+            "the region features (DATASET.FEAT_FILE)": train.regions.fingerprint(sample),
+        }
+        if self.dev is not None:
+            digests["the dev split (DATASET.DEV)"] = self.dev.data.fingerprint()
+        return digests
+
+    def evaluation(self, tokenizer, split):
+        return QuestionEvaluation(self.cfg, self.build_data(self.cfg, tokenizer, split), split, self)
 
 
-def metrics_line(kind, split, metrics):
-    """One line for people: `VQA val: score 74.82 % (10,402 examples)`."""
-    shown = [kind.score, *(name for name in ("consistency",) if name in metrics)]
-    values = ", ".join(f"{name} {100 * metrics[name]:.2f} %" for name in shown)
-    return f"{kind.name} {split}: {values} ({metrics['num_examples']:,} examples)"
+class QuestionEvaluation(Evaluation):
+    """The predicted class of every example and its logit.
 
+    Args:
+        cfg, data, split: see `Evaluation`; data is an ExampleDataset.
+        task: QuestionTask.
+    """
 
-def build_example_training(cfg, ranks, kind):
-    """(model, task, tokenizer) of a training run."""
-    tokenizer = load_tokenizer(cfg, cfg.PRETRAINED.DIR)
-    train = kind.build_data(cfg, tokenizer, cfg.DATASET.TRAIN)
-    evaluates = cfg.MONITOR.EVAL_FREQ or cfg.MONITOR.EVAL_STEPS
-    dev = kind.build_data(cfg, tokenizer, cfg.DATASET.DEV) if evaluates else None
-    head = {
-        "num_labels": train.num_classes,
-        "classifier": cfg.OUTPUT.CLASSIFIER,
-        "cls_hidden_scale": cfg.OUTPUT.CLS_HIDDEN_SCALE,
-    }
-    model = model_for_training(cfg, tokenizer, Head(kind.model_class, head))
-    return model, ExampleTask(kind, train, dev, cfg, ranks), tokenizer
+    scorer_class, matrix = ExampleScorer, "predictions.npy"
+
+    def __init__(self, cfg, data, split, task):
+        super().__init__(cfg, data, split)
+        self.task, self.scoring_keys = task, task.scoring_keys
+
+    def check_model(self, config):
+        if config.num_labels != self.data.num_classes:
+            raise DataError(
+                f"{self.cfg.EVAL.CHECKPOINT_DIR}/config.json: num_labels is {config.num_labels}, but there are "
+                f"{self.data.num_classes} answers (DATASET.LABEL_FILE)"
+            )
+
+    @property
+    def shape(self):
+        return self.data.num_examples, COLUMNS
+
+    def groups(self):
+        return example_blocks(self.data.num_examples)
+
+    def rows_to_score(self):
+        return self.data.num_examples * self.data.rows
+
+    def folder_name(self):
+        return Path(self.data.examples.files[0]).stem
+
+    def provenance(self):
+        data = self.data
+        sample = every_so_many(data.image_ids(), EVALUATED_IMAGES)
+        return {
+            "data": {
+                "name": self.cfg.DATASET.NAME,
+                "files": [Path(path).name for path in data.examples.files],
+                "examples": data.num_examples,
+                "content": data.fingerprint(),
+                "tokens": [digest(table.ids) for table in (data.sentence_tokens, data.tag_tokens)],
+                "features": data.regions.fingerprint(sample),
+            }
+        }
+
+    def measure(self, scores):
+        if not self.data.is_labelled:
+            return {"num_examples": self.data.num_examples}
+        return self.task.metrics(self.data, scores[:, 0].astype(np.int64))
+
+    def report(self, scores, files):
+        scores = np.asarray(scores)
+        predicted, names = scores[:, 0].astype(np.int64).tolist(), self.data.answers or TRUTHS
+        files.write_json("predictions.json", self._in_words(predicted, scores[:, 1].tolist(), names))
+        question_ids = self.data.examples.question_ids
+        results = self.task.results(question_ids, [names[answer] for answer in predicted]) if question_ids else None
+        self.results_file = files.path / f"{self.split}_results.json"
+        if results is not None:
+            files.write_json(self.results_file.name, results)
+        return {"split": self.split, **self.measure(scores)}
+
+    def _in_words(self, predicted, logits, names):
+        data, examples, rows = self.data, self.data.examples, self.data.rows
+        expected = data.soft_answers() if data.is_labelled else [None] * data.num_examples
+        return [
+            {
+                "record": examples.numbers[i],
+                **({"question_id": examples.question_ids[i]} if examples.question_ids else {}),
+                "question": examples.sentences[i],
+                "images": [image_id for row in examples.images[i * rows : (i + 1) * rows] for image_id in row],
+                "predicted": names[answer],
+                "logit": round(logit, 4),
+                "expected": scores and {names[c]: round(score, 4) for c, score in scores.items()},
+            }
+            for i, (answer, logit, scores) in enumerate(zip(predicted, logits, expected, strict=True))
+        ]
+
+    def best_by(self, metrics):
+        return metrics[self.task.score]
+
+    def lines(self, metrics):
+        """One line: `<task> val: score 74.82 % (10,402 examples)`, or where the file for the server is."""
+        if not self.data.is_labelled:
+            return [f"{self.task.name} {self.split}: {self.results_file}"]
+        shown = (self.task.score, *self.task.shown)
+        values = ", ".join(f"{name} {100 * metrics[name]:.2f} %" for name in shown)
+        return [f"{self.task.name} {self.split}: {values} ({metrics['num_examples']:,} examples)"]

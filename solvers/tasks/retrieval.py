@@ -1,113 +1,212 @@
-"""Image-text retrieval for the trainer: batches, loss, and the score on the dev split."""
+"""Image-text retrieval: does a caption belong to an image? Ranks every image's captions, and every caption's images."""
 
-import hashlib
 import logging
+from pathlib import Path
 
 import numpy as np
-import paddle
-from tqdm import tqdm
 
-from oscar_paddle.models.losses import classification_losses
+from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.datasets.captions.annotation_ids import read_annotation_ids
+from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data, build_training_data
 from oscar_paddle.models.packing import pack
+from oscar_paddle.solvers.metrics.eccv import check_eccv_input, eccv_metrics
+from oscar_paddle.solvers.metrics.protocols import protocol_label
 from oscar_paddle.solvers.metrics.retrieval import (
     candidate_ranks,
+    five_fold_metrics,
     format_recall_line,
     image_to_text_ranks,
     retrieval_metrics,
     text_to_image_ranks,
 )
-from oscar_paddle.solvers.scoring.exported import backend_in_training
-from oscar_paddle.solvers.scoring.pairs import PairScorer, image_groups, num_columns
+from oscar_paddle.solvers.scoring.folder import MARGINS, caption_list
+from oscar_paddle.solvers.scoring.pairs import PairScorer, num_columns
+from oscar_paddle.solvers.scoring.rescoring import Rescoring
+from oscar_paddle.solvers.scoring.rows import block_groups
+from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, training_digest
 
 log = logging.getLogger(__name__)
 
 FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another
 
 
-class RetrievalTask:
+class RetrievalTask(Task):
     """Binary classification of (image, caption) pairs, one or more negatives for every positive.
 
     Args:
-        train: RetrievalDataset to train on.
-        dev: RetrievalDataset to score while training, or None.
-        cfg: the frozen config.
-        ranks: Ranks; images of the dev split are divided among them.
+        cfg, train, dev: see `Task`; train is a RetrievalDataset.
+        annotations: file of COCO's annotation ids, for ECCV Caption (see `datasets.captions.annotation_ids`), or "".
     """
 
-    unit = "pairs"
+    name, unit = "retrieval", "pairs"
+    terms = {"match": Term()}
 
-    def __init__(self, train, dev, cfg, ranks):
-        self.train, self.dev, self.cfg, self.ranks = train, dev, cfg, ranks
-        self.num_examples = train.num_captions
+    def __init__(self, cfg, train=None, dev=None, annotations=""):
+        super().__init__(cfg, train, dev)
+        self.annotations = annotations
         self.rows_per_example = 1 + cfg.OPTIMIZATION.NEGATIVES
 
-    def fingerprint(self):
-        """{what: hex digest} of the data that the numbers of a run depend on, under names for messages."""
-        digests = {"the training split (DATASET.TRAIN)": self.train.fingerprint()}
-        for name, tokens in (("captions", self.train.caption_tokens), ("tags", self.train.tag_tokens)):
-            digests[f"the token ids of the training {name} (vocab.txt)"] = hashlib.blake2b(tokens.ids).hexdigest()[:32]
-        sample = self.train.image_ids[:: -(-self.train.num_images // FINGERPRINT_IMAGES)]
-        digests["the region features (DATASET.FEAT_FILE)"] = self.train.regions.fingerprint(sample)
-        if self.dev is not None:
-            digests["the dev split (DATASET.DEV, EVAL.*)"] = self.dev.fingerprint()
-        return digests
+    def training_data(self, tokenizer):
+        return build_training_data(self.cfg, tokenizer)
+
+    def head(self):
+        from oscar_paddle.solvers.build import Head
+
+        return Head(self.model_class(), {"num_labels": self.cfg.OUTPUT.NUM_LABELS}, adds_layernorm=True)
+
+    @property
+    def num_examples(self):
+        return self.train.num_captions
 
     def batch(self, examples, epoch):
         """Examples (caption indices) -> (PackedBatch, labels [B]) of positives and negatives."""
         negatives = self.cfg.OPTIMIZATION.NEGATIVES
         images, captions, labels = self.train.training_pairs(examples, self.cfg.MISC.SEED, epoch, negatives)
-        return pack(**self.train.batch(images, captions)), labels
+        return pack(self.train.batch(images, captions), self.train.mask_type), labels
+
+    def counts(self, batch):
+        return {"match": len(batch[1])}
 
     def losses(self, model, batch):
-        """Loss of every row, [B] float32."""
         packed, labels = batch
-        return classification_losses(model(packed), paddle.to_tensor(labels), self.cfg.OPTIMIZATION.LOSS_TYPE)
+        return {"match": model.row_losses(packed, labels, self.cfg.OPTIMIZATION.LOSS_TYPE).sum()}
 
     def describe(self, examples):
-        """The examples as [image id, caption number] pairs, for messages."""
+        """The examples as [image id, caption number] pairs."""
         return ", ".join(str(list(self.train.caption_ids[i])) for i in examples)
 
-    def evaluate(self, model):
-        """(score, metrics) on the dev split: R@1 of text retrieval, or of both directions' mean across images."""
-        margins = score_split(model, self.dev, self.cfg.EVAL.BATCH_TOKENS, self.ranks)
-        metrics = split_metrics(margins, self.dev)
-        for line in recall_lines(metrics):
-            log.info("%s: %s", self.cfg.DATASET.DEV, line)
+    def fingerprint(self):
+        train, words = self.train, "the token ids of the training {} (vocab.txt)"
+        sample = every_so_many(train.image_ids, FINGERPRINT_IMAGES)
+        digests = {
+            "the training split (DATASET.TRAIN)": train.fingerprint(),
+            words.format("captions"): training_digest(train.caption_tokens.ids),
+            words.format("tags"): training_digest(train.tag_tokens.ids),
+            "the region features (DATASET.FEAT_FILE)": train.regions.fingerprint(sample),
+        }
+        if self.dev is not None:
+            digests["the dev split (DATASET.DEV, EVAL.*)"] = self.dev.data.fingerprint()
+        return digests
+
+    def evaluation(self, tokenizer, split):
+        data = build_evaluation_data(self.cfg, tokenizer, split)
+        annotation_ids = read_annotation_ids(self.annotations, data) if self.annotations else None
+        return RetrievalEvaluation(self.cfg, data, split, annotation_ids)
+
+
+class RetrievalEvaluation(Evaluation):
+    """Margins of images x captions, and the recalls that follow from them.
+
+    Args:
+        cfg, data, split: see `Evaluation`; data is a RetrievalDataset.
+        annotation_ids: [captions] COCO annotation ids for ECCV Caption, or None.
+    """
+
+    scorer_class, matrix = PairScorer, MARGINS
+
+    def __init__(self, cfg, data, split, annotation_ids=None):
+        super().__init__(cfg, data, split)
+        self.annotation_ids = annotation_ids
+
+    def check(self):
+        """
+        Raises:
+            ConfigError: folds that the image list cannot be cut into.
+            DataError, UserError: see `check_eccv_input`.
+        """
+        data, folds = self.data, self.cfg.EVAL.FOLDS
+        if folds > 1 and data.num_images % folds:
+            raise ConfigError(f"EVAL.FOLDS is {folds}, which {data.num_images} images cannot be divided into")
+        if self.annotation_ids is not None:
+            if data.candidates is not None:
+                raise ConfigError("--eccv needs every image with every caption: set EVAL.EVAL_CROSS_IMAGE True")
+            check_eccv_input(data.image_ids, self.annotation_ids)
+
+    @property
+    def shape(self):
+        return self.data.num_images, num_columns(self.data)
+
+    def groups(self):
+        return block_groups(*self.shape)
+
+    def rows_to_score(self):
+        return self.data.num_images * num_columns(self.data)
+
+    def folder_name(self):
+        """<split>-<protocol>, one for each list and split."""
+        if self.cfg.EVAL.EVAL_CROSS_IMAGE:
+            return f"{self.split}-{Path(self.cfg.EVAL.EVAL_IMG_KEYS_FILE).stem or 'all-images'}"
+        return f"{self.split}-{Path(self.cfg.EVAL.EVAL_CAPTION_INDEX_FILE).stem}"
+
+    def contents(self):
+        return {"image_ids.json": self.data.image_ids, "captions.json": caption_list(self.data)}
+
+    def provenance(self):
+        data, evaluation = self.data, self.cfg.EVAL
+        second_pass = {"top": evaluation.RESCORE_TOP, "folds": evaluation.FOLDS}
+        return {
+            **({"rescored": second_pass} if self._has_second_pass() else {}),
+            "data": {
+                "name": self.cfg.DATASET.NAME,
+                "split": self.split,
+                "images": len(data.image_ids),
+                "captions": len(data.captions),
+                "content": data.fingerprint(),
+                "tokens": [digest(table.ids) for table in (data.caption_tokens, data.tag_tokens)],
+                "features": data.regions.fingerprint(data.image_ids),
+            },
+        }
+
+    def _has_second_pass(self):
+        return self.cfg.EVAL.PRECISION != "float32" and self.cfg.EVAL.RESCORE_TOP > 0
+
+    def second_pass(self, files, make_backend, ranks):
+        if self._has_second_pass():
+            return Rescoring(self.cfg, self.data, files, make_backend("float32"), ranks)
+        return None
+
+    def measure(self, scores):
+        """Both directions across images, text retrieval only for candidate lists."""
+        if self.data.candidates is not None:
+            return retrieval_metrics(candidate_ranks(scores, self.data.positives), num_candidates=scores.shape[1])
+        caption_image = self.data.caption_image()
+        return retrieval_metrics(image_to_text_ranks(scores, caption_image), text_to_image_ranks(scores, caption_image))
+
+    def report(self, scores, files):
+        naming = {"dataset_name": self.cfg.DATASET.NAME, "image_list": self.cfg.EVAL.EVAL_IMG_KEYS_FILE}
+        size, folds = (self.data.num_images, self.data.num_captions), self.cfg.EVAL.FOLDS
+        candidates = 0 if self.data.candidates is None else self.data.candidates.shape[1]
+        metrics = {"protocol": protocol_label(*size, **naming, candidates_per_image=candidates)}
+        metrics.update(self.measure(scores))
+        if folds > 1:
+            folded = five_fold_metrics(scores, self.data.caption_image(), folds)
+            metrics["folded"] = {"protocol": protocol_label(*size, **naming, folds=folds), **folded}
+        if self.annotation_ids is not None:
+            metrics["eccv_caption"] = eccv_metrics(scores, self.data.image_ids, self.annotation_ids, progress=True)
+        return metrics
+
+    def best_by(self, metrics):
+        """R@1 of text retrieval, or of both directions' mean across images."""
         recalls = [metrics[d]["R@1"] for d in ("i2t_retrieval", "t2i_retrieval") if d in metrics]
-        return float(np.mean(recalls)), metrics
+        return float(np.mean(recalls))
 
-
-def score_split(model, data, batch_tokens, ranks):
-    """Margins of a whole split, images divided among ranks; [K, m] float32 on every rank."""
-    num_pairs = data.num_images * num_columns(data)
-    scorer = PairScorer(backend_in_training(model, num_pairs // ranks.world_size), data, batch_tokens)
-    groups = image_groups(data.num_images, scorer.num_columns)
-    mine = {}
-    with tqdm(
-        total=num_pairs,
-        desc="scoring",
-        unit="pair",
-        unit_scale=True,
-        leave=False,
-        disable=not ranks.is_main,
-        dynamic_ncols=True,
-    ) as bar:
-        for number in range(ranks.rank, len(groups), ranks.world_size):
-            parts = [scorer.score(part, lambda n: bar.update(n * ranks.world_size)) for part in groups[number]]
-            mine[number] = np.concatenate(parts, axis=1)
-    scored = {number: rows for part in ranks.gather(mine) for number, rows in part.items()}
-    return np.concatenate([scored[number] for number in range(len(groups))])
-
-
-def split_metrics(margins, data):
-    """Retrieval metrics of a scored split: both directions across images, text retrieval only for candidate lists."""
-    if data.candidates is not None:
-        return retrieval_metrics(candidate_ranks(margins, data.positives), num_candidates=margins.shape[1])
-    caption_image = data.caption_image()
-    return retrieval_metrics(image_to_text_ranks(margins, caption_image), text_to_image_ranks(margins, caption_image))
+    def lines(self, metrics):
+        """The two lines that users of these repositories know; of a report, each under its protocol's name."""
+        if "protocol" not in metrics:
+            return [f"{self.split}: {line}" for line in recall_lines(metrics)]
+        lines = [metrics["protocol"], *recall_lines(metrics)]
+        if "rsum" in metrics:
+            ranks = "I2T {i2t_median_rank:g} and {i2t_mean_rank:.1f}, T2I {t2i_median_rank:g} and {t2i_mean_rank:.1f}"
+            lines.append(f"rsum {metrics['rsum']:.2f}; median and mean rank: {ranks.format(**metrics)}")
+        if "folded" in metrics:  # in other words than the two lines, which so stay the only ones of their form
+            folded = metrics["folded"]
+            lines += [f"{folded['protocol']}: {line.replace(' Retrieval', '')}" for line in recall_lines(folded)]
+        for name, both in metrics.get("eccv_caption", {}).items():
+            lines.append(f"{name}: I2T {both['i2t']:.4f}, T2I {both['t2i']:.4f}")
+        return lines
 
 
 def recall_lines(metrics):
-    """The lines that users of these repositories know."""
+    """A line for each direction there is."""
     names = {"I2T": "i2t_retrieval", "T2I": "t2i_retrieval"}
     return [format_recall_line(name, metrics[key]) for name, key in names.items() if key in metrics]

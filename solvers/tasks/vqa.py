@@ -1,14 +1,9 @@
-"""VQA for training and evaluation."""
+"""VQA v2: an answer of some thousands to a question about an image, with soft scores."""
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.vqa_dataset import build_vqa_data
-from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.metrics.vqa import vqa_metrics
-from oscar_paddle.solvers.tasks.questions import TaskKind
-
-
-def _metrics(data, predicted):
-    return vqa_metrics(predicted, data.soft_answers())
+from oscar_paddle.solvers.tasks.questions import QuestionTask
 
 
 def vqa_results(question_ids, answers):
@@ -31,12 +26,10 @@ def vqa_results(question_ids, answers):
     return results
 
 
-VQA = TaskKind(
-    name="VQA",
-    build_data=build_vqa_data,
-    model_class=OscarForClassification,
-    metrics=_metrics,
-    score="score",
-    has_soft_targets=True,
-    results=vqa_results,
-)
+class VqaTask(QuestionTask):
+    name, score, has_soft_targets = "VQA", "score", True
+    build_data, results = staticmethod(build_vqa_data), staticmethod(vqa_results)
+
+    @staticmethod
+    def metrics(data, predicted):
+        return vqa_metrics(predicted, data.soft_answers())

@@ -1,4 +1,4 @@
-"""Text rows of VQA, GQA and NLVR2: which pieces of sentence and tags are kept."""
+"""Text rows of the question tasks: which pieces of sentence and tags are kept."""
 
 import numpy as np
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder, PairedLongestFirstBuilder
 from oscar_paddle.datasets.token_cache import TokenTable
 
-CLS, SEP, PAD = 1, 2, 0
+CLS, SEP = 1, 2
 LENGTHS = st.integers(0, 20)
 
 
@@ -29,7 +29,7 @@ def table(*lengths):
 @given(st.lists(st.tuples(LENGTHS, LENGTHS, st.booleans()), min_size=1, max_size=8), st.integers(3, 16))
 def test_lengths_are_those_of_the_loop(rows, max_seq_len):
     sentence, tags, has_tags = (np.array(column) for column in zip(*rows, strict=True))
-    kept, tags_kept, text = LongestFirstBuilder(CLS, SEP, PAD, max_seq_len).row_lengths(sentence, tags, has_tags)
+    kept, tags_kept, text = LongestFirstBuilder(CLS, SEP, max_seq_len).row_lengths(sentence, tags, has_tags)
     for number, (a, b, second) in enumerate(rows):
         wanted = one_by_one(a, b, max_seq_len - 3) if second else (min(a, max_seq_len - 2), 0)
         assert (kept[number], max(tags_kept[number], 0)) == wanted
@@ -41,7 +41,7 @@ def test_lengths_are_those_of_the_loop(rows, max_seq_len):
 def test_what_a_sentence_loses_to_the_first_image_is_gone_for_the_second(pairs, has_tags):
     rows = [(sentence, tags) for sentence, *both in pairs for tags in both]
     sentence, tags = (np.array(column) for column in zip(*rows, strict=True))
-    builder = PairedLongestFirstBuilder(CLS, SEP, PAD, 12)
+    builder = PairedLongestFirstBuilder(CLS, SEP, 12)
     kept, tags_kept, _ = builder.row_lengths(sentence, tags, np.full(len(rows), has_tags))
     for number, (length, first, second) in enumerate(pairs):
         if not has_tags:
@@ -54,15 +54,14 @@ def test_what_a_sentence_loses_to_the_first_image_is_gone_for_the_second(pairs, 
 
 
 def test_a_second_sentence_without_a_piece_costs_room_but_has_no_segment():
-    builder = LongestFirstBuilder(CLS, SEP, PAD, 6)
+    builder = LongestFirstBuilder(CLS, SEP, 6)
     rows = builder.build_rows(table(9, 9), np.array([0, 1]), table(0, 0), np.array([0, 1]), np.array([True, False]))
-    ids, types, sentence_length, text_length = rows
-    assert ids.tolist() == [[CLS, 100, 101, 102, SEP, PAD], [CLS, 109, 110, 111, 112, SEP]]
-    assert not types.any() and sentence_length.tolist() == text_length.tolist() == [5, 6]
+    assert rows.input_ids.tolist() == [CLS, 100, 101, 102, SEP, CLS, 109, 110, 111, 112, SEP]
+    assert not rows.token_type_ids.any() and rows.caption_length.tolist() == rows.text_length.tolist() == [5, 6]
 
 
 def test_the_pieces_of_a_row():
-    builder = LongestFirstBuilder(CLS, SEP, PAD, 9)
+    builder = LongestFirstBuilder(CLS, SEP, 9)
     ids, types, *_ = builder.build_rows(table(5), np.array([0]), table(4), np.array([0]), np.array([True]))
-    assert ids.tolist() == [[CLS, 100, 101, 102, SEP, 100, 101, 102, SEP]]
-    assert types.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1, 1]]
+    assert ids.tolist() == [CLS, 100, 101, 102, SEP, 100, 101, 102, SEP]
+    assert types.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1]

@@ -165,22 +165,22 @@ def test_questions_share_an_image(make):
     """The regions of an image stand once in a batch, whatever rows show it; the pair's rows follow the file's order."""
     data = make("vqa", [VQA, {**VQA, "img_id": 2}, VQA])
     batch = data.batch([0, 1, 2])
-    assert batch["img_feats"].shape == (2, 3, 4) and batch["img_index"].tolist() == [0, 1, 0]
+    assert len(batch["img_feats"]) == 3 + 2 and batch["region_start"].tolist() == [0, 3, 0]
     swapped = {**NLVR2, "img_id": {"right": "2", "left": "1"}}
     batch = make("nlvr2", [NLVR2, swapped]).batch([0, 1])
-    assert batch["img_index"].tolist() == [0, 1, 1, 0] and len(batch["img_feats"]) == 2
+    assert batch["region_start"].tolist() == [0, 3, 3, 0] and len(batch["img_feats"]) == 3 + 2
 
 
 def test_one_row_for_both_images(make):
     """Left first by its name, and only the joined regions are cut, to twice MAX_REGION."""
     record = {**NLVR2, "img_id": {"right": "1", "left": "2"}}
     batch = make("nlvr2", [record], "INPUT.USE_PAIR", False, "INPUT.MAX_REGION", 2).batch([0])
-    np.testing.assert_array_equal(batch["img_feats"][0, :, 0], [2, 2, 2, 1])  # three of the left, one of the right
+    np.testing.assert_array_equal(batch["img_feats"][:, 0], [2, 2, 2, 1])  # three of the left, one of the right
 
 
 def test_pairs_are_cut_one_by_one(make):
     batch = make("nlvr2", [NLVR2], "INPUT.MAX_REGION", 1).batch([0])
-    np.testing.assert_array_equal(batch["img_feats"][:, :, 0], [[1], [2]])
+    np.testing.assert_array_equal(batch["img_feats"][:, 0], [1, 2])
 
 
 def test_what_makes_a_sentence_unique(make):

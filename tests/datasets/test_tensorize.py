@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from padded import padded
 
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.datasets.tensorize import MASK_TYPES, TextBuilder, attention_mask
+from oscar_paddle.datasets.collate import collate
+from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable
 
-CLS, SEP, PAD = 9, 10, 0
+CLS, SEP = 9, 10
 GOLDEN = Path(__file__).parents[1] / "golden" / "retrieval"
 
 
 def builder(max_seq_len):
-    return TextBuilder(CLS, SEP, PAD, max_seq_len)
+    return TextBuilder(CLS, SEP, max_seq_len)
 
 
 def ids(count, start=100):
@@ -30,12 +32,11 @@ def table(*texts):
 
 
 def built(max_seq_len, caption, tags):
-    """What the builder makes of one pair, its padding cut off; tags is None without a second sentence."""
+    """What the builder makes of one pair; tags is None without a second sentence."""
     rows = builder(max_seq_len).build_rows(table(caption), [0], table(tags or []), [0], np.array([tags is not None]))
-    input_ids, token_type_ids, caption_len, text_len = (values[0] for values in rows)
-    assert input_ids.dtype == token_type_ids.dtype == np.int64
-    assert (input_ids[text_len:] == PAD).all() and not token_type_ids[text_len:].any()
-    return input_ids[:text_len], token_type_ids[:text_len], caption_len
+    assert rows.input_ids.dtype == rows.token_type_ids.dtype == np.int64
+    assert rows.position_ids.tolist() == list(range(rows.text_length[0]))
+    return rows.input_ids, rows.token_type_ids, rows.caption_length[0]
 
 
 def by_hand(max_seq_len, caption, tags):
@@ -69,16 +70,15 @@ def test_the_first_forty_pairs_equal_the_reference(tmp_path):
     pairs = np.arange(40)
     image, caption = pairs // len(texts), pairs % len(texts)
     has_tags = np.array([bool(text) for text in tag_texts])[image]
-    text = TextBuilder(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, max_text)
-    input_ids, token_type_ids, caption_len, text_len = text.build_rows(
-        caption_table, caption, tag_table, image, has_tags
-    )
-    np.testing.assert_array_equal(input_ids, expected["input_ids"])
-    np.testing.assert_array_equal(token_type_ids, expected["token_type_ids"])
+    text = TextBuilder(tokenizer.cls_id, tokenizer.sep_id, max_text)
+    rows = text.build_rows(caption_table, caption, tag_table, image, has_tags)
     # The reference's own count of real regions; reading features is tested elsewhere.
     num_regions = expected["attention_mask"][:, max_text:].sum(axis=1)
-    mask = attention_mask("CLR", caption_len, text_len, num_regions, max_text, max_region)
-    np.testing.assert_array_equal(mask, expected["attention_mask"])
+    batch = collate(rows, [np.zeros((count, 1), np.float32) for count in num_regions], np.arange(40))
+    found = padded(batch, "CLR", max_text, max_region)
+    for name in ("input_ids", "token_type_ids", "attention_mask"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    text_len = rows.text_length
     assert len(set(text_len.tolist())) > 3  # captions of many lengths, one of which leaves the tags no room
     assert text_len.max() == max_text
 
@@ -154,53 +154,23 @@ def test_rows_of_a_batch_do_not_mix():
     whose = np.array([0, 1, 0, 1, 2, 2])
     has = np.array([True, True, True, False, True, True])
     text = builder(12)
-    input_ids, token_type_ids, caption_length, text_length = text.build_rows(captions, which, tags, whose, has)
+    rows = text.build_rows(captions, which, tags, whose, has)
     for b in range(len(which)):
         row, segments, length = by_hand(12, captions[which[b]], tags[whose[b]] if has[b] else None)
-        assert input_ids[b].tolist() == row + [PAD] * (12 - len(row))
-        assert token_type_ids[b].tolist() == segments + [0] * (12 - len(row))
-        assert (caption_length[b], text_length[b]) == (length, len(row))
-    assert text_length.tolist() == [6, 6, 12, 5, 12, 12]
+        alone = rows.part(b, b + 1)
+        assert (alone.input_ids.tolist(), alone.token_type_ids.tolist()) == (row, segments)
+        assert alone.position_ids.tolist() == list(range(len(row)))
+        assert (alone.caption_length[0], alone.text_length[0]) == (length, len(row))
+    assert rows.text_length.tolist() == [6, 6, 12, 5, 12, 12]
 
 
-def test_the_padding_id_is_the_vocabularys():
-    row = TextBuilder(CLS, SEP, 77, 8).build_rows(table(ids(1)), [0], table(ids(1)), [0], np.array([False]))[0]
-    assert row.tolist() == [[CLS, 100, SEP, 77, 77, 77, 77, 77]]
-
-
-# ---------------------------------------------------------------- masks
-
-
-def test_clr_mask_by_hand():
-    mask = attention_mask("CLR", 2, 3, 1, 5, 3)
-    assert mask.tolist() == [1, 1, 1, 0, 0, 1, 0, 0]
-    assert mask.dtype == np.int64
-
-
-@pytest.mark.parametrize(("mask_type", "pair"), [("CL", "ct"), ("CR", "cr"), ("LR", "tr")])
-def test_pair_masks_by_hand(mask_type, pair):
-    kinds = "cct..r.."  # two caption positions, one tag, one region of five and three
-    expected = [[int(q != "." != k and (q == k or {q, k} == set(pair))) for k in kinds] for q in kinds]
-    mask = attention_mask(mask_type, 2, 3, 1, 5, 3)
-    assert mask.tolist() == expected
-    assert mask.dtype == np.int64
-
-
-@pytest.mark.parametrize("mask_type", MASK_TYPES)
-def test_masks_of_a_batch_are_those_of_its_rows(mask_type):
-    caption_len, text_len, num_regions = np.array([2, 4, 3]), np.array([5, 4, 6]), np.array([0, 2, 4])
-    batch = attention_mask(mask_type, caption_len, text_len, num_regions, 6, 4)
-    assert batch.shape == ((3, 10) if mask_type == "CLR" else (3, 10, 10))
-    for row, *lengths in zip(batch, caption_len, text_len, num_regions, strict=True):
-        np.testing.assert_array_equal(row, attention_mask(mask_type, *lengths, 6, 4))
-
-
-def test_an_unknown_mask_type_lists_the_known_ones():
-    with pytest.raises(ConfigError, match=r"INPUT\.ATT_MASK_TYPE is 'RL'; expected one of CLR, CL, CR, LR"):
-        attention_mask("RL", 2, 3, 1, 5, 3)
-
-
-@pytest.mark.parametrize("lengths", [(4, 3, 1), (2, 6, 1), (2, 3, 4)])
-def test_lengths_beyond_the_row_are_refused(lengths):
-    with pytest.raises(ValueError, match="5 text and 3 region"):
-        attention_mask("CLR", *lengths, 5, 3)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6), st.randoms())
+def test_rows_are_taken_in_any_order(lengths, random):
+    captions, tags = table(*(ids(count) for count, _ in lengths)), table(*(ids(count, 200) for _, count in lengths))
+    index = np.arange(len(lengths))
+    rows = builder(12).build_rows(captions, index, tags, index, np.ones(len(lengths), bool))
+    order = random.choices(range(len(lengths)), k=4)
+    taken = rows.take(np.array(order))
+    for place, row in enumerate(order):
+        for found, wanted in zip(taken.part(place, place + 1), rows.part(row, row + 1), strict=True):
+            np.testing.assert_array_equal(found, wanted)

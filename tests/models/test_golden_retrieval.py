@@ -5,10 +5,12 @@ import json
 import numpy as np
 import paddle
 import pytest
+from padded import padded
 
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data, build_training_data
 from oscar_paddle.models.losses import classification_losses
+from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, model_for_training
 from oscar_paddle.solvers.metrics.retrieval import (
@@ -19,7 +21,11 @@ from oscar_paddle.solvers.metrics.retrieval import (
 )
 from oscar_paddle.solvers.optimizer import build_optimizer, clip_gradients, global_norm
 from oscar_paddle.solvers.scheduler import learning_rate
-from oscar_paddle.solvers.scoring.pairs import Block, EagerBackend, PairScorer
+from oscar_paddle.solvers.scoring.backends import EagerBackend
+from oscar_paddle.solvers.scoring.pairs import PairScorer
+from oscar_paddle.solvers.scoring.rows import Block
+from oscar_paddle.solvers.tasks.retrieval import RetrievalTask
+from oscar_paddle.solvers.tasks.task import Recipe
 
 CROSS = ("cross", "cross_notags", "cross_CL", "cross_CR", "cross_LR")
 
@@ -77,7 +83,7 @@ def top20(config):
 
 def data_and_model(cfg, split):
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
-    return build_evaluation_data(cfg, tokenizer, split), model_for_evaluation(cfg, tokenizer)
+    return build_evaluation_data(cfg, tokenizer, split), model_for_evaluation(cfg, tokenizer, OscarForClassification)
 
 
 def score(data, model):
@@ -86,27 +92,23 @@ def score(data, model):
 
 
 def pair_logits(data, model):
-    """[pairs, 2] logits through the public batch layout, in pair-index order."""
+    """[pairs, 2] logits as training computes them, in pair-index order."""
     columns = data.candidates
     if columns is None:
         columns = np.broadcast_to(np.arange(data.num_captions), (data.num_images, data.num_captions))
     images = np.repeat(np.arange(data.num_images), columns.shape[1])
     with paddle.no_grad():
-        return model.logits(data.batch(images, columns.ravel())).numpy()
+        return model(pack(data.batch(images, columns.ravel()), data.mask_type)).numpy()
 
 
 def test_inputs_are_identical(config, arrays, golden):
     data = build_evaluation_data(config(), load_tokenizer(config(), f"{golden}/checkpoint"), "test")
     batch = data.batch(np.zeros(40, int), np.arange(40))  # pairs 0..39: image 0 with captions 0..39
-    text, regions = batch["input_ids"].shape[1], batch["img_feats"].shape[1]
-    mask = arrays["attention_mask"]
-    np.testing.assert_array_equal(batch["input_ids"], arrays["input_ids"][:, :text])
-    np.testing.assert_array_equal(batch["token_type_ids"], arrays["token_type_ids"][:, :text])
-    trimmed = np.concatenate([mask[:, :text], mask[:, 40 : 40 + regions]], axis=1)
-    np.testing.assert_array_equal(batch["attention_mask"], trimmed)
-    assert trimmed.sum() == mask.sum()  # what was trimmed is padding
-    sums = batch["img_feats"][batch["img_index"]].sum(axis=2, dtype=np.float64)
-    np.testing.assert_allclose(sums, arrays["img_feat_sum"][:, :regions], atol=1e-6)
+    found = padded(batch, "CLR", 40, 12)
+    for name in ("input_ids", "token_type_ids", "attention_mask"):
+        np.testing.assert_array_equal(found[name], arrays[name])
+    sums = found["img_feats"].sum(axis=2, dtype=np.float64)
+    np.testing.assert_allclose(sums, arrays["img_feat_sum"], atol=1e-6)
 
 
 @pytest.mark.parametrize("evaluation", CROSS)
@@ -145,8 +147,8 @@ def test_six_training_steps(config, expected, arrays):
     """Pairs, losses, gradient norms, rates and final parameters of the reference's optimizer steps."""
     cfg, wanted = config(), expected["train"]
     tokenizer = load_tokenizer(cfg, cfg.PRETRAINED.DIR)
-    data, model = build_training_data(cfg, tokenizer), model_for_training(cfg, tokenizer)
-    optimizer = build_optimizer(model, cfg.OPTIMIZATION)
+    data, model = build_training_data(cfg, tokenizer), model_for_training(cfg, tokenizer, RetrievalTask(cfg).head())
+    optimizer = build_optimizer(model, cfg.OPTIMIZATION, Recipe())
     parameters = [p for p in model.parameters() if not p.stop_gradient]
     image_index = {image_id: i for i, image_id in enumerate(data.image_ids)}
     caption_index = {pair: i for i, pair in enumerate(data.caption_ids)}
@@ -155,16 +157,16 @@ def test_six_training_steps(config, expected, arrays):
         rows = step["rows"]
         images = [image_index[row["image"]] for row in rows]
         captions = [caption_index[tuple(row["caption"])] for row in rows]
-        logits = model(pack(**data.batch(images, captions)))
+        logits = model(pack(data.batch(images, captions)))
         labels = paddle.to_tensor([row["label"] for row in rows])
         loss = classification_losses(logits, labels, "sfmx").mean()
         loss.backward()
-        norm, lr = float(global_norm(parameters)), learning_rate(number, cfg.OPTIMIZATION, 6)
+        norm, lr = float(global_norm(parameters)), learning_rate(number, cfg.OPTIMIZATION, Recipe(), 6)
         assert float(loss) == pytest.approx(step["loss"], rel=1e-4)
         assert norm == pytest.approx(step["grad_norm"], rel=1e-3)
         assert lr == pytest.approx(step["lr"], abs=1e-12)
         np.testing.assert_allclose(logits.numpy(), step["logits"], atol=1e-3)
-        clip_gradients(parameters, cfg.OPTIMIZATION.CLIP_MAX_NORM, norm)
+        clip_gradients(parameters, "global", cfg.OPTIMIZATION.CLIP_MAX_NORM, norm)
         optimizer.update(lr)
         optimizer.clear_grad()
     for name, parameter in model.named_parameters():

@@ -3,12 +3,16 @@
 import numpy as np
 import paddle
 import pytest
+from flat import batch_of, text_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from padded import padded
 
+from oscar_paddle.datasets.collate import collate
+from oscar_paddle.datasets.tensorize import TextRows
 from oscar_paddle.models.bert import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
-from oscar_paddle.models.packing import layout, pack, pack_rows
+from oscar_paddle.models.packing import pack
 
 CONFIG = {
     "vocab_size": 50,
@@ -23,23 +27,6 @@ CONFIG = {
 }
 
 
-def padded_batch(random, lengths, text_width, region_width, three_d=False):
-    """A batch in the public layout with garbage in the padding."""
-    rows = len(lengths)
-    mask = np.zeros((rows, text_width + region_width), np.int64)
-    for row, (text, regions) in enumerate(lengths):
-        mask[row, :text] = 1
-        mask[row, text_width : text_width + regions] = 1
-    if three_d:
-        mask = mask[:, None, :] * mask[:, :, None]
-    return {
-        "input_ids": random.integers(1, 50, (rows, text_width)),
-        "token_type_ids": random.integers(0, 2, (rows, text_width)),
-        "attention_mask": mask,
-        "img_feats": random.normal(size=(rows, region_width, 7)).astype(np.float32),
-    }
-
-
 @pytest.fixture(scope="module")
 def model():
     paddle.seed(3)
@@ -48,7 +35,7 @@ def model():
     return model
 
 
-def by_hand(model, batch, row):
+def by_hand(model, batch, row, mask_type="CLR"):
     """Logits of one row by textbook attention over all padded positions, in float64."""
     weights = {name: p.numpy().astype(np.float64) for name, p in model.named_parameters()}
 
@@ -65,15 +52,16 @@ def by_hand(model, batch, row):
     def gelu(x):
         return x * 0.5 * (1 + np.vectorize(__import__("math").erf)(x / np.sqrt(2)))
 
-    ids, types = batch["input_ids"][row], batch["token_type_ids"][row]
+    rows = padded(batch, mask_type, 9, 6)
+    ids, types = rows["input_ids"][row], rows["token_type_ids"][row]
     text = sum(
         weights[f"bert.embeddings.{table}_embeddings.weight"][index]
         for table, index in (("word", ids), ("token_type", types), ("position", np.arange(len(ids))))
     )
-    regions = norm(linear(batch["img_feats"][row].astype(np.float64), "bert.img_embedding"), "bert.LayerNorm")
+    regions = norm(linear(rows["img_feats"][row].astype(np.float64), "bert.img_embedding"), "bert.LayerNorm")
     x = np.concatenate([norm(text, "bert.embeddings.LayerNorm"), regions])
-    mask = batch["attention_mask"][row]
-    bias = (1 - (mask if mask.ndim == 2 else np.broadcast_to(mask, (len(x), len(x))))) * -10000.0
+    mask = rows["attention_mask"][row]
+    bias = (1 - np.broadcast_to(mask, (len(x), len(x)))) * -10000.0
     for layer in range(2):
         name = f"bert.encoder.layer.{layer}"
         q, k, v = (
@@ -90,67 +78,72 @@ def by_hand(model, batch, row):
     return linear(np.tanh(linear(x[0], "bert.pooler.dense")), "classifier")
 
 
-@pytest.mark.parametrize("three_d", [False, True])
-def test_logits_equal_textbook_attention_over_padded_rows(model, three_d):
-    random = np.random.default_rng(0)
-    batch = padded_batch(random, [(3, 4), (9, 1), (5, 0), (2, 6)], 9, 6, three_d)
-    expected = np.stack([by_hand(model, batch, row) for row in range(4)])
-    np.testing.assert_allclose(model.logits(batch).numpy(), expected, atol=2e-5)
-
-
-def test_pair_mask_decides_who_sees_whom(model):
-    random = np.random.default_rng(1)
-    batch = padded_batch(random, [(4, 3), (6, 2)], 6, 3, three_d=True)
-    batch["attention_mask"][:, :2, 6:] = 0  # the first two text positions do not see regions
-    batch["attention_mask"][:, 6:, :2] = 0
-    expected = np.stack([by_hand(model, batch, row) for row in range(2)])
-    np.testing.assert_allclose(model.logits(batch).numpy(), expected, atol=2e-5)
+@pytest.mark.parametrize("mask_type", ["CLR", "CL", "CR", "LR", "S2S"])
+def test_logits_equal_textbook_attention_over_padded_rows(model, mask_type):
+    batch = batch_of(np.random.default_rng(0), [(3, 4), (9, 1), (5, 0), (2, 6)], [2, 5, 4, 2])
+    expected = np.stack([by_hand(model, batch, row, mask_type) for row in range(4)])
+    np.testing.assert_allclose(model(pack(batch, mask_type)).numpy(), expected, atol=2e-5)
+    assert expected.std() > 0.05
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 6)), min_size=1, max_size=6), st.integers(0, 1000))
-def test_extra_padding_changes_nothing(model, lengths, seed):
-    batch = padded_batch(np.random.default_rng(seed), lengths, 9, 6)
-    text, regions = max(t for t, _ in lengths), max(r for _, r in lengths)
-    mask = batch["attention_mask"]
-    trimmed = {
-        "input_ids": batch["input_ids"][:, :text],
-        "token_type_ids": batch["token_type_ids"][:, :text],
-        "attention_mask": np.concatenate([mask[:, :text], mask[:, 9 : 9 + regions]], axis=1),
-        "img_feats": batch["img_feats"][:, :regions],
-    }
-    np.testing.assert_array_equal(model.logits(batch).numpy(), model.logits(trimmed).numpy())
+def test_a_row_is_the_same_in_any_company(model, lengths, seed):
+    random = np.random.default_rng(seed)
+    batch = batch_of(random, lengths)
+    together = model(pack(batch)).numpy()
+    for row in range(len(lengths)):
+        np.testing.assert_allclose(together[row], by_hand(model, batch, row), atol=3e-5)
 
 
 def test_shared_images_equal_repeated_ones(model):
     random = np.random.default_rng(2)
-    batch = padded_batch(random, [(3, 2), (5, 2), (4, 5)], 6, 5)
-    image = np.array([0, 0, 1])
-    distinct = batch["img_feats"][[0, 2]]
-    repeated = {**batch, "img_feats": distinct[image]}
-    shared = {**batch, "img_feats": distinct, "img_index": image}
-    np.testing.assert_allclose(model.logits(shared).numpy(), model.logits(repeated).numpy(), atol=1e-6)
-    assert len(pack(**shared).img_feats) == 2 + 5  # regions of each image once
+    text, image = text_rows(random, [3, 5, 4]), np.array([0, 0, 1])
+    features = [random.normal(size=(count, 7)).astype(np.float32) for count in (2, 5)]
+    shared = collate(text, features, image)
+    repeated = collate(text, [features[i] for i in image], np.arange(3))
+    np.testing.assert_allclose(model(pack(shared)).numpy(), model(pack(repeated)).numpy(), atol=1e-6)
+    assert len(pack(shared).img_feats) == 2 + 5  # regions of each image once
 
 
 def test_order_puts_text_before_regions_in_every_row():
-    packed = pack_rows(
-        np.array([[1, 2, 0], [3, 4, 5]]),
-        np.zeros((2, 3), int),
-        np.array([2, 3]),
-        np.array([2, 1]),
-        np.array([1, 0]),
-        np.zeros((3, 7), np.float32),
+    text = TextRows(
+        np.array([1, 2, 3, 4, 5]), np.zeros(5, int), np.array([0, 1, 0, 1, 2]), np.array([2, 3]), np.array([2, 3])
     )
-    assert packed.input_ids.tolist() == [1, 2, 3, 4, 5]
-    assert packed.position_ids.tolist() == [0, 1, 0, 1, 2]
+    packed = pack(collate(text, [np.zeros((1, 7), np.float32), np.zeros((2, 7), np.float32)], np.array([1, 0])))
     assert packed.order.tolist() == [0, 1, 5 + 1, 5 + 2, 2, 3, 4, 5 + 0]
+    assert packed.text.tolist() == [0, 1, 4, 5, 6]
+    assert packed.first.tolist() == [0, 4]
 
 
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=8))
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 6)), min_size=1, max_size=8))
 def test_layout_is_a_round_trip(lengths):
-    spread, collect, first = layout(np.array(lengths))
-    packed = np.arange(sum(lengths))
-    assert spread.shape == (len(lengths), max(lengths))
-    np.testing.assert_array_equal(packed[spread].ravel()[collect], packed)
-    np.testing.assert_array_equal(spread[:, 0], first)
+    packed = pack(batch_of(np.random.default_rng(0), lengths))
+    total = [text + regions for text, regions in lengths]
+    places = np.arange(sum(total))
+    assert packed.spread.shape == (len(lengths), max(total))
+    np.testing.assert_array_equal(places[packed.spread].ravel()[packed.collect], places)
+    np.testing.assert_array_equal(packed.spread[:, 0], packed.first)
+
+
+def test_outputs_by_name(model):
+    """Position 0 of the text states makes the pooled vector; asked for alone, it is the same vector."""
+    packed = pack(batch_of(np.random.default_rng(4), [(3, 4), (5, 2)]))
+    both = model.bert(packed, ("pooled", "text_states"))
+    assert set(both) == {"pooled", "text_states"} and both["text_states"].shape == [8, 16]
+    only = model.bert(packed)
+    assert set(only) == {"pooled"}
+    np.testing.assert_allclose(only["pooled"].numpy(), both["pooled"].numpy(), atol=1e-6)
+    pooled = model.bert.pooler(both["text_states"][paddle.to_tensor([0, 3])])
+    np.testing.assert_allclose(pooled.numpy(), both["pooled"].numpy(), atol=1e-6)
+
+
+def test_the_last_layer_computes_position_0_alone_where_nothing_else_is_asked_for(model, monkeypatch):
+    sizes = []
+    layer = model.bert.encoder.layer[-1].intermediate
+    forward = type(layer).forward
+    monkeypatch.setattr(type(layer), "forward", lambda self, x: sizes.append(x.shape[0]) or forward(self, x))
+    packed = pack(batch_of(np.random.default_rng(4), [(3, 4), (5, 2)]))
+    model.bert(packed)
+    model.bert(packed, ("text_states",))
+    assert sizes == [14, 2, 14, 14]

@@ -3,10 +3,11 @@
 import numpy as np
 import paddle
 import pytest
+from flat import batch_of
 
 from oscar_paddle.models.bert import BertConfig, BertLayer
 from oscar_paddle.models.oscar import OscarForClassification
-from oscar_paddle.models.packing import pack_rows
+from oscar_paddle.models.packing import pack
 
 CONFIG = BertConfig(
     vocab_size=50,
@@ -24,10 +25,7 @@ CONFIG = BertConfig(
 @pytest.fixture
 def batch():
     random = np.random.default_rng(0)
-    text_length, num_regions = random.integers(3, 12, 5), random.integers(1, 9, 5)
-    ids = random.integers(0, 50, (5, 12))
-    regions = random.standard_normal((int(num_regions.sum()), 20)).astype(np.float32)
-    return pack_rows(ids, np.zeros_like(ids), text_length, num_regions, np.cumsum(num_regions) - num_regions, regions)
+    return pack(batch_of(random, list(zip(random.integers(3, 12, 5), random.integers(1, 9, 5), strict=True)), width=20))
 
 
 def gradients(batch, recompute, seed=5):

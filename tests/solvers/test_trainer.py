@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -11,9 +12,11 @@ import pytest
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import DataError, TrainingError
 from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.solvers import trainer as trainer_module
 from oscar_paddle.solvers.optimizer import build_optimizer
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.run_folder import RunFolder
+from oscar_paddle.solvers.tasks.task import Task, Term
 from oscar_paddle.solvers.trainer import Trainer
 
 INPUTS = np.random.default_rng(5).standard_normal((20, 6)).astype(np.float32)
@@ -33,13 +36,27 @@ class ToyModel(nn.Layer):
         return self.second(self.dropout(nn.functional.gelu(self.first(inputs))))
 
 
-class ToyTask:
+class ToyDev:
+    """Stands for the evaluation of a dev split: the scores are given."""
+
+    def __init__(self, scores):
+        self.scores = list(scores)
+
+    def best_by(self, metrics):
+        return metrics["score"]
+
+    def lines(self, metrics):
+        return [f"dev {metrics['score']}"]
+
+
+class ToyTask(Task):
     """Regression; the dev scores are given, the losses can be spoilt."""
 
-    num_examples, rows_per_example, unit = 20, 1, "examples"
+    num_examples, terms = 20, {"squares": Term()}
 
     def __init__(self, scores=(), spoil=None):
-        self.scores, self.spoil, self.seen = list(scores), spoil or (lambda step, losses: losses), []
+        super().__init__(cfg=None, dev=ToyDev(scores))
+        self.spoil, self.seen = spoil or (lambda step, losses: losses), []
         self.steps = 0
 
     def fingerprint(self):
@@ -48,19 +65,27 @@ class ToyTask:
     def batch(self, examples, epoch):
         return np.asarray(examples), epoch
 
+    def counts(self, batch):
+        return {"squares": len(batch[0])}
+
     def losses(self, model, batch):
         examples, epoch = batch
         self.seen.append((epoch, *examples.tolist()))
         self.steps += 1
         errors = model(paddle.to_tensor(INPUTS[examples])) - paddle.to_tensor(TARGETS[examples])
-        return self.spoil(self.steps, paddle.square(errors).sum(axis=-1))
+        return {"squares": self.spoil(self.steps, paddle.square(errors).sum(axis=-1)).sum()}
 
     def describe(self, examples):
         return ", ".join(f"number {e}" for e in examples)
 
-    def evaluate(self, model):
+
+@pytest.fixture(autouse=True)
+def given_scores(monkeypatch):
+    def evaluate(model, dev, batch_tokens, ranks):
         assert not model.training
-        return self.scores.pop(0), {"accuracy": 0.5}
+        return {"score": dev.scores.pop(0), "accuracy": 0.5}
+
+    monkeypatch.setattr(trainer_module, "evaluate_in_training", evaluate)
 
 
 class ToyTokenizer:
@@ -79,7 +104,7 @@ def train(tmp_path):
             cfg[section][key] = value
         model = ToyModel()
         task = task or ToyTask()
-        optimizer = build_optimizer(model, cfg.OPTIMIZATION)
+        optimizer = build_optimizer(model, cfg.OPTIMIZATION, task.recipe)
         folder = RunFolder(tmp_path / name)
         trainer = Trainer(model, optimizer, task, ToyTokenizer(), cfg, Ranks(), folder)
         if amp_scale:
@@ -255,3 +280,39 @@ def test_dropout_depends_on_step_micro_batch_and_rank(train):
         for trainer.ranks.rank in range(3):
             seeds |= {trainer.dropout_seed(micro_batch) for micro_batch in range(3)}
     assert len(seeds) == 27
+
+
+class TwoTerms(ToyTask):
+    """Squares over rows and a penalty over a varying number of tokens, half as heavy."""
+
+    terms = {"squares": Term(), "tokens": Term(weight=0.5)}
+
+    def counts(self, batch):
+        return {"squares": len(batch[0]), "tokens": int(batch[0].sum() % 7)}
+
+    def losses(self, model, batch):
+        examples, _ = batch
+        outputs = model(paddle.to_tensor(INPUTS[examples]))
+        errors = outputs - paddle.to_tensor(TARGETS[examples])
+        tokens = paddle.abs(outputs).sum() * float(examples.sum() % 7)
+        return {"squares": paddle.square(errors).sum(), "tokens": tokens}
+
+
+def test_terms_are_added_over_micro_batches_and_divided_once(train):
+    """Two micro-batches of 4 are one of 8: each term's sum over the whole count, not the mean of two means."""
+    keys = {"OPTIMIZATION__CLIP_MAX_NORM": 0.0, "OPTIMIZATION__MAX_STEPS": 2, "OPTIMIZATION__LR_SCHEDULER": "constant"}
+    trainer = train(TwoTerms(), OPTIMIZATION__GRADIENT_ACCUMULATION_STEPS=2, **keys)
+    for record in trainer.run_folder.read_metrics():
+        assert record["loss"] == pytest.approx(sum(record["losses"].values()), rel=1e-6)
+    assert set(trainer.run_folder.read_metrics()[0]["losses"]) == {"squares", "tokens"}
+
+
+def test_the_factors_of_terms(train):
+    """A count is that of all micro-batches and ranks; a term per rank counts as the mean over ranks."""
+    trainer = train(TwoTerms(), OPTIMIZATION__MAX_STEPS=1)
+    batches = [(np.array([1, 2]), 0), None, (np.array([3, 4, 5]), 0)]
+    assert trainer.factors(batches) == {"squares": (5, 1.0), "tokens": (3 + 5, 0.5)}
+    trainer.task.terms = {"squares": Term(), "tokens": Term(weight=0.5, per_rank=True)}
+    trainer.ranks = SimpleNamespace(world_size=4, sum=lambda values: [4 * value for value in values])
+    assert trainer.factors(batches) == {"squares": (20, 1.0), "tokens": (8, 0.125)}
+    assert trainer.factors([None]) == {"squares": (1, 1.0), "tokens": (1, 0.125)}

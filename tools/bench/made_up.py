@@ -12,7 +12,7 @@ from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
 from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable
 
-_PAD, _CLS, _SEP, _FIRST_WORD = range(4)
+_CLS, _SEP, _FIRST_WORD = range(1, 4)
 
 
 class Lengths(NamedTuple):
@@ -53,18 +53,17 @@ def made_up_data(folder, num_images, num_captions, lengths=None, seed=0, cache_b
         _write_features(features, counts, lengths.feature_dim, rng)
     per_image = num_captions // num_images
     ids = list(range(num_images))
-    data = RetrievalDataset(
-        ids,
-        [f"caption {number}" for number in range(num_captions)],
-        [(image, number) for image in ids for number in range(per_image)],
-        captions,
-        ["tags"] * num_images,
-        tags,
-        RegionFeatures(features, lengths.feature_dim, lengths.max_region, cache_bytes),
-        TextBuilder(_CLS, _SEP, _PAD, lengths.max_text),
-        "CLR",
+    return RetrievalDataset(
+        image_ids=ids,
+        captions=[f"caption {number}" for number in range(num_captions)],
+        caption_ids=[(image, number) for image in ids for number in range(per_image)],
+        caption_tokens=captions,
+        tags=["tags"] * num_images,
+        tag_tokens=tags,
+        regions=RegionFeatures(features, lengths.feature_dim, lengths.max_region, cache_bytes),
+        text=TextBuilder(_CLS, _SEP, lengths.max_text),
+        mask_type="CLR",
     )
-    return data
 
 
 def _draw(rng, distribution, count):

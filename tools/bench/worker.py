@@ -15,8 +15,9 @@ from oscar_paddle.models.bert import BertConfig
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.ranks import Ranks
-from oscar_paddle.solvers.scoring.exported import build_backend
-from oscar_paddle.solvers.scoring.pairs import Block, PairScorer, image_groups
+from oscar_paddle.solvers.scoring.backends import build_backend
+from oscar_paddle.solvers.scoring.pairs import PairScorer
+from oscar_paddle.solvers.scoring.rows import Block, block_groups
 from oscar_paddle.tools.bench.made_up import made_up_data
 
 IMAGES, CAPTIONS = 48, 2400
@@ -147,8 +148,8 @@ class OurWay:
 
     def __init__(self, scorer, rng):
         self.scorer, self.rng = scorer, rng
-        blocks = [block for group in image_groups(1000, 5000)[:IMAGES] for block in group]  # as in COCO 1K
-        self.blocks = [block for block in blocks if block.captions.stop <= CAPTIONS]
+        blocks = [block for group in block_groups(1000, 5000)[:IMAGES] for block in group]  # as in COCO 1K
+        self.blocks = [block for block in blocks if block.columns.stop <= CAPTIONS]
 
     def compared(self):
         return self.scorer.score(COMPARED)
@@ -171,8 +172,8 @@ class PublishedWay:
         self.model, self.data, self.rng = model, data, np.random.RandomState(0)
 
     def compared(self):
-        images = np.repeat(np.asarray(COMPARED.images), len(COMPARED.captions))
-        captions = np.tile(np.asarray(COMPARED.captions), len(COMPARED.images))
+        images = np.repeat(np.asarray(COMPARED.rows), len(COMPARED.columns))
+        captions = np.tile(np.asarray(COMPARED.columns), len(COMPARED.rows))
         margins = [
             self.margins(images[start : start + PUBLISHED_ROWS], captions[start : start + PUBLISHED_ROWS])[0]
             for start in range(0, len(images), PUBLISHED_ROWS)

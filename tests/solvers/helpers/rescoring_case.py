@@ -16,7 +16,8 @@ from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import evaluation
 from oscar_paddle.solvers.scoring import folder as evaluation_folder
-from oscar_paddle.solvers.scoring.pairs import EagerBackend
+from oscar_paddle.solvers.scoring.backends import EagerBackend
+from oscar_paddle.solvers.tasks.retrieval import RetrievalEvaluation
 from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
 
 IMAGES, CAPTIONS, CANDIDATES = 24, 72, 30
@@ -73,6 +74,10 @@ def settings(folder, *opts):
     return cfg
 
 
+def evaluate(cfg, data, folder, ranks, make_backend):
+    return evaluation.evaluate(cfg, RetrievalEvaluation(cfg, data, cfg.DATASET.TEST), folder, ranks, make_backend)
+
+
 def main(folder, out, batch_pause, row_pause):
     evaluation_folder.SYNC_SECONDS = 0.0
     write_all = evaluation_folder._write_all
@@ -96,7 +101,7 @@ def main(folder, out, batch_pause, row_pause):
         backend.margins = slow_margins
         return backend
 
-    evaluation.evaluate(settings(folder), make_data(folder), out, Ranks(), make_backend)
+    evaluate(settings(folder), make_data(folder), out, Ranks(), make_backend)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ import time
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
+from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import evaluation
 from oscar_paddle.solvers.scoring import folder as evaluation_folder
-from oscar_paddle.solvers.scoring.pairs import EagerBackend
+from oscar_paddle.solvers.scoring.backends import EagerBackend
+from oscar_paddle.solvers.tasks.retrieval import RetrievalEvaluation
 
 golden, cache, out, pause = sys.argv[1:]
 evaluation_folder.SYNC_SECONDS = 0.0
@@ -46,9 +48,9 @@ class SlowBackend(EagerBackend):
 
 
 def make_backend(weights, precision):
-    return SlowBackend(model_for_evaluation(cfg, tokenizer))
+    return SlowBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification))
 
 
 tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
 data = build_evaluation_data(cfg, tokenizer, "test")
-evaluation.evaluate(cfg, data, out, Ranks(), make_backend)
+evaluation.evaluate(cfg, RetrievalEvaluation(cfg, data, "test"), out, Ranks(), make_backend)

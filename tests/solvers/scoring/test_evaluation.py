@@ -15,15 +15,22 @@ import pytest
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError, DataError, UserError
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
+from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.ranks import Ranks
+from oscar_paddle.solvers.scoring import evaluation
 from oscar_paddle.solvers.scoring import folder as evaluation_folder
 from oscar_paddle.solvers.scoring import run as scoring_run
-from oscar_paddle.solvers.scoring.evaluation import check_protocol, evaluate, result_lines
+from oscar_paddle.solvers.scoring.backends import EagerBackend
 from oscar_paddle.solvers.scoring.folder import BlockFiles, EvaluationFolder
-from oscar_paddle.solvers.scoring.pairs import EagerBackend, image_groups
+from oscar_paddle.solvers.scoring.rows import block_groups
+from oscar_paddle.solvers.tasks.retrieval import RetrievalEvaluation
 
 SLOW = Path(__file__).parents[1] / "helpers" / "slow_evaluation.py"
+
+
+def evaluate(cfg, data, folder, ranks, make_backend):
+    return evaluation.evaluate(cfg, RetrievalEvaluation(cfg, data, cfg.DATASET.TEST), folder, ranks, make_backend)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,7 @@ def tokenizer(config):
 
 @pytest.fixture(scope="module")
 def backend(config, tokenizer):
-    return EagerBackend(model_for_evaluation(config(), tokenizer))
+    return EagerBackend(model_for_evaluation(config(), tokenizer, OscarForClassification))
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +142,10 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(config, data, backend, finish
     second = Limited(backend)
     evaluate(config(), data, tmp_path, Ranks(), lambda weights, precision: second)
     assert margins_of(tmp_path) == margins_of(finished)
-    blocks = [block for group in image_groups(10, 50) for block in group]
-    left = sum(block.pairs for block, done in zip(blocks, scored, strict=True) if not done)
-    assert left <= second.pairs <= left + 2 * max(block.pairs for block in blocks)  # the forecast measures a few
+    blocks = [block for group in block_groups(10, 50) for block in group]
+    sizes = [len(block.rows) * len(block.columns) for block in blocks]
+    left = sum(size for size, done in zip(sizes, scored, strict=True) if not done)
+    assert left <= second.pairs <= left + 2 * max(sizes)  # the forecast measures a few
     if batches == 20:
         assert scored.sum() >= 2  # else the test shows nothing
 
@@ -154,7 +162,7 @@ def test_kill_9(golden, finished, tmp_path):
         process.kill()
         process.wait()
         recorded.append(_recorded(out))
-    assert recorded == sorted(recorded) and recorded[-1] < len(image_groups(10, 50)), recorded
+    assert recorded == sorted(recorded) and recorded[-1] < len(block_groups(10, 50)), recorded
     subprocess.run([sys.executable, SLOW, golden, tmp_path / "cache", out, "0"], check=True)
     assert margins_of(out) == margins_of(finished)
 
@@ -295,13 +303,13 @@ def test_folds(config, data, backend, tmp_path):
     assert folded["protocol"] == "10 images x 50 captions (mean of 5 folds)" and len(folded["folds"]) == 5
     # Two images and ten captions a fold: far easier than ten images.
     assert folded["t2i_retrieval"]["R@1"] > metrics["t2i_retrieval"]["R@1"]
-    lines = result_lines(metrics)
+    lines = RetrievalEvaluation(config(), data, "test").lines(metrics)
     assert sum(line.startswith("I2T Retrieval: ") for line in lines) == 1
     assert any(line.startswith(folded["protocol"] + ": I2T: ") for line in lines)
 
 
 def test_what_could_not_be_reported_is_refused_before_scoring(config, data):
     with pytest.raises(ConfigError, match="EVAL.FOLDS is 3, which 10 images cannot be divided into"):
-        check_protocol(config("EVAL.FOLDS", 3), data)
+        RetrievalEvaluation(config("EVAL.FOLDS", 3), data, "test").check()
     with pytest.raises((DataError, UserError)):
-        check_protocol(config(), data, list(range(50)))
+        RetrievalEvaluation(config(), data, "test", list(range(50))).check()

@@ -9,10 +9,13 @@ import pytest
 from oscar_paddle.config.errors import ConfigError, UserError
 from oscar_paddle.models.bert import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
+from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.ranks import Ranks
-from oscar_paddle.solvers.scoring import exported as inference_backend
-from oscar_paddle.solvers.scoring.exported import InferenceBackend, build_backend, exported_program, planned_backend
-from oscar_paddle.solvers.scoring.pairs import Block, EagerBackend, PairScorer
+from oscar_paddle.solvers.scoring import backends, exported
+from oscar_paddle.solvers.scoring.backends import EagerBackend, build_backend, planned_backend
+from oscar_paddle.solvers.scoring.exported import InferenceBackend, exported_program
+from oscar_paddle.solvers.scoring.pairs import PairScorer
+from oscar_paddle.solvers.scoring.rows import Block
 from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
 
 LENGTHS = Lengths(
@@ -62,7 +65,7 @@ def no_export(monkeypatch):
     def fail(model, folder, output):
         raise AssertionError("exported again")
 
-    monkeypatch.setattr(inference_backend, "export", fail)
+    monkeypatch.setattr(exported, "export", fail)
 
 
 @pytest.mark.parametrize("mask_type", ["CLR", "CR"])
@@ -96,16 +99,16 @@ def test_bfloat16_is_near_and_really_used(model, programs, data):
 def test_weights_that_will_change_again(data, monkeypatch):
     """Many pairs are worth an export that leaves no trace; training goes on as before."""
     model = tiny_model()
-    assert isinstance(inference_backend.backend_in_training(model, 9_999), EagerBackend)
-    backend = inference_backend.backend_in_training(model, 10_000)
+    assert isinstance(backends.backend_in_training(model, 9_999), EagerBackend)
+    backend = backends.backend_in_training(model, 10_000)
     assert isinstance(backend, InferenceBackend)
     wanted = PairScorer(EagerBackend(model), data, 120).score(EVERYTHING)
     np.testing.assert_allclose(PairScorer(backend, data, 120).score(EVERYTHING), wanted, atol=2e-5)
     model.train()
-    model.logits(data.batch(np.arange(4), np.arange(4))).sum().backward()
+    model(pack(data.batch(np.arange(4), np.arange(4)))).sum().backward()
     assert all(p.grad is not None for p in model.parameters() if not p.stop_gradient)
-    monkeypatch.setattr(inference_backend, "export", lambda model, folder: 1 / 0)
-    assert isinstance(inference_backend.backend_in_training(model, 10_000), EagerBackend)
+    monkeypatch.setattr(exported, "export", lambda model, folder: 1 / 0)
+    assert isinstance(backends.backend_in_training(model, 10_000), EagerBackend)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "change", "delete", "no manifest", "bad manifest"])
@@ -193,8 +196,7 @@ def test_pooled_vectors_equal_the_models(model, data, tmp_path, precision):
         pytest.skip("this processor has no AVX-512")
     built = build_backend(model, "inference", precision, "weights", tmp_path / "programs", Ranks(), "pooled")
     eager = EagerBackend(model)
-    images, captions = np.repeat(np.arange(4), 12), np.tile(np.arange(12), 4)
-    for _, batch, regions in PairScorer(eager, data, 120).batches(images, captions):
+    for _, batch, regions in PairScorer(eager, data, 120).block_batches(EVERYTHING):
         wanted = eager.pooled(batch, regions)
         found = built.pooled(batch, regions.numpy())
         assert found.shape == wanted.shape == (len(batch.order), model.config.hidden_size)

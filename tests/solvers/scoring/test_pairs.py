@@ -1,24 +1,21 @@
 """Every pair is scored once, with the margin it has alone, whatever shares its batch."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import paddle
 import pytest
+from flat import text_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oscar_paddle.datasets.tensorize import attention_mask
-from oscar_paddle.models.bert import HIDDEN_BIAS, BertConfig
+from oscar_paddle.models.bert import BertConfig
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.oscar import OscarForClassification
-from oscar_paddle.solvers.scoring.pairs import (
-    BLOCK_PAIRS,
-    Block,
-    EagerBackend,
-    PairScorer,
-    image_groups,
-    kind_bias,
-    length_batches,
-)
+from oscar_paddle.models.packing import pack
+from oscar_paddle.solvers.scoring.backends import EagerBackend
+from oscar_paddle.solvers.scoring.pairs import PairScorer
+from oscar_paddle.solvers.scoring.rows import BLOCK_CELLS, Block, block_groups
 from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
 
 LENGTHS = Lengths(
@@ -49,10 +46,13 @@ def data(tmp_path):
 
 
 def one_by_one(model, data, images, captions):
-    """Margins of pairs, each alone in its batch, through the padded interface of the model."""
+    """Margins of pairs, each alone in its batch, through what training calls."""
     model.eval()
     with paddle.no_grad():
-        rows = [match_margin(model.logits(data.batch([i], [c]))) for i, c in zip(images, captions, strict=True)]
+        rows = [
+            match_margin(model(pack(data.batch([i], [c]), data.mask_type)))
+            for i, c in zip(images, captions, strict=True)
+        ]
     return np.concatenate([row.numpy() for row in rows])
 
 
@@ -111,7 +111,7 @@ def test_progress_counts_every_pair(model, data):
 
 def test_next_to_no_padding(model, tmp_path):
     data = made_up_data(tmp_path, 2, 1000, LENGTHS)
-    batches = list(PairScorer(EagerBackend(model), data, 400).batches(np.zeros(1000, int), np.arange(1000)))
+    batches = list(PairScorer(EagerBackend(model), data, 400).block_batches(Block(range(1), range(1000))))
     padded = sum(batch.order.size for _, batch, _ in batches)
     real = sum(int((batch.bias == 0).sum()) for _, batch, _ in batches)
     assert real < padded < 1.03 * real
@@ -121,35 +121,27 @@ def test_next_to_no_padding(model, tmp_path):
 @settings(deadline=None, max_examples=60)
 def test_blocks_cover_the_matrix_once(num_images, num_columns):
     times = np.zeros((num_images, num_columns), np.uint8)
-    groups = image_groups(num_images, num_columns)
+    groups = block_groups(num_images, num_columns)
     for group in groups:
-        assert len({block.images for block in group}) == 1
+        assert len({block.rows for block in group}) == 1
         for block in group:
-            times[block.images.start : block.images.stop, block.captions.start : block.captions.stop] += 1
-            assert 1 <= block.pairs <= max(BLOCK_PAIRS[1], 1)
+            times[block.rows.start : block.rows.stop, block.columns.start : block.columns.stop] += 1
+            assert 1 <= len(block.rows) * len(block.columns) <= BLOCK_CELLS[1]
     assert (times == 1).all()
 
 
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=80), batch_tokens=st.integers(1, 300))
 def test_length_batches(lengths, batch_tokens):
-    lengths = np.array(sorted(lengths, reverse=True))
-    cuts = list(length_batches(lengths, batch_tokens))
-    assert [place for start, stop in cuts for place in range(start, stop)] == list(range(len(lengths)))
-    for start, stop in cuts:
-        assert stop - start == 1 or (stop - start) * lengths[start] <= batch_tokens
-
-
-@given(
-    rows=st.lists(st.tuples(st.integers(2, 5), st.integers(0, 4), st.integers(1, 4)), min_size=1, max_size=5),
-    mask_type=st.sampled_from(["CL", "CR", "LR"]),
-)
-def test_kind_bias_is_the_published_mask_without_padding(rows, mask_type):
-    caption, tags, regions = np.array(rows).T
-    text = caption + tags
-    wanted = attention_mask(mask_type, caption, text, regions, 9, 4)
-    found = kind_bias(mask_type, caption, text, text + regions, int((text + regions).max()))
-    for row in range(len(rows)):
-        places = np.r_[: text[row], 9 : 9 + regions[row]]
-        size = len(places)
-        np.testing.assert_array_equal(found[row, 0, :size, :size] == 0, wanted[row][np.ix_(places, places)] == 1)
-        assert (found[row, 0, :size, size:] == HIDDEN_BIAS).all()
+    text, none = text_rows(np.random.default_rng(0), lengths), np.zeros(len(lengths), int)
+    scorer = PairScorer(
+        SimpleNamespace(margins=None), SimpleNamespace(mask_type="CLR", candidates=None, num_captions=1), batch_tokens
+    )
+    rows, longest = [], 51
+    for here, batch in scorer.length_batches(text, none, none):
+        rows += here.tolist()
+        own = text.text_length[here]
+        assert batch.order.shape == (len(here), own.max()) and own.max() <= longest
+        assert len(here) == 1 or batch.order.size <= batch_tokens
+        np.testing.assert_array_equal((batch.bias[:, 0, 0] == 0).sum(axis=1), own)
+        longest = own.min()
+    assert sorted(rows) == list(range(len(lengths)))

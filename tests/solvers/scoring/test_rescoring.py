@@ -23,8 +23,7 @@ from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import folder as evaluation_folder
 from oscar_paddle.solvers.scoring import rescoring
 from oscar_paddle.solvers.scoring import run as scoring_run
-from oscar_paddle.solvers.scoring.evaluation import evaluate
-from oscar_paddle.solvers.scoring.pairs import EagerBackend
+from oscar_paddle.solvers.scoring.backends import EagerBackend
 from oscar_paddle.solvers.scoring.rescoring import choose_pairs, most_pairs
 
 CASE = Path(__file__).parents[1] / "helpers" / "rescoring_case.py"
@@ -85,7 +84,7 @@ def run(case, model, place):
         low, exact = Counting(case.Coarse(model)), Counting(EagerBackend(model), batches)
         backends = {"bfloat16": low, "float32": exact}
         data = case.make_data(place, candidates=protocol == "candidates")
-        evaluate(case.settings(place, *opts), data, folder, ranks or Ranks(), lambda weights, name: backends[name])
+        case.evaluate(case.settings(place, *opts), data, folder, ranks or Ranks(), lambda weights, name: backends[name])
         return low, exact
 
     return evaluate_into

@@ -8,8 +8,9 @@ import pytest
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
+from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
-from oscar_paddle.solvers.scoring.pairs import EagerBackend
+from oscar_paddle.solvers.scoring.backends import EagerBackend
 from oscar_paddle.solvers.search.query import Collection, image_id_of
 from oscar_paddle.tools.pages.query import find_pictures, query_page
 
@@ -40,7 +41,7 @@ def collection(golden, tmp_path_factory):
     )
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
     data = build_evaluation_data(cfg, tokenizer, "test")
-    return Collection(data, tokenizer, EagerBackend(model_for_evaluation(cfg, tokenizer)), 512)
+    return Collection(data, tokenizer, EagerBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification)), 512)
 
 
 @pytest.fixture(scope="module")

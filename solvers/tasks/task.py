@@ -1,0 +1,220 @@
+"""What the trunk asks of a task: nothing else in the trainer, the scorers or the evaluation knows one from another.
+
+A task is a class in `solvers/tasks/<task>.py`. It loads no Paddle when it is imported, as the command line asks it
+about settings before anything heavy starts.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+
+class Term(NamedTuple):
+    """How one named part of the loss enters the whole.
+
+    A term is a sum over rows or tokens, divided by how many they are in all micro-batches and ranks.
+
+    Attributes:
+        weight: factor of the quotient.
+        per_rank: divide by what this rank has, and take the mean over ranks (as DistributedDataParallel does).
+    """
+
+    weight: float = 1.0
+    per_rank: bool = False
+
+
+class Group(NamedTuple):
+    """Parameters that are treated alike by the optimizer.
+
+    Attributes:
+        parts: the group has the names that contain one of these; () = every name.
+        decays: whether weight decay applies. lr: factor of the learning rate.
+    """
+
+    parts: tuple
+    decays: bool = True
+    lr: float = 1.0
+
+
+class Recipe(NamedTuple):
+    """How a task's weights are updated; what OPTIMIZATION leaves open.
+
+    Attributes:
+        adamw: "reference" (epsilon joins the uncorrected root, decay comes after the update) | "corrected" (epsilon
+            joins the bias-corrected root, decay comes before the update, as in torch.optim.AdamW and Paddle).
+        groups: Groups; a parameter belongs to the first one that has its name.
+        schedule: function (step, warmup_steps, total_steps) -> factor of LR; None = OPTIMIZATION.LR_SCHEDULER.
+        schedule_first: whether the schedule advances before the update, so that update k (from 1) uses step k, or
+            after it: step k - 1.
+        clip: what OPTIMIZATION.CLIP_MAX_NORM bounds: "global" (the norm of all gradients together) | "tensor" (that of
+            each) | "value" (every element).
+    """
+
+    adamw: str = "reference"
+    groups: tuple = (Group(("bias", "LayerNorm.weight"), decays=False), Group(()))
+    schedule: object = None
+    schedule_first: bool = True
+    clip: str = "global"
+
+
+class Task:
+    """One task for the trunk.
+
+    Args:
+        cfg: the frozen config.
+        train: data set to train on; `load` reads it.
+        dev: Evaluation of the split that is scored while training, or None.
+    Attributes:
+        name: for people. unit: what a row is called.
+        rows_per_example: rows that one example becomes in training.
+        terms: {name: Term} of the loss.
+        recipe: Recipe.
+    """
+
+    name, unit, rows_per_example = "", "examples", 1
+    terms = {"loss": Term()}
+    recipe = Recipe()
+
+    def __init__(self, cfg, train=None, dev=None):
+        self.cfg, self.train, self.dev = cfg, train, dev
+
+    @staticmethod
+    def needs(cfg, action):
+        """Rows (keys, whether something is wrong with them, the remedy) for "train" or "eval"."""
+        raise NotImplementedError
+
+    # ---- training
+
+    def load(self, tokenizer):
+        """Read the data of a training run into `train` and, if it evaluates, `dev`."""
+        self.train = self.training_data(tokenizer)
+        if self.cfg.MONITOR.EVAL_FREQ or self.cfg.MONITOR.EVAL_STEPS:
+            self.dev = self.evaluation(tokenizer, self.cfg.DATASET.DEV)
+
+    def training_data(self, tokenizer):
+        raise NotImplementedError
+
+    def head(self):
+        """`solvers.build.Head` of a model to train."""
+        raise NotImplementedError
+
+    def model_class(self):
+        """The model's class, see `models.oscar`."""
+        from oscar_paddle.models.oscar import OscarForClassification
+
+        return OscarForClassification
+
+    @property
+    def num_examples(self):
+        raise NotImplementedError
+
+    def batch(self, examples, epoch):
+        """Whatever `counts` and `losses` take for these examples: pure in (seed, epoch, examples), made in a thread."""
+        raise NotImplementedError
+
+    def counts(self, batch):
+        """{name of a term: int, the rows or tokens of this batch that its sum is over}."""
+        raise NotImplementedError
+
+    def losses(self, model, batch):
+        """{name of a term: float32 scalar tensor, its sum}.
+
+        The model is in training mode and random draws are seeded by (seed, step, micro-batch, rank); it may be called
+        several times, also without gradient or in evaluation mode.
+        """
+        raise NotImplementedError
+
+    def describe(self, examples):
+        """The examples in words, for messages."""
+        raise NotImplementedError
+
+    def fingerprint(self):
+        """{what: hex digest} of the data that the numbers of a run depend on, under names for messages."""
+        raise NotImplementedError
+
+    # ---- evaluation
+
+    def evaluation(self, tokenizer, split):
+        """Evaluation of a split."""
+        raise NotImplementedError
+
+
+class Evaluation:
+    """One split, to be scored as a matrix of float32 and measured.
+
+    Attributes:
+        data: the data set.
+        scorer_class: BlockScorer of such data.
+        matrix: name of the file of results in an evaluation folder.
+        scoring_keys: keys of INPUT that decide results, besides those that every task shares.
+    """
+
+    scorer_class, matrix, scoring_keys = None, "", ()
+
+    def __init__(self, cfg, data, split):
+        self.cfg, self.data, self.split = cfg, data, split
+
+    def check(self):
+        """Raise, before hours of scoring, what could not be reported after them."""
+
+    def check_model(self, config):
+        """Raise WeightsError or DataError where a model of this BertConfig does not fit the data."""
+
+    @property
+    def shape(self):
+        """(rows, columns) of the results."""
+        raise NotImplementedError
+
+    def groups(self):
+        """The matrix as lists of Blocks; one rank scores all of a list."""
+        raise NotImplementedError
+
+    def rows_to_score(self):
+        """How many rows the encoder sees."""
+        raise NotImplementedError
+
+    def folder_name(self):
+        """Name of the evaluation folder below eval/ in the checkpoint folder."""
+        raise NotImplementedError
+
+    def contents(self):
+        """{name of a JSON file: what it holds} that says what rows and columns are."""
+        return {}
+
+    def provenance(self):
+        """{"data": {...}, ...}: what the results depend on, besides checkpoint and settings."""
+        raise NotImplementedError
+
+    def second_pass(self, files, make_backend, ranks):
+        """What scores a part of the results again, or None (see `solvers.scoring.rescoring`)."""
+        return None
+
+    def measure(self, scores):
+        """dict of metrics of a whole matrix of results."""
+        raise NotImplementedError
+
+    def report(self, scores, files):
+        """The same for an evaluation folder, with all that its settings ask for; may write further files."""
+        return self.measure(scores)
+
+    def best_by(self, metrics):
+        """The score that `best` follows, higher is better."""
+        raise NotImplementedError
+
+    def lines(self, metrics):
+        """What people are told."""
+        raise NotImplementedError
+
+
+def digest(array):
+    """Short hex digest of an array's bytes."""
+    return hashlib.blake2b(array, digest_size=16).hexdigest()
+
+
+def training_digest(array):
+    """The same as checkpoints keep it: another length of hash, so other digits."""
+    return hashlib.blake2b(array).hexdigest()[:32]
+
+
+def every_so_many(items, most):
+    """At most so many of a list, spread evenly."""
+    return items[:: -(-len(items) // most)]
