@@ -165,10 +165,10 @@ def test_questions_share_an_image(make):
     """The regions of an image stand once in a batch, whatever rows show it; the pair's rows follow the file's order."""
     data = make("vqa", [VQA, {**VQA, "img_id": 2}, VQA])
     batch = data.batch([0, 1, 2])
-    assert len(batch["img_feats"]) == 3 + 2 and batch["region_start"].tolist() == [0, 3, 0]
+    assert len(batch["img_feats"]) == 2 + 3 and batch["region_start"].tolist() == [0, 2, 0]
     swapped = {**NLVR2, "img_id": {"right": "2", "left": "1"}}
     batch = make("nlvr2", [NLVR2, swapped]).batch([0, 1])
-    assert batch["region_start"].tolist() == [0, 3, 3, 0] and len(batch["img_feats"]) == 3 + 2
+    assert batch["region_start"].tolist() == [0, 2, 2, 0] and len(batch["img_feats"]) == 2 + 3
 
 
 def test_one_row_for_both_images(make):
