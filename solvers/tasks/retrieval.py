@@ -21,7 +21,6 @@ from oscar_paddle.solvers.metrics.retrieval import (
 )
 from oscar_paddle.solvers.scoring.folder import MARGINS, caption_list
 from oscar_paddle.solvers.scoring.pairs import PairScorer, num_columns
-from oscar_paddle.solvers.scoring.rescoring import Rescoring
 from oscar_paddle.solvers.scoring.rows import block_groups
 from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, training_digest
 
@@ -162,6 +161,8 @@ class RetrievalEvaluation(Evaluation):
 
     def second_pass(self, files, make_backend, ranks):
         if self._has_second_pass():
+            from oscar_paddle.solvers.scoring.rescoring import Rescoring
+
             return Rescoring(self.cfg, self.data, files, make_backend("float32"), ranks)
         return None
 
