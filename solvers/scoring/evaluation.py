@@ -5,6 +5,7 @@ import logging
 import time
 from pathlib import Path
 
+from oscar_paddle.config.default import SCORES, keys_deciding, value_of
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.models.checkpoints.weights import file_hash, find_weights
 from oscar_paddle.solvers.metrics.eccv import check_eccv_input, eccv_metrics
@@ -18,8 +19,6 @@ from oscar_paddle.solvers.scoring.run import forget_failures, score_blocks
 from oscar_paddle.solvers.tasks.retrieval import recall_lines, split_metrics
 
 log = logging.getLogger(__name__)
-
-_SCORING_KEYS = ("MAX_REGION", "MAX_SEQ_LEN", "IMG_FEATURE_DIM", "ADD_OD_LABEL", "DO_LOWER_CASE", "ATT_MASK_TYPE")
 
 
 # ---- what a set of margins belongs to ----
@@ -49,13 +48,14 @@ def provenance(cfg, data):
 def checkpoint_provenance(cfg, further_keys=()):
     """What scores of any task depend on, besides the data; `further_keys` of INPUT are the task's own."""
     path = find_weights(cfg.EVAL.CHECKPOINT_DIR)
+    names = (*keys_deciding(SCORES), *(f"INPUT.{key}" for key in further_keys))
     return {
         "checkpoint": {
             "weights": path.name,
             "content": file_hash(path),
             "config": file_hash(path.with_name("config.json")),
         },
-        "settings": {key: cfg.INPUT[key] for key in (*_SCORING_KEYS, *further_keys)},
+        "settings": {name.removeprefix("INPUT."): value_of(cfg, name) for name in names},
         "precision": cfg.EVAL.PRECISION,  # of all pairs, or of the first pass
     }
 

@@ -14,6 +14,7 @@ from oscar_paddle.datasets.gqa_dataset import build_gqa_data
 from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data, sentence_keys
 from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.datasets.vqa_dataset import build_vqa_data
+from oscar_paddle.tools.command_line import load_task_config
 
 BUILD = {"vqa": build_vqa_data, "gqa": build_gqa_data, "nlvr2": build_nlvr2_data}
 QUESTION_FILE = {
@@ -217,4 +218,4 @@ def test_settings_that_a_task_does_not_have(tmp_path, task, opts, message):
     (tmp_path / "run.yaml").write_text("{}")
     words = ["DATASET.DATA_DIR", "d", "PRETRAINED.DIR", "d", "EVAL.CHECKPOINT_DIR", "d", "DATASET.DEV", "val", *opts]
     with pytest.raises(ConfigError, match=message.replace("+", r"\+")):
-        load_config(tmp_path / "run.yaml", words, task)
+        load_task_config(tmp_path / "run.yaml", words, task)

@@ -6,7 +6,6 @@ import numpy as np
 import paddle
 import pytest
 
-from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data, build_training_data
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.packing import pack
@@ -20,6 +19,7 @@ from oscar_paddle.solvers.metrics.retrieval import (
 from oscar_paddle.solvers.optimizer import build_optimizer, clip_gradients, global_norm
 from oscar_paddle.solvers.scheduler import learning_rate
 from oscar_paddle.solvers.scoring.pairs import Block, EagerBackend, PairScorer
+from oscar_paddle.tools.command_line import load_task_config
 
 CROSS = ("cross", "cross_notags", "cross_CL", "cross_CR", "cross_LR")
 
@@ -49,7 +49,7 @@ EVAL: {{CHECKPOINT_DIR: {golden}/checkpoint, EVAL_CROSS_IMAGE: true, EVAL_IMG_KE
     )
 
     def build(*opts):
-        return load_config(str(folder / "golden.yaml"), opts, "eval")
+        return load_task_config(str(folder / "golden.yaml"), opts, "eval")
 
     return build
 

@@ -8,7 +8,6 @@ import numpy as np
 import paddle
 import pytest
 
-from oscar_paddle.config.loader import load_config
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.solvers.build import Head, load_tokenizer, model_for_evaluation, model_for_training
 from oscar_paddle.solvers.optimizer import build_optimizer, clip_gradients, decays, global_norm
@@ -19,6 +18,7 @@ from oscar_paddle.solvers.tasks.gqa import GQA, gqa_results
 from oscar_paddle.solvers.tasks.nlvr2 import nlvr2_kind
 from oscar_paddle.solvers.tasks.questions import ExampleTask
 from oscar_paddle.solvers.tasks.vqa import VQA, vqa_results
+from oscar_paddle.tools.command_line import load_task_config
 
 
 class Case(NamedTuple):
@@ -99,7 +99,9 @@ def configure(tasks_golden, tmp_path_factory):
             "DATASET.TEST",
             "val",
         ]
-        return load_config(folder / "golden.yaml", [str(w) for w in (*words, *case.opts, *more)], f"eval_{case.task}")
+        return load_task_config(
+            folder / "golden.yaml", [str(w) for w in (*words, *case.opts, *more)], f"eval_{case.task}"
+        )
 
     return configure
 
