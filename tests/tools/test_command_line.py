@@ -126,7 +126,9 @@ def refusal(path, task, opts):
         ("train eval", "vqa", "DATASET.DATA_LABEL_TYPE bal"),
         ("train eval", "gqa", "DATASET.EVAL_DATA_TYPE unbal"),
         ("train eval", "nlvr2", "OUTPUT.NUM_LABELS 1"),
-        ("train eval", "gqa", "INPUT.ATT_MASK_TYPE CL"),
+        ("train eval", "vqa", "INPUT.ATT_MASK_TYPE CL"),
+        ("train eval", "gqa", "INPUT.ATT_MASK_TYPE CR"),
+        ("train eval", "nlvr2", "INPUT.ATT_MASK_TYPE LR"),
         ("", "nlvr2", "OPTIMIZATION.LOSS_TYPE kl"),
         ("", "gqa", "DATASET.DEV minival MONITOR.EVAL_FREQ 0"),  # never read
     ],
@@ -139,6 +141,12 @@ def test_a_task_refuses_what_the_tool_at_hand_would_read(write, actions, task, o
         key, value = opts.split()
         assert message.startswith(f"{path}: {key} is {value if value.isdigit() else repr(value)} (--opts): ")
         assert f": {task} has " in message or "set 'CLR'" in message
+
+
+def test_the_remedy_lists_what_a_task_has(write):
+    path = write("")
+    expected = f"{path}: DATASET.TRAIN is 'minival' (--opts): vqa has 'train', 'train+val'"
+    assert refusal(path, "train_vqa", "DATASET.TRAIN minival") == expected
 
 
 @pytest.mark.parametrize("task", ["trian", "trian_vqa", "train_vqaa"])
