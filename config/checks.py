@@ -1,128 +1,67 @@
-"""What a setting may be, and which settings contradict each other.
+"""Which settings contradict each other, and what a task needs of them. Nothing here opens a data file.
 
-The tables speak about one key each; `contradiction` looks at a whole configuration. Nothing here opens a data file.
+Rows are tuples (keys, wrong, remedy): full names of keys, whether something is wrong with them together, and what to
+do about it. `contradiction` takes the first row that is wrong; a task writes its rows with the functions below it.
 """
 
-import math
-import os
+from oscar_paddle.config.default import value_of
 
-from oscar_paddle.config.task_checks import evaluates_while_training, task_rows
-
-OPTIONS = {
-    "INPUT.ATT_MASK_TYPE": ("CLR", "CL", "CR", "LR"),
-    "DATASET.PACKED": ("auto", "off", "float16"),
-    "OUTPUT.NUM_LABELS": (1, 2),
-    "OPTIMIZATION.LOSS_TYPE": ("sfmx", "xe", "kl", "bce"),
-    "OUTPUT.CLASSIFIER": ("linear", "mlp"),
-    "DATASET.TRAIN_DATA_TYPE": ("bal", "all"),
-    "DATASET.EVAL_DATA_TYPE": ("bal", "all", "unbal"),
-    "DATASET.DATA_LABEL_TYPE": ("mask", "all", "bal"),
-    "OPTIMIZATION.LR_SCHEDULER": ("linear", "constant"),
-    "OPTIMIZATION.OPTIMIZER": ("adamw",),
-    "OPTIMIZATION.AMP": ("off", "bf16", "fp16"),
-    "PRETRAINED.SCRATCH_WEIGHTS": ("plain", "alike"),
-    "PRETRAINED.USE_IMG_LAYERNORM": (-1, 0, 1),
-    "EVAL.BACKEND": ("auto", "eager", "inference"),
-    "EVAL.PRECISION": ("float32", "bfloat16", "float16"),
-    "EVAL.FOLDS": (1, 5),
-    "MISC.DEVICE": ("auto", "cpu", "gpu"),
-}
+# Keys that matter to one of a task's two tools only.
+_UNREAD = {"train": ("DATASET.TEST",), "eval": ("DATASET.TRAIN", "DATASET.DEV", "OPTIMIZATION.LOSS_TYPE")}
 
 
-def _at_least(low):
-    return (lambda value: value >= low), f"at least {low}"
-
-
-_POSITIVE = (lambda value: value > 0), "greater than 0"
-_SPLIT = bool, "the name of a split: the xxx of xxx_captions.pt"
-
-
-def _stays_inside(name):
-    return not os.path.isabs(name) and ".." not in name.split("/")
-
-
-# key -> (test, what the test asks for)
-RANGES = {
-    "INPUT.MAX_REGION": _at_least(1),
-    "INPUT.MAX_SEQ_LEN": ((lambda value: value >= 3), "at least 3: [CLS], one WordPiece and [SEP]"),
-    "INPUT.IMG_FEATURE_DIM": _at_least(1),
-    "INPUT.IMG_FEATURE_TYPE": (
-        (lambda value: value and not value.startswith("dis_code")),
-        "the name of a kind of region vectors, such as 'frcnn'; discrete codes (dis_code*) are not supported",
-    ),
-    "INPUT.NUM_CAPTIONS_PER_IMAGE_TRN": _at_least(1),
-    "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": _at_least(1),
-    "INPUT.FEATURE_CACHE_MB": _at_least(0),
-    "DATASET.OD_LABEL_TYPE": (bool, "the xx of xxx_xx_labels.pt, such as 'vg'"),
-    "DATASET.TRAIN": _SPLIT,
-    "DATASET.DEV": _SPLIT,
-    "DATASET.TEST": _SPLIT,
-    "OUTPUT.SAVE_NAME": (_stays_inside, "a name inside OUTPUT.CHECKPOINT_DIR, not a path that leaves it"),
-    "OUTPUT.SAVE_FREQ": _at_least(0),
-    "OUTPUT.CHECKPOINT_DIR": (bool, "a folder"),
-    "OUTPUT.SAVE_STEPS": _at_least(0),
-    "OUTPUT.CLS_HIDDEN_SCALE": _at_least(1),
-    "OUTPUT.KEEP": _at_least(0),
-    "OPTIMIZATION.LR": _POSITIVE,
-    "OPTIMIZATION.EPSILON": _POSITIVE,
-    "OPTIMIZATION.BATCH_SIZE": _at_least(1),
-    "OPTIMIZATION.WARMUP_STEPS": _at_least(0),
-    "OPTIMIZATION.WEIGHT_DECAY": _at_least(0),
-    "OPTIMIZATION.EPOCHS": _at_least(1),
-    "OPTIMIZATION.CLIP_MAX_NORM": _at_least(0),
-    "OPTIMIZATION.GRADIENT_ACCUMULATION_STEPS": _at_least(1),
-    "OPTIMIZATION.DROPOUT": ((lambda value: 0 <= value < 1), "in [0, 1)"),
-    "OPTIMIZATION.ATTENTION_DROPOUT": ((lambda value: value < 1), "in [0, 1), or negative to keep config.json's value"),
-    "OPTIMIZATION.NEGATIVES": _at_least(1),
-    "OPTIMIZATION.MAX_STEPS": _at_least(0),
-    "OPTIMIZATION.EARLY_STOP_PATIENCE": _at_least(0),
-    "MONITOR.PRINT_STEP": _at_least(1),
-    "MONITOR.EVAL_FREQ": _at_least(0),
-    "MONITOR.EVAL_STEPS": _at_least(0),
-    "EVAL.RESCORE_TOP": _at_least(0),
-    "EVAL.BATCH_TOKENS": _at_least(1),
-    "MISC.SEED": ((lambda value: 0 <= value < 2**32), "in 0 .. 4294967295"),
-    "MISC.NUM_WORKERS": _at_least(0),
-    "MISC.NUM_THREADS": _at_least(0),
-}
-
-
-def value_problem(key, value):
-    """What is wrong with one value of the right type.
-
-    Args:
-        key: full name, such as "INPUT.MAX_REGION".
-        value: bool, int, float or str.
-    Returns:
-        str: what was found and what is allowed, or None when the value is fine.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"found {value}; must be a finite number"
-    if key in OPTIONS and value not in OPTIONS[key]:
-        return f"found {value!r}; allowed: {', '.join(map(repr, OPTIONS[key]))}"
-    test, words = RANGES.get(key, (None, None))
-    if test and not test(value):
-        return f"found {value!r}; must be {words}"
-    return None
-
-
-def contradiction(cfg, task):
-    """The first pair of settings that cannot both be meant, or the first one a task cannot do without.
+def contradiction(cfg, needs=None):
+    """The first settings that cannot be meant together, or that a task cannot do without.
 
     Args:
         cfg: complete CfgNode whose values are each allowed.
-        task: one of `task_checks.TASKS`, or None for checks that hold whatever the configuration is used for.
+        needs: called with `cfg`, gives the rows of a task; None: only what holds whatever the configuration is for.
     Returns:
-        (keys, message): the full names involved and what to do about them; (None, None) when all is well.
+        (keys, remedy): the full names involved and what to do about them; (None, None) when all is well.
     """
-    for keys, wrong, message in (*_pairs(cfg), *task_rows(cfg, task)):
+    for keys, wrong, remedy in (*_pairs(cfg), *(needs(cfg) if needs else ())):
         if wrong:
-            return keys, message
+            return keys, remedy
     return None, None
 
 
+def evaluates_while_training(cfg):
+    return cfg.MONITOR.EVAL_FREQ > 0 or cfg.MONITOR.EVAL_STEPS > 0
+
+
+def folders(cfg, action, files):
+    """Rows: the data folder, which holds `files`, and the model to "train" from or to "eval"uate, must be named."""
+    yield ("DATASET.DATA_DIR",), not cfg.DATASET.DATA_DIR, f"set it to the folder with {files}"
+    if action == "train":
+        start = "set it to the folder of the model to start from (config.json, vocab.txt and weights)"
+        yield ("PRETRAINED.DIR",), not cfg.PRETRAINED.DIR, start
+    else:
+        yield ("EVAL.CHECKPOINT_DIR",), not cfg.EVAL.CHECKPOINT_DIR, "set it to the checkpoint folder to evaluate"
+
+
+def choices(cfg, action, who, allowed):
+    """Rows: some keys have fewer values in one task than elsewhere.
+
+    Args:
+        cfg: the configuration.
+        action: "train" or "eval"; keys that this one does not read may have any value.
+        who: the task's name, for the remedy.
+        allowed: {full name of a key: the values that the task's files and its loss have}.
+    """
+    for key, values in allowed.items():
+        unread = key in _UNREAD[action] or (key == "DATASET.DEV" and not evaluates_while_training(cfg))
+        remedy = f"{who} has {', '.join(map(repr, values))}"
+        yield (key,), not unread and value_of(cfg, key) not in values, remedy
+
+
+def all_see_all(cfg):
+    """Row: the task has no attention mask but the full one."""
+    remedy = "Caption, Labels and Regions all see each other in this task: set 'CLR'"
+    return ("INPUT.ATT_MASK_TYPE",), cfg.INPUT.ATT_MASK_TYPE != "CLR", remedy
+
+
 def _pairs(cfg):
-    """Rows (keys, whether they contradict each other, the remedy) that hold for every task."""
+    """Rows that hold for every task."""
     optim, evaluation = cfg.OPTIMIZATION, cfg.EVAL
     longest_row = cfg.INPUT.MAX_SEQ_LEN + cfg.INPUT.MAX_REGION
     on_cpu = cfg.MISC.DEVICE == "cpu"

@@ -1,227 +1,217 @@
-"""Every setting there is, with its default value.
+"""Every setting there is, declared once.
 
-The comment above a key says what it means, its unit, its options, and in brackets where it comes from:
-``[--flag]`` is that flag of Oscar's ``run_retrieval.py``, ``[VinVL-Paddle]`` a key of that port without such a flag,
-``[new]`` a key of this project. Keys shared with VinVL-Paddle keep its names, meaning and defaults, so YAML files
-written for it run unchanged. A key's type is the type of its default. The values a key may take are enforced in
-``config/checks.py``; the order in which YAML files and ``--opts`` override these defaults is in ``config/loader.py``.
+A `Key` holds the default, whose type is the key's type; the values that are allowed, where not all of that type are;
+what the key decides, a training run's numbers (RUN: a checkpoint is not resumed with another value) or a checkpoint's
+scores (SCORES: those made with another value are not used again); where it comes from; what it means, with its unit.
+As source, ``--flag`` is that flag of Oscar's ``run_retrieval.py`` and its like, VINVL a key of VinVL-Paddle without
+such a flag, NEW a key of this project. Keys shared with VinVL-Paddle keep its names, meaning and defaults, so YAML
+files written for it run unchanged. The order in which YAML files and ``--opts`` override these defaults is in
+``config/loader.py``; which settings contradict each other is in ``config/checks.py``.
 """
+
+import os
 
 from yacs.config import CfgNode
 
-_DEFAULTS = {
+from oscar_paddle.config.key import RUN, SCORES, Key, at_least, must_be, one_of
+
+NEW, VINVL = "this project", "VinVL-Paddle"
+
+_POSITIVE = must_be("greater than 0", lambda value: value > 0)
+_SHARE = must_be("in [0, 1)", lambda value: 0 <= value < 1)
+_SHARE_OR_NEGATIVE = must_be("in [0, 1), or negative to keep config.json's value", lambda value: value < 1)
+_SEED = must_be("in 0 .. 4294967295", lambda value: 0 <= value < 2**32)
+_ROOM_FOR_TEXT = must_be("at least 3: [CLS], one WordPiece and [SEP]", lambda value: value >= 3)
+_SPLIT = must_be("the name of a split: the xxx of xxx_captions.pt")
+_TAGS = must_be("the xx of xxx_xx_labels.pt, such as 'vg'")
+_VECTORS = must_be(
+    "the name of a kind of region vectors, such as 'frcnn'; discrete codes (dis_code*) are not supported",
+    lambda kind: kind and not kind.startswith("dis_code"),
+)
+_INSIDE = must_be(
+    "a name inside OUTPUT.CHECKPOINT_DIR, not a path that leaves it",
+    lambda name: not os.path.isabs(name) and ".." not in name.split("/"),
+)
+
+KEYS = {
     # ---- what the model sees
-    "INPUT": {
-        # Vocabulary, used when the checkpoint folder has no vocab.txt: a folder that holds one, or a PaddleNLP name.
-        # [--model_name_or_path]
-        "BERT_MODEL": "bert-base-uncased",
-        # Regions per image: further ones are cut, in file order. VinVL 70, Oscar 50. [--max_img_seq_length]
-        "MAX_REGION": 70,
-        # Text positions: [CLS] caption [SEP] tags [SEP], in WordPieces. [--max_seq_length]
-        "MAX_SEQ_LEN": 70,
-        # Values per region: 2048 of the detector and 6 of the box. [--img_feature_dim]
-        "IMG_FEATURE_DIM": 2054,
-        # Kind of region features, as config.json records it (frcnn, faster_r-cnn, ...); all are read alike. The
-        # reference's discrete codes (dis_code*) are not supported. [--img_feature_type]
-        "IMG_FEATURE_TYPE": "frcnn",
-        # Whether the object tags follow the caption as the second sentence. [--add_od_labels]
-        "ADD_OD_LABEL": True,
-        # Whether text is lower-cased and stripped of accents before WordPiece. [--do_lower_case]
-        "DO_LOWER_CASE": True,
-        # Which of Caption, Labels (tags) and Regions see each other: CLR (all) | CL | CR | LR. [--att_mask_type]
-        "ATT_MASK_TYPE": "CLR",
-        # NLVR2: each image of a pair in an encoder row of its own, with the whole sentence; False puts the regions of
-        # both into one row. [--use_pair]
-        "USE_PAIR": True,
-        # Captions per training image: the first so many; one epoch shows each once. [--num_captions_per_img_train]
-        "NUM_CAPTIONS_PER_IMAGE_TRN": 5,
-        # Captions per image in evaluation: the first so many with EVAL_CROSS_IMAGE; with EVAL_CAPTION_INDEX_FILE the
-        # length of each image's candidate list (20 for COCO minival). [--num_captions_per_img_val]
-        "NUM_CAPTIONS_PER_IMAGE_DEV": 5,
-        # MiB of decoded region features that each process keeps in memory; 0 = none. [new]
-        "FEATURE_CACHE_MB": 1024,
-    },
+    "INPUT.BERT_MODEL": Key("bert-base-uncased", "--model_name_or_path").means("""
+        Vocabulary, used when the checkpoint folder has no vocab.txt: a folder that holds one, or a PaddleNLP name."""),
+    "INPUT.MAX_REGION": Key(70, "--max_img_seq_length", at_least(1), RUN | SCORES).means("""
+        Regions per image: further ones are cut, in file order. VinVL 70, Oscar 50."""),
+    "INPUT.MAX_SEQ_LEN": Key(70, "--max_seq_length", _ROOM_FOR_TEXT, RUN | SCORES).means("""
+        Text positions: [CLS] caption [SEP] tags [SEP], in WordPieces."""),
+    "INPUT.IMG_FEATURE_DIM": Key(2054, "--img_feature_dim", at_least(1), RUN | SCORES).means("""
+        Values per region: 2048 of the detector and 6 of the box."""),
+    "INPUT.IMG_FEATURE_TYPE": Key("frcnn", "--img_feature_type", _VECTORS).means("""
+        Kind of region features, as config.json records it (frcnn, faster_r-cnn, ...); all are read alike. The
+        reference's discrete codes (dis_code*) are not supported."""),
+    "INPUT.ADD_OD_LABEL": Key(True, "--add_od_labels", decides=RUN | SCORES).means("""
+        Whether the object tags follow the caption as the second sentence."""),
+    "INPUT.DO_LOWER_CASE": Key(True, "--do_lower_case", decides=RUN | SCORES).means("""
+        Whether text is lower-cased and stripped of accents before WordPiece."""),
+    "INPUT.ATT_MASK_TYPE": Key("CLR", "--att_mask_type", one_of("CLR", "CL", "CR", "LR"), RUN | SCORES).means("""
+        Which of Caption, Labels (tags) and Regions see each other; CLR: all."""),
+    "INPUT.USE_PAIR": Key(True, "--use_pair").means("""
+        NLVR2: each image of a pair in an encoder row of its own, with the whole sentence; False puts the regions of
+        both into one row."""),
+    "INPUT.NUM_CAPTIONS_PER_IMAGE_TRN": Key(5, "--num_captions_per_img_train", at_least(1), RUN).means("""
+        Captions per training image: the first so many; one epoch shows each once."""),
+    "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": Key(5, "--num_captions_per_img_val", at_least(1)).means("""
+        Captions per image in evaluation: the first so many with EVAL_CROSS_IMAGE; with EVAL_CAPTION_INDEX_FILE the
+        length of each image's candidate list (20 for COCO minival)."""),
+    "INPUT.FEATURE_CACHE_MB": Key(1024, NEW, at_least(0)).means("""
+        MiB of decoded region features that each process keeps in memory; 0 = none."""),
     # ---- where the data are
-    "DATASET": {
-        # Name of the data set, free text for logs and results. [VinVL-Paddle]
-        "NAME": "COCO",
-        # Folder with the captions, image-key lists and candidate lists. [--data_dir]
-        "DATA_DIR": "",
-        # The region features: VinVL's features.tsv (with .lineidx, imageid2idx.json and predictions.tsv beside it);
-        # the folder of Oscar v1's {split}_img_{IMG_FEATURE_TYPE}_feats.pt, or of the Paddle ports' folders of that
-        # name with an .npy for each image; a folder with an .npz for each image; or a packed store.
-        # '' = DATA_DIR/features.tsv if there, else DATA_DIR/../model_0060000/features.tsv, else the other layouts in
-        # DATA_DIR (the .npz in DATA_DIR/features). [--img_feat_file]
-        "FEAT_FILE": "",
-        # Object tags of Oscar v1: the xx of {split}_xx_labels.pt (or .pd). [--od_label_type]
-        "OD_LABEL_TYPE": "vg",
-        # Whether features that tools/pack_features.py has packed are read instead of their source: auto (float32, if
-        # up to date: same bits, several times as fast) | off | float16 (those too: not exact). [new]
-        "PACKED": "auto",
-        # Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val; GQA, NLVR2: train.
-        # [fixed to train in the reference, VQA --do_train_val]
-        "TRAIN": "train",
-        # Split evaluated during training; VQA, GQA, NLVR2: val. [fixed to minival in the reference]
-        "DEV": "minival",
-        # Split that tools/eval_<task>.py scores; VQA: val | test2015 | test-dev2015; GQA: val | test-dev | test;
-        # NLVR2: val | test1 | val+test1. [--test_split, --do_test, --do_test_dev]
-        "TEST": "test",
-        # VQA: folder of the question files of train and val ('' = DATA_DIR, where those of test always are).
-        # [--txt_data_dir]
-        "TXT_DATA_DIR": "",
-        # VQA, GQA: pickle answer -> label, in the order that numbers the classes. '' = the published name in DATA_DIR
-        # or its folder cache. [--label_file]
-        "LABEL_FILE": "",
-        # VQA, GQA: pickle with the answers by label. '' = the published name beside LABEL_FILE, if it is there; without
-        # it the answers are those of LABEL_FILE. [--label2ans_file]
-        "LABEL2ANS_FILE": "",
-        # GQA: which file trains: bal (gqa_bal_qla_train.json) | all. [--train_data_type]
-        "TRAIN_DATA_TYPE": "all",
-        # GQA val: bal | all; NLVR2 val and test1: bal | unbal | all. [--eval_data_type]
-        "EVAL_DATA_TYPE": "bal",
-        # VQA: mask (files with Mask R-CNN tags, xxx_mrcnn.json) | all (the others); GQA test-dev and NLVR2 test1:
-        # bal | anything else means all. [--data_label_type]
-        "DATA_LABEL_TYPE": "mask",
-        # VQA: train on train2014_vg_qla_mrcnn.json, with the questions of Visual Genome. [--use_vg]
-        "USE_VG": False,
-        # VQA: evaluate on vg_qla_mrcnn.json, and read train+val_img_frcnn_feats.pt for every split. [--use_vg_dev]
-        "USE_VG_DEV": False,
-        # Folder for cached token ids. '' = DATA_DIR/.oscar_cache, or the user's cache folder where that is read-only.
-        # [new]
-        "CACHE_DIR": "",
-    },
+    "DATASET.NAME": Key("COCO", VINVL).means("Name of the data set, free text for logs and results."),
+    "DATASET.DATA_DIR": Key("", "--data_dir").means("Folder with the captions, image-key lists and candidate lists."),
+    "DATASET.FEAT_FILE": Key("", "--img_feat_file").means("""
+        The region features: VinVL's features.tsv (with .lineidx, imageid2idx.json and predictions.tsv beside it); the
+        folder of Oscar v1's {split}_img_{IMG_FEATURE_TYPE}_feats.pt, or of the Paddle ports' folders of that name with
+        an .npy for each image; a folder with an .npz for each image; or a packed store. '' = DATA_DIR/features.tsv if
+        there, else DATA_DIR/../model_0060000/features.tsv, else the other layouts in DATA_DIR (the .npz in
+        DATA_DIR/features)."""),
+    "DATASET.OD_LABEL_TYPE": Key("vg", "--od_label_type", _TAGS).means("""
+        Object tags of Oscar v1: the xx of {split}_xx_labels.pt (or .pd)."""),
+    "DATASET.PACKED": Key("auto", NEW, one_of("auto", "off", "float16")).means("""
+        Whether features that tools/pack_features.py has packed are read instead of their source: auto (float32, if up
+        to date: same bits, several times as fast) | off | float16 (those too: not exact)."""),
+    "DATASET.TRAIN": Key("train", "fixed to train in the reference, VQA --do_train_val", _SPLIT).means("""
+        Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val; GQA, NLVR2: train."""),
+    "DATASET.DEV": Key("minival", "fixed to minival in the reference", _SPLIT).means("""
+        Split evaluated during training; VQA, GQA, NLVR2: val."""),
+    "DATASET.TEST": Key("test", "--test_split, --do_test, --do_test_dev", _SPLIT).means("""
+        Split that tools/eval_<task>.py scores; VQA: val | test2015 | test-dev2015; GQA: val | test-dev | test; NLVR2:
+        val | test1 | val+test1."""),
+    "DATASET.TXT_DATA_DIR": Key("", "--txt_data_dir").means("""
+        VQA: folder of the question files of train and val ('' = DATA_DIR, where those of test always are)."""),
+    "DATASET.LABEL_FILE": Key("", "--label_file").means("""
+        VQA, GQA: pickle answer -> label, in the order that numbers the classes. '' = the published name in DATA_DIR or
+        its folder cache."""),
+    "DATASET.LABEL2ANS_FILE": Key("", "--label2ans_file").means("""
+        VQA, GQA: pickle with the answers by label. '' = the published name beside LABEL_FILE, if it is there; without
+        it the answers are those of LABEL_FILE."""),
+    "DATASET.TRAIN_DATA_TYPE": Key("all", "--train_data_type", one_of("bal", "all")).means("""
+        GQA: which file trains: bal (gqa_bal_qla_train.json) | all."""),
+    "DATASET.EVAL_DATA_TYPE": Key("bal", "--eval_data_type", one_of("bal", "all", "unbal")).means("""
+        GQA val: bal | all; NLVR2 val and test1: bal | unbal | all."""),
+    "DATASET.DATA_LABEL_TYPE": Key("mask", "--data_label_type", one_of("mask", "all", "bal")).means("""
+        VQA: mask (files with Mask R-CNN tags, xxx_mrcnn.json) | all (the others); GQA test-dev and NLVR2 test1: bal |
+        anything else means all."""),
+    "DATASET.USE_VG": Key(False, "--use_vg").means("""
+        VQA: train on train2014_vg_qla_mrcnn.json, with the questions of Visual Genome."""),
+    "DATASET.USE_VG_DEV": Key(False, "--use_vg_dev").means("""
+        VQA: evaluate on vg_qla_mrcnn.json, and read train+val_img_frcnn_feats.pt for every split."""),
+    "DATASET.CACHE_DIR": Key("", NEW).means("""
+        Folder for cached token ids. '' = DATA_DIR/.oscar_cache, or the user's cache folder where that is
+        read-only."""),
     # ---- what is written
-    "OUTPUT": {
-        # Name of the run folder inside CHECKPOINT_DIR. '' = the YAML file's name without .yaml. [VinVL-Paddle]
-        "SAVE_NAME": "",
-        # Epochs between checkpoints; 0 = never by epoch. [VinVL-Paddle]
-        "SAVE_FREQ": 1,
-        # Outputs of the retrieval classifier: 2 = not matched | matched; 1 = one matching score, trained by squared
-        # error. NLVR2 has 2; VQA and GQA count the answers of LABEL_FILE. [--num_labels]
-        "NUM_LABELS": 2,
-        # Head of VQA, GQA and NLVR2: linear | mlp. [--classifier]
-        "CLASSIFIER": "linear",
-        # Hidden width of the mlp head, in hidden sizes. [--cls_hidden_scale]
-        "CLS_HIDDEN_SCALE": 2,
-        # Folder that holds the run folders. [--output_dir]
-        "CHECKPOINT_DIR": "./exp",
-        # Also a checkpoint every so many optimizer steps; 0 = off. [--save_steps]
-        "SAVE_STEPS": 0,
-        # Newest checkpoints kept, besides the best one; 0 = all. [new]
-        "KEEP": 3,
-    },
+    "OUTPUT.SAVE_NAME": Key("", VINVL, _INSIDE).means("""
+        Name of the run folder inside CHECKPOINT_DIR. '' = the YAML file's name without .yaml."""),
+    "OUTPUT.SAVE_FREQ": Key(1, VINVL, at_least(0)).means("Epochs between checkpoints; 0 = never by epoch."),
+    "OUTPUT.NUM_LABELS": Key(2, "--num_labels", one_of(1, 2), RUN).means("""
+        Outputs of the retrieval classifier: 2 = not matched | matched; 1 = one matching score, trained by squared
+        error. NLVR2 has 2; VQA and GQA count the answers of LABEL_FILE."""),
+    "OUTPUT.CLASSIFIER": Key("linear", "--classifier", one_of("linear", "mlp")).means("Head of VQA, GQA and NLVR2."),
+    "OUTPUT.CLS_HIDDEN_SCALE": Key(2, "--cls_hidden_scale", at_least(1)).means("""
+        Hidden width of the mlp head, in hidden sizes."""),
+    "OUTPUT.CHECKPOINT_DIR": Key("./exp", "--output_dir", must_be("a folder")).means("""
+        Folder that holds the run folders."""),
+    "OUTPUT.SAVE_STEPS": Key(0, "--save_steps", at_least(0)).means("""
+        Also a checkpoint every so many optimizer steps; 0 = off."""),
+    "OUTPUT.KEEP": Key(3, NEW, at_least(0)).means("Newest checkpoints kept, besides the best one; 0 = all."),
     # ---- how the model is trained
-    "OPTIMIZATION": {
-        # Peak learning rate. [--learning_rate]
-        "LR": 2e-5,
-        # Adam's epsilon, added to the uncorrected root of the second moment. [--adam_epsilon]
-        "EPSILON": 1e-8,
-        # sfmx or xe (both: softmax cross entropy) | kl | bce (times the number of labels). VQA: bce, kl, and xe on the
-        # best-scored answer (the reference's crashes); GQA: xe; NLVR2: xe. [--loss_type]
-        "LOSS_TYPE": "sfmx",
-        # Examples per process and micro-batch. In retrieval these are positive pairs; each brings NEGATIVES negative
-        # pairs, so 1 + NEGATIVES times as many rows. Examples per step = this x processes x
-        # GRADIENT_ACCUMULATION_STEPS. [--per_gpu_train_batch_size]
-        "BATCH_SIZE": 32,
-        # Optimizer steps in which the learning rate rises from 0 to LR. [--warmup_steps]
-        "WARMUP_STEPS": 0,
-        # Learning rate after warm-up: linear (falls to 0 at the last step) | constant. [--scheduler]
-        "LR_SCHEDULER": "linear",
-        # Decoupled weight decay; biases and weights named LayerNorm.weight are exempt. [--weight_decay]
-        "WEIGHT_DECAY": 0.05,
-        # Passes over the training captions. [--num_train_epochs]
-        "EPOCHS": 30,
-        # Largest global L2 norm of the gradient; 0 = no clipping. [--max_grad_norm]
-        "CLIP_MAX_NORM": 1.0,
-        # The optimizer: adamw. [VinVL-Paddle]
-        "OPTIMIZER": "adamw",
-        # Micro-batches per optimizer step: k of BATCH_SIZE B are exactly one of k x B. The gradient is clipped once, at
-        # the step (the reference clips what it has after every micro-batch). [--gradient_accumulation_steps]
-        "GRADIENT_ACCUMULATION_STEPS": 1,
-        # Hidden dropout during training, probability in [0, 1). [--drop_out]
-        "DROPOUT": 0.1,
-        # Dropout of attention probabilities, in [0, 1); negative = as the checkpoint's config.json says. [new]
-        "ATTENTION_DROPOUT": -1.0,
-        # Mixed precision in training, on a GPU: off | bf16 | fp16 (with dynamic loss scaling). Weights and Adam's
-        # moments stay float32. [new]
-        "AMP": "off",
-        # Recompute activations in the backward pass: less memory, about a third more time. [new]
-        "RECOMPUTE": False,
-        # Negative pairs per positive pair; the reference has 1. [new]
-        "NEGATIVES": 1,
-        # Stop after this many optimizer steps, and shape the schedule by it; 0 = EPOCHS decides. [--max_steps, which
-        # in the reference shapes the schedule only]
-        "MAX_STEPS": 0,
-        # Stop after this many evaluations in a row without a better dev score; 0 = off. [new]
-        "EARLY_STOP_PATIENCE": 0,
-    },
+    "OPTIMIZATION.LR": Key(2e-5, "--learning_rate", _POSITIVE, RUN).means("Peak learning rate."),
+    "OPTIMIZATION.EPSILON": Key(1e-8, "--adam_epsilon", _POSITIVE, RUN).means("""
+        Adam's epsilon, added to the uncorrected root of the second moment."""),
+    "OPTIMIZATION.LOSS_TYPE": Key("sfmx", "--loss_type", one_of("sfmx", "xe", "kl", "bce"), RUN).means("""
+        sfmx or xe (both: softmax cross entropy) | kl | bce (times the number of labels). VQA: bce, kl, and xe on the
+        best-scored answer (the reference's crashes); GQA: xe; NLVR2: xe."""),
+    "OPTIMIZATION.BATCH_SIZE": Key(32, "--per_gpu_train_batch_size", at_least(1), RUN).means("""
+        Examples per process and micro-batch. In retrieval these are positive pairs; each brings NEGATIVES negative
+        pairs, so 1 + NEGATIVES times as many rows. Examples per step = this x processes x
+        GRADIENT_ACCUMULATION_STEPS."""),
+    "OPTIMIZATION.WARMUP_STEPS": Key(0, "--warmup_steps", at_least(0), RUN).means("""
+        Optimizer steps in which the learning rate rises from 0 to LR."""),
+    "OPTIMIZATION.LR_SCHEDULER": Key("linear", "--scheduler", one_of("linear", "constant"), RUN).means("""
+        Learning rate after warm-up; linear: falls to 0 at the last step."""),
+    "OPTIMIZATION.WEIGHT_DECAY": Key(0.05, "--weight_decay", at_least(0), RUN).means("""
+        Decoupled weight decay; biases and weights named LayerNorm.weight are exempt."""),
+    "OPTIMIZATION.EPOCHS": Key(30, "--num_train_epochs", at_least(1), RUN).means("Passes over the training captions."),
+    "OPTIMIZATION.CLIP_MAX_NORM": Key(1.0, "--max_grad_norm", at_least(0), RUN).means("""
+        Largest global L2 norm of the gradient; 0 = no clipping."""),
+    "OPTIMIZATION.OPTIMIZER": Key("adamw", VINVL, one_of("adamw"), RUN).means("The optimizer."),
+    "OPTIMIZATION.GRADIENT_ACCUMULATION_STEPS": Key(1, "--gradient_accumulation_steps", at_least(1), RUN).means("""
+        Micro-batches per optimizer step: k of BATCH_SIZE B are exactly one of k x B. The gradient is clipped once, at
+        the step (the reference clips what it has after every micro-batch)."""),
+    "OPTIMIZATION.DROPOUT": Key(0.1, "--drop_out", _SHARE, RUN).means("Hidden dropout during training, a probability."),
+    "OPTIMIZATION.ATTENTION_DROPOUT": Key(-1.0, NEW, _SHARE_OR_NEGATIVE, RUN).means("""
+        Dropout of attention probabilities; negative = as the checkpoint's config.json says."""),
+    "OPTIMIZATION.AMP": Key("off", NEW, one_of("off", "bf16", "fp16"), RUN).means("""
+        Mixed precision in training, on a GPU; fp16: with dynamic loss scaling. Weights and Adam's moments stay
+        float32."""),
+    "OPTIMIZATION.RECOMPUTE": Key(False, NEW).means("""
+        Recompute activations in the backward pass: less memory, about a third more time."""),
+    "OPTIMIZATION.NEGATIVES": Key(1, NEW, at_least(1), RUN).means("""
+        Negative pairs per positive pair; the reference has 1."""),
+    "OPTIMIZATION.MAX_STEPS": Key(
+        0, "--max_steps, which in the reference shapes the schedule only", at_least(0), RUN
+    ).means("Stop after this many optimizer steps, and shape the schedule by it; 0 = EPOCHS decides."),
+    "OPTIMIZATION.EARLY_STOP_PATIENCE": Key(0, NEW, at_least(0)).means("""
+        Stop after this many evaluations in a row without a better dev score; 0 = off."""),
     # ---- what is reported while training
-    "MONITOR": {
-        # Optimizer steps between two lines of the log; metrics.jsonl has a line for every step. [--logging_steps]
-        "PRINT_STEP": 100,
-        # Epochs between evaluations on DATASET.DEV; 0 = never by epoch. [--evaluate_during_training]
-        "EVAL_FREQ": 1,
-        # Also evaluate every so many optimizer steps; 0 = off. [new]
-        "EVAL_STEPS": 0,
-        # Also write the scalars for VisualDL, into the run folder. [new]
-        "VISUALDL": False,
-    },
+    "MONITOR.PRINT_STEP": Key(100, "--logging_steps", at_least(1)).means("""
+        Optimizer steps between two lines of the log; metrics.jsonl has a line for every step."""),
+    "MONITOR.EVAL_FREQ": Key(1, "--evaluate_during_training", at_least(0)).means("""
+        Epochs between evaluations on DATASET.DEV; 0 = never by epoch."""),
+    "MONITOR.EVAL_STEPS": Key(0, NEW, at_least(0)).means("Also evaluate every so many optimizer steps; 0 = off."),
+    "MONITOR.VISUALDL": Key(False, NEW).means("Also write the scalars for VisualDL, into the run folder."),
     # ---- what training starts from
-    "PRETRAINED": {
-        # Folder with weights, config.json and vocab.txt: Oscar/VinVL, Hugging Face BERT, VinVL-Paddle or our own.
-        # [--model_name_or_path]
-        "DIR": "",
-        # Go on with an earlier run: '' = no | auto (the run folder's newest whole checkpoint, if any) | a checkpoint
-        # folder. Refused where the result would not be exactly that of an unbroken run. [VinVL-Paddle]
-        "RESUME": "",
-        # Start from random weights of the shape DIR/config.json describes; DIR then needs no weights file. [new]
-        "FROM_SCRATCH": False,
-        # The random weights of FROM_SCRATCH: plain (as upstream: normal, with config.json's initializer_range) | alike
-        # (then keys equal to queries and small position embeddings, so that equal words attend to each other from the
-        # first step: a small model otherwise spends much of a short run finding that out). [new]
-        "SCRATCH_WEIGHTS": "plain",
-        # Start with a new head where the checkpoint has one of another task, instead of an error. [new]
-        "FRESH_HEAD": False,
-        # LayerNorm on the embedded regions: -1 (as config.json says; in retrieval on when starting from plain BERT) |
-        # 0 (off: Oscar) | 1 (on: VinVL). [--use_img_layernorm]
-        "USE_IMG_LAYERNORM": -1,
-    },
+    "PRETRAINED.DIR": Key("", "--model_name_or_path").means("""
+        Folder with weights, config.json and vocab.txt: Oscar/VinVL, Hugging Face BERT, VinVL-Paddle or our own."""),
+    "PRETRAINED.RESUME": Key("", VINVL).means("""
+        Go on with an earlier run: '' = no | auto (the run folder's newest whole checkpoint, if any) | a checkpoint
+        folder. Refused where the result would not be exactly that of an unbroken run."""),
+    "PRETRAINED.FROM_SCRATCH": Key(False, NEW).means("""
+        Start from random weights of the shape DIR/config.json describes; DIR then needs no weights file."""),
+    "PRETRAINED.SCRATCH_WEIGHTS": Key("plain", NEW, one_of("plain", "alike")).means("""
+        The random weights of FROM_SCRATCH: plain (as upstream: normal, with config.json's initializer_range) | alike
+        (then keys equal to queries and small position embeddings, so that equal words attend to each other from the
+        first step: a small model otherwise spends much of a short run finding that out)."""),
+    "PRETRAINED.FRESH_HEAD": Key(False, NEW).means("""
+        Start with a new head where the checkpoint has one of another task, instead of an error."""),
+    "PRETRAINED.USE_IMG_LAYERNORM": Key(-1, "--use_img_layernorm", one_of(-1, 0, 1)).means("""
+        LayerNorm on the embedded regions: -1 (as config.json says; in retrieval on when starting from plain BERT) | 0
+        (off: Oscar) | 1 (on: VinVL)."""),
     # ---- how pairs are scored, here and in the evaluation during training
-    "EVAL": {
-        # Checkpoint folder that tools/eval_retrieval.py scores with. [--eval_model_dir]
-        "CHECKPOINT_DIR": "",
-        # Score every image with every caption of the split. [--cross_image_eval]
-        "EVAL_CROSS_IMAGE": False,
-        # File in DATA_DIR with one image id a line: which images, in which order. '' = all. [--eval_img_keys_file]
-        "EVAL_IMG_KEYS_FILE": "",
-        # File in DATA_DIR with the candidate captions of each image, instead of all. [--eval_caption_index_file]
-        "EVAL_CAPTION_INDEX_FILE": "",
-        # What runs the model: auto (the fastest that works here) | eager | inference (Paddle Inference). [new]
-        "BACKEND": "auto",
-        # Number format of the scoring: float32 | bfloat16 | float16 (GPU only). Evaluation during training is always in
-        # float32. [new]
-        "PRECISION": "float32",
-        # What tools/eval_retrieval.py scores again in float32 after a pass in another format: so many of the best
-        # captions of each image and of the best images of each caption, and all positive pairs; 0 = nothing. 20 leaves
-        # room for R@10: bfloat16 put no pair of a float32 top ten below place 12 (the quick start's model). Takes about
-        # 9 % of the time for COCO 1K, 2 % for COCO 5K. Ignored with float32. [new]
-        "RESCORE_TOP": 20,
-        # Text and region positions in one scoring batch. [new]
-        "BATCH_TOKENS": 4096,
-        # 1 | 5: also the mean of five 1K folds of a 5K list, as some papers report it. [new]
-        "FOLDS": 1,
-    },
+    "EVAL.CHECKPOINT_DIR": Key("", "--eval_model_dir").means("""
+        Checkpoint folder that tools/eval_<task>.py scores with."""),
+    "EVAL.EVAL_CROSS_IMAGE": Key(False, "--cross_image_eval").means("""
+        Score every image with every caption of the split."""),
+    "EVAL.EVAL_IMG_KEYS_FILE": Key("", "--eval_img_keys_file").means("""
+        File in DATA_DIR with one image id a line: which images, in which order. '' = all."""),
+    "EVAL.EVAL_CAPTION_INDEX_FILE": Key("", "--eval_caption_index_file").means("""
+        File in DATA_DIR with the candidate captions of each image, instead of all."""),
+    "EVAL.BACKEND": Key("auto", NEW, one_of("auto", "eager", "inference")).means("""
+        What runs the model: auto (the fastest that works here) | eager | inference (Paddle Inference)."""),
+    "EVAL.PRECISION": Key("float32", NEW, one_of("float32", "bfloat16", "float16")).means("""
+        Number format of the scoring; float16 on a GPU only. Evaluation during training is always in float32."""),
+    "EVAL.RESCORE_TOP": Key(20, NEW, at_least(0)).means("""
+        What tools/eval_retrieval.py scores again in float32 after a pass in another format: so many of the best
+        captions of each image and of the best images of each caption, and all positive pairs; 0 = nothing. 20 leaves
+        room for R@10: bfloat16 put no pair of a float32 top ten below place 12 (the quick start's model). Takes about 9
+        % of the time for COCO 1K, 2 % for COCO 5K. Ignored with float32."""),
+    "EVAL.BATCH_TOKENS": Key(4096, NEW, at_least(1)).means("Text and region positions in one scoring batch."),
+    "EVAL.FOLDS": Key(1, NEW, one_of(1, 5)).means("""
+        5: also the mean of five 1K folds of a 5K list, as some papers report it."""),
     # ---- the machine
-    "MISC": {
-        # Seed of every random choice, 0 to 2**32 - 1; published Oscar runs use 88. [--seed]
-        "SEED": 123,
-        # Threads that prepare batches ahead, per training process; 0 = each batch when it is needed. [--num_workers]
-        "NUM_WORKERS": 8,
-        # Where the model runs: auto (a GPU if Paddle sees one) | cpu | gpu. [new]
-        "DEVICE": "auto",
-        # CPU threads; 0 = all cores this process may use, divided among the training processes. [new]
-        "NUM_THREADS": 0,
-    },
+    "MISC.SEED": Key(123, "--seed", _SEED, RUN).means("Seed of every random choice; published Oscar runs use 88."),
+    "MISC.NUM_WORKERS": Key(8, "--num_workers", at_least(0)).means("""
+        Threads that prepare batches ahead, per training process; 0 = each batch when it is needed."""),
+    "MISC.DEVICE": Key("auto", NEW, one_of("auto", "cpu", "gpu")).means("""
+        Where the model runs; auto: a GPU if Paddle sees one."""),
+    "MISC.NUM_THREADS": Key(0, NEW, at_least(0)).means("""
+        CPU threads; 0 = all cores this process may use, divided among the training processes."""),
 }
 
 
@@ -231,4 +221,19 @@ def get_cfg_defaults():
     Returns:
         yacs CfgNode: sections (`cfg.INPUT`, ...) of keys (`cfg.INPUT.MAX_REGION`, ...), not frozen.
     """
-    return CfgNode(_DEFAULTS)
+    cfg = CfgNode()
+    for name, key in KEYS.items():
+        section, _, short = name.partition(".")
+        cfg.setdefault(section, CfgNode())[short] = key.default
+    return cfg
+
+
+def keys_deciding(what):
+    """Full names of the keys that decide RUN or SCORES, in the order of declaration."""
+    return [name for name, key in KEYS.items() if what in key.decides]
+
+
+def value_of(cfg, name):
+    """The value of a key by its full name, such as "INPUT.MAX_REGION"."""
+    section, short = name.split(".")
+    return cfg[section][short]

@@ -11,16 +11,15 @@ import re
 
 import yaml
 
-from oscar_paddle.config.checks import contradiction, value_problem
-from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.config.checks import contradiction
+from oscar_paddle.config.default import KEYS, get_cfg_defaults, value_of
 from oscar_paddle.config.errors import ConfigError, UserError
-from oscar_paddle.config.task_checks import TASKS
 from oscar_paddle.config.yaml_file import BASE_KEY, Setting, Unfit, one_line, read_yaml_settings
 
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-def load_config(cfg_file, opts=(), task=None):
+def load_config(cfg_file, opts=(), needs=None):
     """The configuration that a YAML file and command-line overrides describe.
 
     An empty OUTPUT.SAVE_NAME becomes the file's name without its ending, so `configs/retrieval_train.yaml` writes to
@@ -30,7 +29,8 @@ def load_config(cfg_file, opts=(), task=None):
         cfg_file: path of the YAML file.
         opts: flat sequence KEY, VALUE, KEY, VALUE ...; values are text, or already of the key's type. A key named
             twice takes its last value.
-        task: one of `task_checks.TASKS` also checks that nothing this task needs is missing; None does not.
+        needs: what a task needs, as a function cfg -> rows (see `checks`); None: nothing. By the task's name it is
+            `tools.command_line.load_task_config`.
     Returns:
         CfgNode: complete, checked and frozen.
     Raises:
@@ -38,20 +38,22 @@ def load_config(cfg_file, opts=(), task=None):
             YAML, a circular `_BASE_`, a key that is unknown or given twice, a value of the wrong type or out of range,
             settings that contradict each other, or a missing one that the task needs.
     """
-    if task not in (None, *TASKS):
-        raise ValueError(f"task is {task!r}; expected None or one of {TASKS}")
     cfg_file = os.fspath(cfg_file)
     cfg = get_cfg_defaults()
     origins = {}
     for setting in (*_settings_from_file(cfg_file), *_settings_from_opts(opts)):
         if setting.key in cfg and setting.value is None:
             continue  # a section whose keys are all commented out
-        section, name = _locate(cfg, setting)
-        cfg[section][name] = _checked_value(setting, type(cfg[section][name]))
+        _check_known(cfg, setting)
+        section, name = setting.key.split(".")
+        cfg[section][name] = _checked_value(setting)
         origins[setting.key] = setting.where
     if not cfg.OUTPUT.SAVE_NAME:
         cfg.OUTPUT.SAVE_NAME = os.path.splitext(os.path.basename(cfg_file))[0]
-    _check_together(cfg, task, cfg_file, origins)
+    keys, remedy = contradiction(cfg, needs)
+    if keys:
+        found = (f"{key} is {one_line(repr(value_of(cfg, key)), 80)} ({origins.get(key, 'default')})" for key in keys)
+        raise ConfigError(f"{cfg_file}: {', '.join(found)}: {remedy}")
     cfg.freeze()
     return cfg
 
@@ -111,19 +113,17 @@ def _settings_from_opts(opts):
     return [Setting(key, value, "--opts") for key, value in zip(keys, values, strict=True)]
 
 
-def _locate(cfg, setting):
-    """(section, name) of a setting's key, which must be a known one."""
+def _check_known(cfg, setting):
     section, _, name = setting.key.partition(".")
     if section in cfg and not name:
         example, found = next(iter(cfg[section])), _describe(setting.value)
         raise ConfigError(f"{setting.where}: {section} is a section of keys like {section}.{example}, found {found}")
-    if section not in cfg or name not in cfg[section]:
-        wrong, nearest = one_line(setting.key), _nearest(cfg, setting.key)
+    if setting.key not in KEYS:
+        wrong, nearest = one_line(setting.key), _nearest(setting.key)
         raise ConfigError(f"{setting.where}: unknown key {wrong}; the nearest known key is {nearest}")
-    return section, name
 
 
-def _nearest(cfg, wrong):
+def _nearest(wrong):
     """The full key name most like a wrong one. A right name in a wrong section, or in none, counts nearly in full."""
     wrong = wrong[:100].upper()
 
@@ -132,16 +132,17 @@ def _nearest(cfg, wrong):
         last = difflib.SequenceMatcher(None, wrong.rpartition(".")[2], known.rpartition(".")[2]).ratio()
         return max(whole, 0.95 * last), whole
 
-    return max((f"{section}.{name}" for section in cfg for name in cfg[section]), key=likeness)
+    return max(KEYS, key=likeness)
 
 
-def _checked_value(setting, kind):
+def _checked_value(setting):
     """The value of a setting as its key's type, within what the key allows."""
+    kind = type(KEYS[setting.key].default)
     value = _convert(setting.value, kind)
     if value is None:
-        expected, found = kind.__name__, _describe(setting.value)
-        raise ConfigError(f"{setting.where}: {setting.key}: expected {expected}, found {found}{_hint(setting, kind)}")
-    problem = value_problem(setting.key, value)
+        problem = f"expected {kind.__name__}, found {_describe(setting.value)}{_hint(setting, kind)}"
+    else:
+        problem = KEYS[setting.key].problem(value)
     if problem:
         raise ConfigError(f"{setting.where}: {setting.key}: {one_line(problem)}")
     return value
@@ -183,14 +184,3 @@ def _describe(value):
         return value.words
     shown = repr(value) if isinstance(value, str) else str(value)
     return f"{type(value).__name__} {one_line(shown, limit=80)}"
-
-
-def _check_together(cfg, task, cfg_file, origins):
-    keys, remedy = contradiction(cfg, task)
-    if not keys:
-        return
-    found = []
-    for key in keys:
-        section, name = key.split(".")
-        found.append(f"{key} is {one_line(repr(cfg[section][name]), limit=80)} ({origins.get(key, 'default')})")
-    raise ConfigError(f"{cfg_file}: {', '.join(found)}: {remedy}")

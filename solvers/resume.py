@@ -1,33 +1,13 @@
 """Whether a checkpoint may be continued with the present settings: only where the result is exactly the same."""
 
+import math
+
+from oscar_paddle.config.default import RUN, keys_deciding, value_of
 from oscar_paddle.config.errors import ConfigError
 
-# Keys that decide the numbers of a run; the batch is compared as a product, the data and the model by content, below.
-_EXACT_KEYS = (
-    "OPTIMIZATION.LR",
-    "OPTIMIZATION.LR_SCHEDULER",
-    "OPTIMIZATION.WARMUP_STEPS",
-    "OPTIMIZATION.OPTIMIZER",
-    "OPTIMIZATION.EPSILON",
-    "OPTIMIZATION.WEIGHT_DECAY",
-    "OPTIMIZATION.CLIP_MAX_NORM",
-    "OPTIMIZATION.LOSS_TYPE",
-    "OPTIMIZATION.DROPOUT",
-    "OPTIMIZATION.ATTENTION_DROPOUT",
-    "OPTIMIZATION.AMP",
-    "OPTIMIZATION.NEGATIVES",
-    "OUTPUT.NUM_LABELS",
-    "INPUT.MAX_REGION",
-    "INPUT.MAX_SEQ_LEN",
-    "INPUT.IMG_FEATURE_DIM",
-    "INPUT.ADD_OD_LABEL",
-    "INPUT.DO_LOWER_CASE",
-    "INPUT.ATT_MASK_TYPE",
-    "INPUT.NUM_CAPTIONS_PER_IMAGE_TRN",
-    "MISC.SEED",
-)
+# Of the keys that decide a run, those with a rule of their own; the data and the model are compared by content.
 _SCHEDULE_KEYS = ("OPTIMIZATION.EPOCHS", "OPTIMIZATION.MAX_STEPS")  # free with a constant learning rate
-_BATCH_KEYS = ("OPTIMIZATION.BATCH_SIZE", "OPTIMIZATION.GRADIENT_ACCUMULATION_STEPS")
+_BATCH_KEYS = ("OPTIMIZATION.BATCH_SIZE", "OPTIMIZATION.GRADIENT_ACCUMULATION_STEPS")  # compared as a product
 _PROCESSES = "the number of processes"
 
 
@@ -41,9 +21,8 @@ def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints
         has_dropout: whether any layer drops values.
         fingerprints: {what: hex digest} of the data.
     """
-    keys = (*_EXACT_KEYS, *_SCHEDULE_KEYS, *_BATCH_KEYS)
     return {
-        "keys": {key: cfg[key.split(".")[0]][key.split(".")[1]] for key in keys},
+        "keys": {key: value_of(cfg, key) for key in keys_deciding(RUN)},
         "world_size": world_size,
         "model": model_config,
         "has_dropout": has_dropout,
@@ -69,9 +48,10 @@ def check_resumable(saved, present, where):
         raise ConfigError(f"{where}: cannot be resumed exactly: {key} was {old!r} and is {new!r}{why}")
 
     constant = present["keys"]["OPTIMIZATION.LR_SCHEDULER"] == "constant"
-    for key in _EXACT_KEYS if constant else (*_EXACT_KEYS, *_SCHEDULE_KEYS):
-        if saved["keys"].get(key) != present["keys"][key]:
-            refuse(key, saved["keys"].get(key), present["keys"][key])
+    free = _BATCH_KEYS + _SCHEDULE_KEYS if constant else _BATCH_KEYS
+    for key, value in present["keys"].items():
+        if key not in free and saved["keys"].get(key) != value:
+            refuse(key, saved["keys"].get(key), value)
     for name in sorted({*saved["model"], *present["model"]}):
         old, new = saved["model"].get(name), present["model"].get(name)
         if old != new:
@@ -83,18 +63,12 @@ def check_resumable(saved, present, where):
     batches = {_PROCESSES: (saved["world_size"], present["world_size"])}
     batches.update({key: (saved["keys"][key], present["keys"][key]) for key in _BATCH_KEYS})
     changed = {key: values for key, values in batches.items() if values[0] != values[1]}
-    if _product(batches, 0) != _product(batches, 1):
+    before, after = (math.prod(values) for values in zip(*batches.values(), strict=True))
+    if before != after:
         key, (old, new) = next(iter(changed.items()))
-        why = f"; {' x '.join(batches)} must stay {_product(batches, 0)} (it would be {_product(batches, 1)})"
+        why = f"; {' x '.join(batches)} must stay {before} (it would be {after})"
         refuse(key, old, new, why)
     if changed and present["has_dropout"]:
         key, (old, new) = next(iter(changed.items()))
         why = "; dropout masks depend on it (only a run with DROPOUT and ATTENTION_DROPOUT 0 may change it)"
         refuse(key, old, new, why)
-
-
-def _product(batches, which):
-    product = 1
-    for values in batches.values():
-        product *= values[which]
-    return product

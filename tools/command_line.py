@@ -5,6 +5,8 @@ its `main`.
 """
 
 import argparse
+import functools
+import importlib
 import os
 import sys
 import textwrap
@@ -25,7 +27,7 @@ def run_tool(description, main, task, example, extra=None, argv=None):
     Args:
         description: what the tool does, for `--help`.
         main: called as `main(cfg, args)` with the frozen configuration and the parsed arguments.
-        task: which settings must be present, such as "train" or "eval_vqa"; None: none, see `load_config`.
+        task: which settings must be present, as for `load_task_config`.
         example: a whole working command for `--help`, or several, one a line.
         extra: called with the argparse parser, to add the tool's own arguments.
         argv: the words after the program's name; None = those of this process.
@@ -47,9 +49,28 @@ def run_tool(description, main, task, example, extra=None, argv=None):
             extra(parser)
 
     def configured(args):
-        main(load_config(args.cfg_file, args.opts, task), args)
+        main(load_task_config(args.cfg_file, args.opts, task), args)
 
     return run_plain_tool(description, configured, add_arguments, example, argv)
+
+
+def load_task_config(cfg_file, opts=(), task=None):
+    """`load_config` that also checks what a task needs.
+
+    `task` is "train" or "eval" for retrieval, "train_<name>" or "eval_<name>" for a task with a file of that name in
+    `solvers/tasks`, or None. Raises ValueError or ModuleNotFoundError where there is no such task.
+    """
+    if task is None:
+        return load_config(cfg_file, opts)
+    action, _, name = task.partition("_")
+    if action not in ("train", "eval"):
+        raise ValueError(f"task is {task!r}; expected train..., eval... or None")
+    return load_config(cfg_file, opts, functools.partial(task_class(name or "retrieval").needs, action=action))
+
+
+def task_class(name):
+    """The Task of solvers/tasks/<name>.py, which loads no Paddle."""
+    return importlib.import_module(f"oscar_paddle.solvers.tasks.{name}").TASK
 
 
 def add_output_dir(parser):

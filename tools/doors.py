@@ -1,16 +1,15 @@
 """The two doors of every task: the whole of a tools/train_<task>.py and of a tools/eval_<task>.py but its words."""
 
 from oscar_paddle.solvers.machine import prepare
-from oscar_paddle.tools.command_line import add_output_dir, run_tool
+from oscar_paddle.tools.command_line import add_output_dir, run_tool, task_class
 
 
-def train_door(description, name, load_task):
+def train_door(description, name):
     """Exit code of a training tool.
 
     Args:
         description: what the tool does, for `--help`.
         name: of the task in file names, such as "retrieval".
-        load_task: function that imports the Task class; called once threads and maths path are chosen.
     """
     tool = f"tools/train_{name}.py --cfg_file configs/{name}_train.yaml"
     example = f"python {tool}\npython -m paddle.distributed.launch {tool}\npython {tool} --opts PRETRAINED.RESUME auto"
@@ -19,12 +18,12 @@ def train_door(description, name, load_task):
         machine = prepare(cfg.MISC.NUM_THREADS)
         from oscar_paddle.solvers.training import run_training  # Paddle loads here
 
-        run_training(cfg, machine, load_task()(cfg))
+        run_training(cfg, machine, task_class(name)(cfg))
 
     return run_tool(description, main, task=settings_name("train", name), example=example)
 
 
-def eval_door(description, name, load_task, example, extra=add_output_dir, arguments=lambda args: {}):
+def eval_door(description, name, example, extra=add_output_dir, arguments=lambda args: {}):
     """Exit code of an evaluation tool; the description is followed by what all of them have in common.
 
     Args:
@@ -41,7 +40,7 @@ def eval_door(description, name, load_task, example, extra=add_output_dir, argum
         machine = prepare(cfg.MISC.NUM_THREADS)
         from oscar_paddle.solvers.scoring.evaluation import run_evaluation  # Paddle loads here
 
-        run_evaluation(cfg, machine, load_task()(cfg, **arguments(args)), args.output_dir)
+        run_evaluation(cfg, machine, task_class(name)(cfg, **arguments(args)), args.output_dir)
 
     examples = "\n".join([tool, *(f"{tool} {words}" for words in example)])
     return run_tool(description, main, task=settings_name("eval", name), example=examples, extra=extra)

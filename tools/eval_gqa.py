@@ -5,12 +5,5 @@ import sys
 
 from oscar_paddle.tools.doors import eval_door
 
-
-def load_task():
-    from oscar_paddle.solvers.tasks.gqa import GqaTask
-
-    return GqaTask
-
-
 if __name__ == "__main__":
-    sys.exit(eval_door(__doc__, "gqa", load_task, ["--opts DATASET.TEST test"]))
+    sys.exit(eval_door(__doc__, "gqa", ["--opts DATASET.TEST test"]))

@@ -21,20 +21,9 @@ def add_arguments(parser):
     )
 
 
-def load_task():
-    from oscar_paddle.solvers.tasks.retrieval import RetrievalTask
-
-    return RetrievalTask
-
-
 if __name__ == "__main__":
     sys.exit(
         eval_door(
-            __doc__,
-            "retrieval",
-            load_task,
-            EXAMPLES,
-            extra=add_arguments,
-            arguments=lambda args: {"annotations": args.eccv},
+            __doc__, "retrieval", EXAMPLES, extra=add_arguments, arguments=lambda args: {"annotations": args.eccv}
         )
     )

@@ -5,12 +5,5 @@ import sys
 
 from oscar_paddle.tools.doors import eval_door
 
-
-def load_task():
-    from oscar_paddle.solvers.tasks.vqa import VqaTask
-
-    return VqaTask
-
-
 if __name__ == "__main__":
-    sys.exit(eval_door(__doc__, "vqa", load_task, ["--opts DATASET.TEST test2015"]))
+    sys.exit(eval_door(__doc__, "vqa", ["--opts DATASET.TEST test2015"]))

@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 
 from oscar_paddle.config.errors import ConfigError, DataError
-from oscar_paddle.config.loader import load_config
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.command_line import load_task_config, run_plain_tool
 from oscar_paddle.tools.stages import DEFAULT_ROOT, REPOSITORY, Stages, duration, moved_settings, shown
 
 TRAIN_FILE, TEST_FILE = (REPOSITORY / "configs" / f"scenes_{name}.yaml" for name in ("train", "test"))
@@ -82,8 +81,8 @@ class QuickStart(Stages):
         super().__init__(root)
         self.sizes, self.model = sizes, model
         self.opts = {TRAIN_FILE: opts + moved_settings(TRAIN_FILE, root), TEST_FILE: moved_settings(TEST_FILE, root)}
-        self.train = load_config(TRAIN_FILE, self.opts[TRAIN_FILE], "train")
-        self.test = load_config(TEST_FILE, self.opts[TEST_FILE], "eval")
+        self.train = load_task_config(TRAIN_FILE, self.opts[TRAIN_FILE], "train")
+        self.test = load_task_config(TEST_FILE, self.opts[TEST_FILE], "eval")
 
     def run(self):
         started = time.monotonic()

@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.config.loader import load_config
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.command_line import load_task_config, run_plain_tool
 from oscar_paddle.tools.stages import DEFAULT_ROOT, REPOSITORY, Stages, duration, moved_settings, shown
 
 EXAMPLE = "python tools/quickstart_tasks.py vqa"
@@ -63,7 +62,7 @@ class TaskQuickStart(Stages):
         files = [REPOSITORY / "configs" / f"scenes_{task}_{part}.yaml" for part in ("train", "test")]
         self.files = {file: own + moved_settings(file, root) for file, own in zip(files, (opts, []), strict=True)}
         self.train, self.test = (
-            load_config(file, own, f"{action}_{task}")
+            load_task_config(file, own, f"{action}_{task}")
             for action, (file, own) in zip(("train", "eval"), self.files.items(), strict=True)
         )
         self.trunk = Path(self.train.PRETRAINED.DIR) / WEIGHTS

@@ -8,6 +8,7 @@ import logging
 import time
 from pathlib import Path
 
+from oscar_paddle.config.default import SCORES, keys_deciding, value_of
 from oscar_paddle.models.checkpoints.weights import file_hash, find_weights
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device, set_up_logging
 from oscar_paddle.solvers.ranks import Ranks, together
@@ -16,8 +17,6 @@ from oscar_paddle.solvers.scoring.folder import BLOCKS, COMPLETE, IN_PROGRESS, E
 from oscar_paddle.solvers.scoring.run import forget_failures, score_blocks, score_in_memory
 
 log = logging.getLogger(__name__)
-
-_SCORING_KEYS = ("MAX_REGION", "MAX_SEQ_LEN", "IMG_FEATURE_DIM", "ADD_OD_LABEL", "DO_LOWER_CASE", "ATT_MASK_TYPE")
 
 
 def run_evaluation(cfg, machine, task, output_dir=""):
@@ -107,13 +106,14 @@ def provenance(cfg, evaluation):
     Two runs with equal provenance give equal results (but for rounding), so one may use the other's.
     """
     path = find_weights(cfg.EVAL.CHECKPOINT_DIR)
+    keys = (*keys_deciding(SCORES), *evaluation.scoring_keys)
     return {
         "checkpoint": {
             "weights": path.name,
             "content": file_hash(path),
             "config": file_hash(path.with_name("config.json")),
         },
-        "settings": {key: cfg.INPUT[key] for key in (*_SCORING_KEYS, *evaluation.scoring_keys)},
+        "settings": {key.removeprefix("INPUT."): value_of(cfg, key) for key in keys},
         "precision": cfg.EVAL.PRECISION,  # of everything, or of the first pass
         **evaluation.provenance(),
     }

@@ -28,8 +28,18 @@ def gqa_results(question_ids, answers):
 
 class GqaTask(QuestionTask):
     name = "GQA"
+    choices = {
+        "DATASET.TRAIN": ("train",),
+        "DATASET.DEV": ("val",),
+        "DATASET.TEST": ("val", "test-dev", "test"),
+        "DATASET.EVAL_DATA_TYPE": ("bal", "all"),
+        "OPTIMIZATION.LOSS_TYPE": ("xe", "sfmx"),
+    }
     build_data, results = staticmethod(build_gqa_data), staticmethod(gqa_results)
 
     @staticmethod
     def metrics(data, predicted):
         return accuracy(predicted, data.all_labels())
+
+
+TASK = GqaTask

@@ -8,7 +8,14 @@ from oscar_paddle.solvers.tasks.questions import QuestionTask
 class Nlvr2Task(QuestionTask):
     """With an encoder row for each image, or one for both (INPUT.USE_PAIR)."""
 
-    name, shown, scoring_keys = "NLVR2", ("consistency",), ("USE_PAIR",)
+    name, shown, scoring_keys = "NLVR2", ("consistency",), ("INPUT.USE_PAIR",)
+    choices = {
+        "DATASET.TRAIN": ("train",),
+        "DATASET.DEV": ("val",),
+        "DATASET.TEST": ("val", "test1", "val+test1"),
+        "OPTIMIZATION.LOSS_TYPE": ("xe", "sfmx", "kl"),  # of one right class, kl is cross entropy
+        "OUTPUT.NUM_LABELS": (2,),
+    }
     build_data = staticmethod(build_nlvr2_data)
 
     def model_class(self):
@@ -19,3 +26,6 @@ class Nlvr2Task(QuestionTask):
     @staticmethod
     def metrics(data, predicted):
         return nlvr2_metrics(predicted, data.all_labels(), sentence_keys(data.examples))
+
+
+TASK = Nlvr2Task

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oscar_paddle.config.checks import all_see_all, choices, folders
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.scoring.examples import COLUMNS, ExampleScorer, example_blocks
@@ -30,12 +31,19 @@ class QuestionTask(Task):
     Attributes:
         build_data: function (cfg, tokenizer, split) -> ExampleDataset.
         has_soft_targets: whether the loss takes the soft score of every answer, or the first answer only.
+        choices: {key: the values that the task has}.
         score: the one of the metrics that `best` follows. shown: the further ones in the line for people.
         scoring_keys: see `Evaluation`.
     """
 
     terms = {"answer": Term()}
-    has_soft_targets, score, shown, scoring_keys = False, "accuracy", (), ()
+    has_soft_targets, score, shown, scoring_keys, choices = False, "accuracy", (), (), {}
+
+    @classmethod
+    def needs(cls, cfg, action):
+        yield from folders(cfg, action, "the question files")
+        yield from choices(cfg, action, cls.name.lower(), cls.choices)
+        yield all_see_all(cfg)
 
     @staticmethod
     def metrics(data, predicted):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oscar_paddle.config.checks import evaluates_while_training, folders
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.datasets.captions.annotation_ids import read_annotation_ids
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data, build_training_data
@@ -44,6 +45,17 @@ class RetrievalTask(Task):
         super().__init__(cfg, train, dev)
         self.annotations = annotations
         self.rows_per_example = 1 + cfg.OPTIMIZATION.NEGATIVES
+
+    @staticmethod
+    def needs(cfg, action):
+        """Retrieval is evaluated in one of two ways; which one must be said."""
+        yield from folders(cfg, action, "the caption files")
+        undecided = not (cfg.EVAL.EVAL_CROSS_IMAGE or cfg.EVAL.EVAL_CAPTION_INDEX_FILE)
+        how = "which captions each image is scored with is not said: set EVAL_CROSS_IMAGE True, or name an index file"
+        if action == "train":
+            undecided = undecided and evaluates_while_training(cfg)
+            how += ", or set MONITOR.EVAL_FREQ and EVAL_STEPS to 0"
+        yield ("EVAL.EVAL_CROSS_IMAGE", "EVAL.EVAL_CAPTION_INDEX_FILE"), undecided, how
 
     def training_data(self, tokenizer):
         return build_training_data(self.cfg, tokenizer)
@@ -205,6 +217,9 @@ class RetrievalEvaluation(Evaluation):
         for name, both in metrics.get("eccv_caption", {}).items():
             lines.append(f"{name}: I2T {both['i2t']:.4f}, T2I {both['t2i']:.4f}")
         return lines
+
+
+TASK = RetrievalTask
 
 
 def recall_lines(metrics):

@@ -79,7 +79,7 @@ class Task:
 
     @staticmethod
     def needs(cfg, action):
-        """Rows (keys, whether something is wrong with them, the remedy) for "train" or "eval"."""
+        """Rows for `config.checks.contradiction`; `action` is "train" or "eval"."""
         raise NotImplementedError
 
     # ---- training
@@ -145,7 +145,7 @@ class Evaluation:
         data: the data set.
         scorer_class: BlockScorer of such data.
         matrix: name of the file of results in an evaluation folder.
-        scoring_keys: keys of INPUT that decide results, besides those that every task shares.
+        scoring_keys: keys that decide results, besides those that every task shares.
     """
 
     scorer_class, matrix, scoring_keys = None, "", ()

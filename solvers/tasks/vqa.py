@@ -28,8 +28,17 @@ def vqa_results(question_ids, answers):
 
 class VqaTask(QuestionTask):
     name, score, has_soft_targets = "VQA", "score", True
+    choices = {
+        "DATASET.TRAIN": ("train", "train+val"),
+        "DATASET.DEV": ("val",),
+        "DATASET.TEST": ("val", "test2015", "test-dev2015"),
+        "DATASET.DATA_LABEL_TYPE": ("mask", "all"),
+    }
     build_data, results = staticmethod(build_vqa_data), staticmethod(vqa_results)
 
     @staticmethod
     def metrics(data, predicted):
         return vqa_metrics(predicted, data.soft_answers())
+
+
+TASK = VqaTask

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from oscar_paddle.config.loader import load_config
+from oscar_paddle.tools.command_line import load_task_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -21,7 +21,7 @@ def task_of(path):
 
 def load(name):
     path = ROOT / "configs" / name
-    return load_config(path, task=task_of(path))
+    return load_task_config(path, task=task_of(path))
 
 
 def holds(section, **expected):
@@ -35,7 +35,7 @@ def test_there_are_files():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_file_loads_and_keeps_paths_relative(path):
-    cfg = load_config(path, task=task_of(path))
+    cfg = load_task_config(path, task=task_of(path))
     holds(cfg.OUTPUT, SAVE_NAME=path.stem)  # so no two of them share a run folder
     for section in cfg.values():
         assert not [value for value in section.values() if str(value).startswith(("/", "~"))]

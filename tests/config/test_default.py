@@ -1,13 +1,14 @@
-"""The defaults: documented one by one, VinVL-Paddle's kept, the rules about them complete and true of them."""
+"""The declaration of the keys: each whole and true of its own default, VinVL-Paddle's kept, old files readable."""
 
-import inspect
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from oscar_paddle.config import default
-from oscar_paddle.config.checks import OPTIONS, RANGES, value_problem
-from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.config.default import KEYS, RUN, SCORES, get_cfg_defaults, keys_deciding, value_of
+from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.config.loader import load_config
 
 # What VinVL-Paddle's YAML files rely on: names, types and values.
 VINVL_PADDLE = {
@@ -55,49 +56,54 @@ VINVL_PADDLE = {
 }
 
 
-def flat(cfg):
-    return {f"{section}.{name}": value for section, keys in cfg.items() for name, value in keys.items()}
+# What trainer_state.json and provenance.json hold. Without one of these, a run goes on, or scores are used again, with
+# another value; one more refuses all that were written before it.
+DECIDING_A_RUN = """
+    INPUT.MAX_REGION INPUT.MAX_SEQ_LEN INPUT.IMG_FEATURE_DIM INPUT.ADD_OD_LABEL INPUT.DO_LOWER_CASE INPUT.ATT_MASK_TYPE
+    INPUT.NUM_CAPTIONS_PER_IMAGE_TRN OUTPUT.NUM_LABELS OPTIMIZATION.LR OPTIMIZATION.EPSILON OPTIMIZATION.LOSS_TYPE
+    OPTIMIZATION.BATCH_SIZE OPTIMIZATION.WARMUP_STEPS OPTIMIZATION.LR_SCHEDULER OPTIMIZATION.WEIGHT_DECAY
+    OPTIMIZATION.EPOCHS OPTIMIZATION.CLIP_MAX_NORM OPTIMIZATION.OPTIMIZER OPTIMIZATION.GRADIENT_ACCUMULATION_STEPS
+    OPTIMIZATION.DROPOUT OPTIMIZATION.ATTENTION_DROPOUT OPTIMIZATION.AMP OPTIMIZATION.NEGATIVES OPTIMIZATION.MAX_STEPS
+    MISC.SEED"""
+DECIDING_SCORES = """
+    INPUT.MAX_REGION INPUT.MAX_SEQ_LEN INPUT.IMG_FEATURE_DIM INPUT.ADD_OD_LABEL INPUT.DO_LOWER_CASE
+    INPUT.ATT_MASK_TYPE"""
 
 
-def comments():
-    """{full key: the comment right above it in default.py}, '' where there is none."""
-    found, section, comment = {}, None, []
-    for line in inspect.getsource(default).splitlines():
-        section_start = re.fullmatch(r'    "([A-Z]+)": \{', line)
-        key = re.match(r'        "([A-Z0-9_]+)": ', line)
-        if section_start:
-            section = section_start[1]
-        if key:
-            found[f"{section}.{key[1]}"] = " ".join(comment)
-        comment = [*comment, line.strip(" #")] if line.startswith("        # ") else []
-    return found
+@pytest.mark.parametrize(("name", "key"), KEYS.items(), ids=KEYS)
+def test_every_key_is_declared_in_full_and_its_default_is_allowed(name, key):
+    assert re.fullmatch(r"[A-Z]+\.[A-Z0-9_]+", name)
+    assert re.fullmatch(r"\S.{10,}[.)]", key.meaning) and "  " not in key.meaning
+    assert re.fullmatch("--[a-z].*|fixed to .*|VinVL-Paddle|this project", key.source)
+    assert type(key.default) in (bool, int, float, str)  # yacs stops checking the type of None, and so would we
+    assert key.rule or type(key.default) in (bool, str), "a number without a range"
+    assert key.problem(key.default) is None
 
 
-def test_every_key_has_a_comment_with_its_source():
-    assert set(comments()) == set(flat(get_cfg_defaults()))
-    bare = [key for key, comment in comments().items() if not re.search(r".{15,}\[.+\]$", comment)]
-    assert not bare, f"no comment, or none that ends with its [source]: {bare}"
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([name for name in KEYS if KEYS[name].rule and KEYS[name].rule.options]), st.data())
+def test_a_key_with_options_refuses_anything_else_and_names_them(tmp_path_factory, name, data):
+    options = KEYS[name].rule.options
+    other = st.integers(-(10**6), 10**6) if type(options[0]) is int else st.text(max_size=20)
+    value = data.draw(other.filter(lambda value: value not in options))
+    path = tmp_path_factory.getbasetemp() / "exp.yaml"
+    path.touch()
+    with pytest.raises(ConfigError) as refusal:
+        load_config(path, [name, value])
+    assert str(refusal.value).startswith(f"--opts: {name}: found ")
+    assert str(refusal.value).endswith(f"; allowed: {', '.join(map(repr, options))}")
+    assert {option: KEYS[name].problem(option) for option in options} == dict.fromkeys(options)
 
 
-@pytest.mark.parametrize("key", OPTIONS)
-def test_the_comment_names_every_option(key):
-    missing = [str(option) for option in OPTIONS[key] if not re.search(rf"(?<!\w){option}(?!\w)", comments()[key])]
-    assert not missing
+def test_what_decides_a_run_and_what_decides_scores():
+    assert keys_deciding(RUN) == DECIDING_A_RUN.split()
+    assert keys_deciding(SCORES) == DECIDING_SCORES.split()
 
 
 def test_vinvl_paddle_keys_keep_name_type_and_value():
-    ours = flat(get_cfg_defaults())
-    kept = {key: ours.get(key) for key in VINVL_PADDLE}
+    kept = {name: value_of(get_cfg_defaults(), name) for name in VINVL_PADDLE}
     assert kept == VINVL_PADDLE
-    assert {key: type(value) for key, value in kept.items()} == {k: type(v) for k, v in VINVL_PADDLE.items()}
-
-
-def test_every_number_has_a_range_and_every_default_is_allowed():
-    values = flat(get_cfg_defaults())
-    assert set(OPTIONS) | set(RANGES) <= set(values)
-    numbers = {key for key, value in values.items() if type(value) in (int, float)}
-    assert numbers - set(OPTIONS) - set(RANGES) == set()
-    assert {key: value_problem(key, value) for key, value in values.items() if value_problem(key, value)} == {}
+    assert {name: type(value) for name, value in kept.items()} == {k: type(v) for k, v in VINVL_PADDLE.items()}
 
 
 def test_each_call_returns_a_fresh_unfrozen_node():
@@ -106,5 +112,7 @@ def test_each_call_returns_a_fresh_unfrozen_node():
     assert get_cfg_defaults().INPUT.MAX_REGION == 70
 
 
-def test_no_default_is_none():  # yacs stops checking the type of such a key, and so would we
-    assert {type(value) for value in flat(get_cfg_defaults()).values()} <= {bool, int, float, str}
+def test_only_the_meaning_of_a_key_names_a_task(repository):
+    files = {path.name: path.read_text(encoding="utf-8") for path in (repository / "config").glob("*.py")}
+    named = {name for name, text in files.items() if re.search("vqa|gqa|nlvr", text, re.IGNORECASE)}
+    assert named == {"default.py"}

@@ -8,10 +8,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from oscar_paddle.config.checks import OPTIONS, value_problem
-from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.config.default import KEYS, get_cfg_defaults, value_of
 from oscar_paddle.config.errors import ConfigError, UserError
 from oscar_paddle.config.loader import dump_config, load_config
+from oscar_paddle.tools.command_line import load_task_config
 
 # The three YAML files that VinVL-Paddle ships: their keys and values.
 VINVL_TRAIN = """
@@ -61,7 +61,7 @@ EVAL:
     ids=["retrieval_train", "retrieval_test", "inference"],
 )
 def test_vinvl_paddle_files_run_unchanged(write, text, task):
-    cfg = load_config(write(text), task=task)
+    cfg = load_task_config(write(text), task=task)
     written = {(s, k): value for s, keys in yaml.safe_load(text).items() for k, value in keys.items()}
     untouched = get_cfg_defaults()
     for section in cfg:
@@ -141,8 +141,8 @@ def test_a_merged_mapping_gives_way_to_own_keys(write):
 )
 def test_values_become_the_type_of_their_key(write, key, written, value):
     section, name = key.split(".")
-    from_file = load_config(write(f"{section}:\n  {name}: {written}\n"))[section][name]
-    from_opts = load_config(write(""), [key, written.strip("'")])[section][name]
+    from_file = value_of(load_config(write(f"{section}:\n  {name}: {written}\n")), key)
+    from_opts = value_of(load_config(write(""), [key, written.strip("'")]), key)
     assert (from_file, type(from_file)) == (from_opts, type(from_opts)) == (value, type(value))
 
 
@@ -156,17 +156,16 @@ def test_opts_take_values_paths_and_repeated_keys(write, tmp_path):
 # ---- dumping
 
 
-def allowed_values(key, default):
+def allowed_values(key):
     """A hypothesis strategy for values of one key."""
-    if key in OPTIONS:
-        return st.sampled_from(OPTIONS[key])
+    if key.rule and key.rule.options:
+        return st.sampled_from(key.rule.options)
     kinds = {bool: st.booleans(), int: st.integers(0, 2**31), str: st.text(), float: st.floats(0, 1e300)}
-    return kinds[type(default)].filter(lambda value: not value_problem(key, value))
+    return kinds[type(key.default)].filter(lambda value: not key.problem(value))
 
 
-KEYS = {f"{s}.{k}": value for s, keys in get_cfg_defaults().items() for k, value in keys.items()}
 CHANGES = st.sets(st.sampled_from(sorted(KEYS)), max_size=8).flatmap(
-    lambda keys: st.fixed_dictionaries({key: allowed_values(key, KEYS[key]) for key in sorted(keys)})
+    lambda keys: st.fixed_dictionaries({key: allowed_values(KEYS[key]) for key in sorted(keys)})
 )
 
 
@@ -183,9 +182,8 @@ def test_opts_arrive_and_dumping_then_loading_changes_nothing(changes):
             assert ": " in str(error) and " is " in str(error)  # only contradictions: each value alone is allowed
             return
         for key, value in changes.items():
-            section, name = key.split(".")
             expected = "exp" if key == "OUTPUT.SAVE_NAME" and value == "" else value
-            assert (cfg[section][name], type(cfg[section][name])) == (expected, type(expected))
+            assert (value_of(cfg, key), type(value_of(cfg, key))) == (expected, type(expected))
         dumped = os.path.join(folder, "run", "config.yaml")
         dump_config(cfg, dumped)
         assert load_config(dumped) == cfg
@@ -225,8 +223,3 @@ def test_a_dump_replaces_the_file_and_never_writes_into_it(write, tmp_path):
 def test_dump_into_something_that_is_no_folder(write, tmp_path):
     with pytest.raises(UserError, match=r"exp\.yaml.config\.yaml: cannot write"):
         dump_config(load_config(write("", "exp.yaml")), tmp_path / "exp.yaml" / "config.yaml")
-
-
-def test_an_unknown_task_is_a_programming_error(write):
-    with pytest.raises(ValueError, match="task"):
-        load_config(write(""), task="trian")

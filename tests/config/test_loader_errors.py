@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.config.loader import load_config
+from oscar_paddle.tools.command_line import load_task_config
 
 TRAIN_READY = ["DATASET.DATA_DIR", "d", "PRETRAINED.DIR", "p", "EVAL.EVAL_CAPTION_INDEX_FILE", "top20.pt"]
 EVAL_READY = ["DATASET.DATA_DIR", "d", "EVAL.CHECKPOINT_DIR", "c", "EVAL.EVAL_CROSS_IMAGE", "True"]
@@ -17,7 +17,7 @@ EVAL_READY = ["DATASET.DATA_DIR", "d", "EVAL.CHECKPOINT_DIR", "c", "EVAL.EVAL_CR
 
 def error_of(path, opts=(), task=None):
     with pytest.raises(ConfigError) as caught:
-        load_config(path, opts, task)
+        load_task_config(path, opts, task)
     line = str(caught.value)
     assert "\n" not in line
     assert caught.value.exit_code == 2
@@ -232,7 +232,7 @@ def test_contradictions(write, opts, words):
 )
 def test_combinations_that_are_fine(write, opts):
     words = [word.strip("'") for word in opts.split()]
-    load_config(write(""), [*TRAIN_READY, *words], "train")
+    load_task_config(write(""), [*TRAIN_READY, *words], "train")
 
 
 def test_where_both_sides_of_a_contradiction_come_from(write):
@@ -246,7 +246,7 @@ def test_where_both_sides_of_a_contradiction_come_from(write):
 def test_what_training_needs(write, key):
     path = write("")
     assert error_of(path, [*TRAIN_READY, key, ""], "train").startswith(f"{path}: {key} is '' (--opts): set it to the ")
-    load_config(path, [key, ""])  # no task, no need
+    load_task_config(path, [key, ""])  # no task, no need
 
 
 @pytest.mark.parametrize("key", ["DATASET.DATA_DIR", "EVAL.CHECKPOINT_DIR"])
@@ -289,7 +289,7 @@ def test_any_text_loads_or_fails_in_one_line(text):
         with open(path, "w", encoding="utf-8", newline="") as file:
             file.write(text)
         try:
-            assert load_config(path).is_frozen()
+            assert load_task_config(path).is_frozen()
         except ConfigError as error:
             assert len(str(error).splitlines()) == 1
             assert folder in str(error)

@@ -7,7 +7,6 @@ import paddle
 import pytest
 from padded import padded
 
-from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data, build_training_data
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.oscar import OscarForClassification
@@ -26,6 +25,7 @@ from oscar_paddle.solvers.scoring.pairs import PairScorer
 from oscar_paddle.solvers.scoring.rows import Block
 from oscar_paddle.solvers.tasks.retrieval import RetrievalTask
 from oscar_paddle.solvers.tasks.task import Recipe
+from oscar_paddle.tools.command_line import load_task_config
 
 CROSS = ("cross", "cross_notags", "cross_CL", "cross_CR", "cross_LR")
 
@@ -55,7 +55,7 @@ EVAL: {{CHECKPOINT_DIR: {golden}/checkpoint, EVAL_CROSS_IMAGE: true, EVAL_IMG_KE
     )
 
     def build(*opts):
-        return load_config(str(folder / "golden.yaml"), opts, "eval")
+        return load_task_config(str(folder / "golden.yaml"), opts, "eval")
 
     return build
 

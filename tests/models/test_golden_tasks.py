@@ -9,7 +9,6 @@ import paddle
 import pytest
 from padded import padded
 
-from oscar_paddle.config.loader import load_config
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.build import Head, load_tokenizer, model_for_evaluation, model_for_training
@@ -23,6 +22,7 @@ from oscar_paddle.solvers.tasks.nlvr2 import Nlvr2Task
 from oscar_paddle.solvers.tasks.questions import QuestionEvaluation
 from oscar_paddle.solvers.tasks.task import Recipe
 from oscar_paddle.solvers.tasks.vqa import VqaTask, vqa_results
+from oscar_paddle.tools.command_line import load_task_config
 
 
 class Case(NamedTuple):
@@ -103,7 +103,9 @@ def configure(tasks_golden, tmp_path_factory):
             "DATASET.TEST",
             "val",
         ]
-        return load_config(folder / "golden.yaml", [str(w) for w in (*words, *case.opts, *more)], f"eval_{case.task}")
+        return load_task_config(
+            folder / "golden.yaml", [str(w) for w in (*words, *case.opts, *more)], f"eval_{case.task}"
+        )
 
     return configure
 

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.tools.command_line import load_task_config
+
 TOOL = '''
 import sys, time
 from oscar_paddle.tools.command_line import run_tool
@@ -24,7 +27,7 @@ def main(cfg, args):
     if args.fail == "wait":
         print("ready", flush=True)
         time.sleep(30)
-    print(cfg.MISC.SEED, cfg.INPUT.MAX_REGION, args.output_dir, "paddle" in sys.modules)
+    print(cfg.MISC.SEED, cfg.INPUT.MAX_REGION, args.output_dir, "paddle" in sys.modules or "numpy" in sys.modules)
     return "ignored"
 
 def extra(parser):
@@ -91,10 +94,65 @@ def test_bad_arguments_and_bad_configuration(tool, words, line):
     fails(tool(*words.split()), 2, f"error: {line}")
 
 
-def test_the_task_decides_what_must_be_set(tool):
-    done = tool("--cfg_file", "exp.yaml", task="eval")
-    line = "exp.yaml: DATASET.DATA_DIR is '' (default): set it to the folder with the caption files"
+@pytest.mark.parametrize(("task", "files"), [("eval", "caption"), ("train_vqa", "question")])
+def test_the_task_decides_what_must_be_set(tool, task, files):
+    done = tool("--cfg_file", "exp.yaml", task=task)
+    line = f"exp.yaml: DATASET.DATA_DIR is '' (default): set it to the folder with the {files} files"
     fails(done, 2, f"error: {line}")
+
+
+def refusal(path, task, opts):
+    """What is said against these settings where all else is as the question tasks need it; '' when nothing is."""
+    folders = "DATASET.DATA_DIR d PRETRAINED.DIR p EVAL.CHECKPOINT_DIR c "
+    ready = folders + "DATASET.DEV val DATASET.TEST val OPTIMIZATION.LOSS_TYPE xe "
+    try:
+        load_task_config(path, (ready + opts).split(), task)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("actions", "task", "opts"),
+    [
+        ("train", "vqa", "DATASET.TRAIN minival"),
+        ("train", "gqa", "DATASET.TRAIN train+val"),
+        ("train", "gqa", "OPTIMIZATION.LOSS_TYPE kl"),
+        ("train", "nlvr2", "OPTIMIZATION.LOSS_TYPE bce"),
+        ("train", "nlvr2", "DATASET.DEV test1"),
+        ("eval", "vqa", "DATASET.TEST test1"),
+        ("eval", "gqa", "DATASET.TEST test2015"),
+        ("eval", "nlvr2", "DATASET.TEST test-dev"),
+        ("train eval", "vqa", "DATASET.DATA_LABEL_TYPE bal"),
+        ("train eval", "gqa", "DATASET.EVAL_DATA_TYPE unbal"),
+        ("train eval", "nlvr2", "OUTPUT.NUM_LABELS 1"),
+        ("train eval", "vqa", "INPUT.ATT_MASK_TYPE CL"),
+        ("train eval", "gqa", "INPUT.ATT_MASK_TYPE CR"),
+        ("train eval", "nlvr2", "INPUT.ATT_MASK_TYPE LR"),
+        ("", "nlvr2", "OPTIMIZATION.LOSS_TYPE kl"),
+        ("", "gqa", "DATASET.DEV minival MONITOR.EVAL_FREQ 0"),  # never read
+    ],
+)
+def test_a_task_refuses_what_the_tool_at_hand_would_read(write, actions, task, opts):
+    path = write("")
+    refused = {action: refusal(path, f"{action}_{task}", opts) for action in ("train", "eval")}
+    assert " ".join(action for action in refused if refused[action]) == actions
+    for message in filter(None, refused.values()):
+        key, value = opts.split()
+        assert message.startswith(f"{path}: {key} is {value if value.isdigit() else repr(value)} (--opts): ")
+        assert f": {task} has " in message or "set 'CLR'" in message
+
+
+def test_the_remedy_lists_what_a_task_has(write):
+    path = write("")
+    expected = f"{path}: DATASET.TRAIN is 'minival' (--opts): vqa has 'train', 'train+val'"
+    assert refusal(path, "train_vqa", "DATASET.TRAIN minival") == expected
+
+
+@pytest.mark.parametrize("task", ["trian", "trian_vqa", "train_vqaa"])
+def test_an_unknown_task_is_a_programming_error(write, task):
+    with pytest.raises((ValueError, ModuleNotFoundError), match="trian|vqaa"):
+        load_task_config(write(""), task=task)
 
 
 def test_failures_at_run_time(tool):

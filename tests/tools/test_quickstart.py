@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from oscar_paddle.config.loader import load_config
 from oscar_paddle.tools import stages
+from oscar_paddle.tools.command_line import load_task_config
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +194,9 @@ def test_settings_follow_the_root(quickstart, tmp_path):
 
 
 def test_files_keep_the_quick_start_going(repository):
-    train = load_config(repository / "configs" / "scenes_train.yaml", task="train")
+    train = load_task_config(repository / "configs" / "scenes_train.yaml", task="train")
     assert train.PRETRAINED.RESUME == "auto" and train.PRETRAINED.FROM_SCRATCH
-    test = load_config(repository / "configs" / "scenes_test.yaml", task="eval")
+    test = load_task_config(repository / "configs" / "scenes_test.yaml", task="eval")
     assert test.EVAL.EVAL_CROSS_IMAGE and test.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV == 5
     for key in ("MAX_SEQ_LEN", "MAX_REGION"):
         assert test.INPUT[key] == train.INPUT[key]
