@@ -1,0 +1,52 @@
+"""Models and batches small enough to compute by hand."""
+
+import numpy as np
+import paddle
+
+from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.oscar import OscarForClassification
+
+TINY = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 20,
+    "img_feature_dim": 7,
+    "use_img_layernorm": 1,
+    "initializer_range": 0.3,  # logits that differ, or comparisons would show nothing
+}
+
+
+def tiny_model(model_class=OscarForClassification, seed=3, **settings):
+    """An untrained model, in evaluation mode.
+
+    Args:
+        settings: keys of config.json that differ from TINY.
+    """
+    paddle.seed(seed)
+    model = model_class(BertConfig(**{**TINY, **settings}))
+    model.eval()
+    return model
+
+
+def padded_batch(random, lengths, text_width, region_width, three_d=False):
+    """A batch of named arrays with garbage in the padding.
+
+    Args:
+        random: numpy Generator. lengths: list of (text positions, regions). three_d: [B, N, N] masks.
+    """
+    rows = len(lengths)
+    mask = np.zeros((rows, text_width + region_width), np.int64)
+    for row, (text, regions) in enumerate(lengths):
+        mask[row, :text] = 1
+        mask[row, text_width : text_width + regions] = 1
+    if three_d:
+        mask = mask[:, None, :] * mask[:, :, None]
+    return {
+        "input_ids": random.integers(1, TINY["vocab_size"], (rows, text_width)),
+        "token_type_ids": random.integers(0, 2, (rows, text_width)),
+        "attention_mask": mask,
+        "img_feats": random.normal(size=(rows, region_width, TINY["img_feature_dim"])).astype(np.float32),
+    }
