@@ -40,7 +40,7 @@ def provenance(cfg, data):
             "images": len(data.image_ids),
             "captions": len(data.captions),
             "content": data.fingerprint(),
-            "tokens": [_digest(table.ids) for table in (data.caption_tokens, data.tag_tokens)],
+            "tokens": [digest(table.ids) for table in (data.caption_tokens, data.tag_tokens)],
             "features": data.regions.fingerprint(data.image_ids),
         },
     }
@@ -60,7 +60,8 @@ def checkpoint_provenance(cfg, further_keys=()):
     }
 
 
-def _digest(array):
+def digest(array):
+    """Hex digest of an array's bytes."""
     return hashlib.blake2b(array, digest_size=16).hexdigest()
 
 

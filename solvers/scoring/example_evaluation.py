@@ -14,7 +14,7 @@ import numpy as np
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device, set_up_logging
 from oscar_paddle.solvers.ranks import Ranks, together
-from oscar_paddle.solvers.scoring.evaluation import checkpoint_provenance
+from oscar_paddle.solvers.scoring.evaluation import checkpoint_provenance, digest
 from oscar_paddle.solvers.scoring.examples import BLOCK_EXAMPLES, ExampleScorer, example_blocks
 from oscar_paddle.solvers.scoring.exported import build_backend, planned_backend
 from oscar_paddle.solvers.scoring.folder import BLOCKS, COMPLETE, IN_PROGRESS, EvaluationFolder
@@ -121,7 +121,7 @@ def evaluate_examples(cfg, kind, data, folder, ranks, make_backend):
 
 
 def provenance(cfg, data):
-    """What a set of predictions depends on: checkpoint content, settings, examples, answers and features."""
+    """What a set of predictions depends on: checkpoint content, settings, examples, token ids, answers and features."""
     images = data.image_ids()
     sample = images[:: -(-len(images) // FINGERPRINT_IMAGES)]
     return {
@@ -131,6 +131,7 @@ def provenance(cfg, data):
             "files": [Path(path).name for path in data.examples.files],
             "examples": data.num_examples,
             "content": data.fingerprint(),
+            "tokens": [digest(table.ids) for table in (data.sentence_tokens, data.tag_tokens)],
             "features": data.regions.fingerprint(sample),
         },
     }
