@@ -1,4 +1,4 @@
-"""`oscar_paddle` and PaddleNLP work in one process, from anywhere; see "The import root" in DESIGN.md.
+"""`oscar_paddle` and PaddleNLP work in one process, from anywhere; see pyproject.toml.
 
 PaddleNLP imports the Hugging Face package `datasets`, a folder name of ours. What breaks this: a
 `datasets/__init__.py`, or a module that imports our folders as top-level names.
