@@ -23,7 +23,7 @@ from oscar_paddle.solvers.scoring.evaluation import check_protocol, evaluate, re
 from oscar_paddle.solvers.scoring.folder import BlockFiles, EvaluationFolder
 from oscar_paddle.solvers.scoring.pairs import EagerBackend, image_groups
 
-SLOW = Path(__file__).parents[1] / "helpers" / "slow_evaluation.py"
+SLOW = Path(__file__).parents[2] / "helpers" / "slow_evaluation.py"
 
 
 @pytest.fixture(scope="module")

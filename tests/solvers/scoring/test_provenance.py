@@ -1,11 +1,11 @@
 """After any change that can move a score, an evaluation into the same folder scores again; without one it does not."""
 
-import base64
 import json
 import shutil
 
 import numpy as np
 import pytest
+from published import change_rows, features, store
 from safetensors.numpy import load_file, save_file
 from starting import in_process, words_of
 
@@ -82,12 +82,13 @@ class Evaluation:
                 self._change_dictionary(path)
             return
         path = self.root / "model_0060000" / "features.tsv"
-        rows = [line.split("\t") for line in path.read_text().splitlines()]
-        for fields in rows:
-            values = np.frombuffer(base64.b64decode(fields[-1]), np.float32).copy()
-            values[7] += 2
-            fields[-1] = base64.b64encode(values).decode()
-        path.write_text("".join("\t".join(fields) + "\n" for fields in rows))
+
+        def change(fields):
+            regions = features(fields)
+            regions[0, 7] += 2
+            store(fields, regions)
+
+        change_rows(path, change)
 
     def _change_dictionary(self, path):
         from oscar_paddle.datasets.formats import torch_files
