@@ -33,7 +33,7 @@ def draw_negative(seed, epoch, index, image, caption, num_images, num_captions, 
         num_images: at least 2.
     Returns:
         (image whose tags and regions are shown, caption).
-    Source: retrieval.md section 3.
+    Source: docs/reference.md, retrieval negatives.
     """
     random = _generator(seed, _NEGATIVES, epoch, index, which)
     other = int(random.integers(num_images - 1))

@@ -8,7 +8,7 @@ steps before WordPiece. PaddleNLP 2.8.1 also splits at symbols ("€5" becomes t
 so its ids are not always those the published weights were trained with; and it tokenises every word anew, where
 remembering the ids of each distinct word is ten times as fast (566,000 COCO captions in about six seconds).
 
-Source: specs/common_model.md section 13.
+Source: docs/reference.md, tokenizer.
 """
 
 import hashlib

@@ -13,7 +13,7 @@ def build_pair_classifier(config):
 
     Raises:
         WeightsError: `config.classifier` is neither 'linear' nor 'mlp'.
-    Source: common_model.md sections 7 and 8.
+    Source: docs/reference.md, pair head and names.
     """
     width = 2 * config.hidden_size
     if config.classifier != "mlp":
@@ -31,7 +31,7 @@ def build_classifier(config):
 
     Raises:
         WeightsError: any other name.
-    Source: common_model.md section 7.
+    Source: docs/reference.md, heads.
     """
     if config.classifier != "mlp":
         return _linear(config, config.hidden_size)

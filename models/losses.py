@@ -1,4 +1,4 @@
-"""Losses of the sequence-classification tasks (common_model.md section 7). Shape letters: B rows, C classes."""
+"""Losses of the sequence-classification tasks (docs/reference.md, losses). Shape letters: B rows, C classes."""
 
 import paddle
 import paddle.nn.functional as F

@@ -1,11 +1,21 @@
-"""What tests share: the golden folder, the real data when it is there, and one CPU thread per process."""
+"""What tests share: the golden folder, the real data when it is there, and one way to compute.
+
+Helpers that are no fixtures lie in tests/helpers and are imported by their names (pytest's `pythonpath`).
+"""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from oscar_paddle.solvers.machine import cpu_vendor
+
+# As solvers.machine.prepare would, and before anything loads Paddle: a tool that runs in this process must not choose
+# another maths path for the processes that are started after it.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+if cpu_vendor() == "AuthenticAMD":
+    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"

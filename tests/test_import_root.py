@@ -1,16 +1,14 @@
-"""`oscar_paddle` and PaddleNLP work in one process, from anywhere; see "The import root" in DESIGN.md.
+"""`oscar_paddle` and PaddleNLP work in one process, from anywhere; see pyproject.toml.
 
 PaddleNLP imports the Hugging Face package `datasets`, a folder name of ours. What breaks this: a
 `datasets/__init__.py`, or a module that imports our folders as top-level names.
 """
 
 import ast
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import starting
 import tomllib
 
 ROOT = Path(__file__).parents[1]
@@ -31,9 +29,7 @@ assert tokenization._paddlenlp().BertTokenizer
 
 
 def run(arguments, folder):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    done = starting.run(arguments, cwd=folder, env=starting.environment(PYTHONPATH=str(ROOT)))
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,12 +1,10 @@
 """`import oscar_paddle; oscar_paddle.score(...)`: from any folder, in an editable and in a plain installation."""
 
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import starting
 
 from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 
@@ -27,8 +25,7 @@ for found in oscar_paddle.score({checkpoint!r}, {features!r}, ["a dog", "two cat
 
 
 def run(program, folder, **variables):
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=env, capture_output=True, text=True)
+    done = starting.run(["-c", program], cwd=folder, env=starting.environment(**variables))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 

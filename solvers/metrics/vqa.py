@@ -1,4 +1,4 @@
-"""VQA's soft score (vqa.md section 5)."""
+"""VQA's soft score (docs/reference.md, vqa metric)."""
 
 import math
 

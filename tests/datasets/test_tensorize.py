@@ -40,7 +40,7 @@ def built(max_seq_len, caption, tags):
 
 
 def by_hand(max_seq_len, caption, tags):
-    """The same row as specs/retrieval.md section 4 tells it, with plain lists."""
+    """The same row as docs/reference.md, retrieval rows tells it, with plain lists."""
     first = [CLS, *caption[: max_seq_len - 2], SEP]
     room = max_seq_len - len(first) - 1
     second = [] if tags is None or room < 0 else [*tags[:room], SEP]

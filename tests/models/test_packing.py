@@ -7,75 +7,22 @@ from flat import batch_of, text_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from padded import padded
+from textbook import Textbook
+from tiny import tiny_model
 
 from oscar_paddle.datasets.collate import collate
 from oscar_paddle.datasets.tensorize import TextRows
-from oscar_paddle.models.bert import BertConfig
-from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.packing import pack
-
-CONFIG = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 20,
-    "img_feature_dim": 7,
-    "use_img_layernorm": 1,
-    "initializer_range": 0.3,
-}
 
 
 @pytest.fixture(scope="module")
 def model():
-    paddle.seed(3)
-    model = OscarForClassification(BertConfig(**CONFIG))
-    model.eval()
-    return model
+    return tiny_model()
 
 
 def by_hand(model, batch, row, mask_type="CLR"):
     """Logits of one row by textbook attention over all padded positions, in float64."""
-    weights = {name: p.numpy().astype(np.float64) for name, p in model.named_parameters()}
-
-    def linear(x, name):
-        return x @ weights[f"{name}.weight"] + weights[f"{name}.bias"]
-
-    def norm(x, name):
-        centred = x - x.mean(-1, keepdims=True)
-        return (
-            centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12) * weights[f"{name}.weight"]
-            + weights[f"{name}.bias"]
-        )
-
-    def gelu(x):
-        return x * 0.5 * (1 + np.vectorize(__import__("math").erf)(x / np.sqrt(2)))
-
-    rows = padded(batch, mask_type, 9, 6)
-    ids, types = rows["input_ids"][row], rows["token_type_ids"][row]
-    text = sum(
-        weights[f"bert.embeddings.{table}_embeddings.weight"][index]
-        for table, index in (("word", ids), ("token_type", types), ("position", np.arange(len(ids))))
-    )
-    regions = norm(linear(rows["img_feats"][row].astype(np.float64), "bert.img_embedding"), "bert.LayerNorm")
-    x = np.concatenate([norm(text, "bert.embeddings.LayerNorm"), regions])
-    mask = rows["attention_mask"][row]
-    bias = (1 - np.broadcast_to(mask, (len(x), len(x)))) * -10000.0
-    for layer in range(2):
-        name = f"bert.encoder.layer.{layer}"
-        q, k, v = (
-            linear(x, f"{name}.attention.self.{part}").reshape(-1, 2, 8).transpose(1, 0, 2)
-            for part in ("query", "key", "value")
-        )
-        scores = q @ k.transpose(0, 2, 1) / np.sqrt(8) + bias
-        probabilities = np.exp(scores - scores.max(-1, keepdims=True))
-        probabilities /= probabilities.sum(-1, keepdims=True)
-        context = (probabilities @ v).transpose(1, 0, 2).reshape(-1, 16)
-        x = norm(linear(context, f"{name}.attention.output.dense") + x, f"{name}.attention.output.LayerNorm")
-        inner = gelu(linear(x, f"{name}.intermediate.dense"))
-        x = norm(linear(inner, f"{name}.output.dense") + x, f"{name}.output.LayerNorm")
-    return linear(np.tanh(linear(x[0], "bert.pooler.dense")), "classifier")
+    return Textbook(model).logits(padded(batch, mask_type, 9, 6), row)
 
 
 @pytest.mark.parametrize("mask_type", ["CLR", "CL", "CR", "LR", "S2S"])

@@ -7,16 +7,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import starting
+import training_server
+from runs import records
 
 from oscar_paddle.solvers.ranks import Ranks
-
-HELPERS = Path(__file__).parent / "helpers"
 
 # Two epochs of 15 updates, dropout on, an evaluation and several checkpoints in each.
 SETTINGS = """
@@ -39,15 +39,8 @@ class Training:
         self.cfg_file = folder / "run.yaml"
         self.cfg_file.write_text(SETTINGS % {"data": golden, "cache": folder / "cache"})
         self.log = folder / "stderr.txt"
-        self.environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.server = subprocess.Popen(
-            [sys.executable, HELPERS / "training_server.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=self.environment,
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.server = starting.start([training_server.__file__], **pipes)
         assert self.server.stdout.readline() == "ready\n"
 
     def start(self, run, *opts, **how):
@@ -90,9 +83,7 @@ class Result:
     """What counts as the outcome of a run: the losses of all steps, the scores, and the final weights, bit for bit."""
 
     def __init__(self, run):
-        records = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
-        keys = ("step", "epoch", "loss", "lr", "grad_norm", "score", "metrics")
-        self.records = [{key: record[key] for key in keys if key in record} for record in records]
+        self.records = records(run)
         self.weights = hashlib.sha256((Path(run) / "last" / "model.safetensors").read_bytes()).hexdigest()
         self.moments = hashlib.sha256((Path(run) / "last" / "optimizer.safetensors").read_bytes()).hexdigest()
         links = {name: Path(run) / name for name in ("last", "best")}

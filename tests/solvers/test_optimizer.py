@@ -24,7 +24,7 @@ def set_gradient(parameter, values):
 
 
 def reference_adamw(value, gradients, rates, decay, epsilon):
-    """The formula of common_model.md section 12, in float64."""
+    """The formula of docs/reference.md, optimizer, in float64."""
     value, m, v = np.array(value, np.float64), 0.0, 0.0
     for t, (gradient, lr) in enumerate(zip(gradients, rates, strict=True), 1):
         gradient = np.array(gradient, np.float64)

@@ -1,7 +1,5 @@
 """Bad input, seen from the command line: one clear line on stderr, the right exit code, no traceback."""
 
-import base64
-import importlib.util
 import json
 import pickle
 import shutil
@@ -9,9 +7,10 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from published import change_rows, features, store
+from starting import in_process
 
 from oscar_paddle.datasets.formats import torch_files
-from oscar_paddle.tools.command_line import run_tool
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def folder(golden, tmp_path):
 
 
 @pytest.fixture
-def run(folder, repository, capfd):
+def run(folder, capfd):
     """Function: run a tool in this process on the folder with some settings changed -> (exit code, stderr)."""
 
     def run(tool="eval_retrieval", **changes):
@@ -46,16 +45,10 @@ def run(folder, repository, capfd):
             section, name = key.split(".")
             sections.setdefault(section, {})[name] = value
         (folder / "run.yaml").write_text(yaml.safe_dump(sections))
-        spec = importlib.util.spec_from_file_location(tool, repository / "tools" / f"{tool}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
         capfd.readouterr()
         words = ["--cfg_file", str(folder / "run.yaml")]
         words += ["--output_dir", str(folder / "evaluation")] if tool == "eval_retrieval" else []
-        task = tool.split("_")[0]
-        extra = getattr(module, "add_arguments", None)
-        code = run_tool("", module.main, task, "", extra=extra, argv=words)
-        return code, capfd.readouterr().err
+        return in_process(tool, *words), capfd.readouterr().err
 
     return run
 
@@ -72,20 +65,7 @@ def assert_refused(result, *parts, code=1):
 
 def rewrite_row(folder, image_id, change):
     """Change the fields of one row of features.tsv and drop its line index."""
-    path = folder / "model_0060000" / "features.tsv"
-    rows = [line.split("\t") for line in path.read_text().splitlines()]
-    (row,) = [row for row in rows if int(row[0]) == image_id]
-    change(row)
-    path.write_text("".join("\t".join(row) + "\n" for row in rows))
-    (folder / "model_0060000" / "features.lineidx").unlink()
-
-
-def features(row):
-    return np.frombuffer(base64.b64decode(row[-1]), np.float32).reshape(int(row[1]), -1).copy()
-
-
-def store(row, values):
-    row[-1] = base64.b64encode(np.ascontiguousarray(values, np.float32).tobytes()).decode()
+    change_rows(folder / "model_0060000" / "features.tsv", change, image_id)
 
 
 IMAGE = 535180  # row 1 of features.tsv, one of the test images

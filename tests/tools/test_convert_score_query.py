@@ -1,31 +1,20 @@
 """tools/convert_weights.py, tools/score_pairs.py and tools/inference_retrieval.py: what they print, and exit codes."""
 
-import importlib.util
 import json
 import shutil
 
 import numpy as np
 import pytest
+from starting import in_process
 
 from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
 from oscar_paddle.models.checkpoints import conversion
-from oscar_paddle.tools.command_line import run_plain_tool, run_tool
 
 
 @pytest.fixture(scope="module")
-def tool(repository):
+def tool():
     """A tool by name, as a function of its arguments that returns the exit code."""
-
-    def run(name, *arguments):
-        spec = importlib.util.spec_from_file_location(name, repository / "tools" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        argv = [str(argument) for argument in arguments]
-        if name == "inference_retrieval":
-            return run_tool(module.__doc__, module.main, "eval", module.EXAMPLE, module.add_arguments, argv)
-        return run_plain_tool(module.__doc__, module.main, module.add_arguments, module.EXAMPLE, argv)
-
-    return run
+    return in_process
 
 
 @pytest.fixture(scope="module")

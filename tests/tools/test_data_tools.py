@@ -1,27 +1,20 @@
 """tools/prepare_captions.py and tools/pack_features.py from the command line: one's own pictures to a data set."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pytest
 import yaml
+from starting import in_process
 
 
 @pytest.fixture
-def run(repository, capfd, monkeypatch):
+def run(capfd):
     """Function: run a tool in this process -> (exit code, stdout, stderr)."""
 
     def run(tool, *words):
-        spec = importlib.util.spec_from_file_location(tool, repository / "tools" / f"{tool}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        from oscar_paddle.tools.command_line import run_plain_tool
-
         capfd.readouterr()
-        words = [str(word) for word in words]
-        code = run_plain_tool(module.__doc__, module.main, module.add_arguments, module.EXAMPLE, words)
-        return code, *capfd.readouterr()
+        return in_process(tool, *words), *capfd.readouterr()
 
     return run
 

@@ -1,16 +1,14 @@
 """tools/eval_retrieval.py as a person runs it."""
 
-import base64
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import paddle
 import pytest
+import starting
+from published import change_rows, features, store
 
 LINE = r"{} Retrieval: \d\.\d{{4}} @ R1, \d\.\d{{4}} @ R5, \d\.\d{{4}} @ R10"
 
@@ -31,15 +29,10 @@ MISC: {{DEVICE: cpu}}
     return folder
 
 
-def evaluate(repository, place, out, *words, launcher=()):
-    command = [sys.executable, *launcher, repository / "tools/eval_retrieval.py", "--cfg_file", place / "eval.yaml"]
-    command += ["--output_dir", out, *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(list(map(str, command)), cwd=place, env=environment, text=True, capture_output=True)
-
-
-def launch(log_dir):
-    return "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", log_dir
+def evaluate(repository, place, out, *words, log_dir=None):
+    """Into a folder; with `log_dir` by two processes."""
+    tool = [repository / "tools/eval_retrieval.py", "--cfg_file", place / "eval.yaml", "--output_dir", out, *words]
+    return starting.run(tool, starting.launcher(2, log_dir) if log_dir else (), cwd=place)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +74,7 @@ def test_backends_agree(single, repository, place):
 
 @pytest.mark.slow
 def test_two_processes_write_the_same_bytes(single, repository, place):
-    done = evaluate(repository, place, place / "two", launcher=launch(place / "log"))
+    done = evaluate(repository, place, place / "two", log_dir=place / "log")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (place / "two" / "margins.npy").read_bytes() == (place / "single" / "margins.npy").read_bytes()
     assert (place / "two" / "metrics.json").read_bytes() == (place / "single" / "metrics.json").read_bytes()
@@ -97,7 +90,7 @@ def test_two_processes_score_again_what_one_does(repository, place, single):
     assert "near the top of a list again on Paddle Inference with oneDNN, float32" in done.stderr
     difference = np.abs(np.load(place / "half" / "margins.npy") - np.load(place / "single" / "margins.npy"))
     assert 0.2 < (difference < 2e-5).mean() < 0.9 and difference.max() > 1e-3
-    done = evaluate(repository, place, place / "half-two", *words, launcher=launch(place / "log"))
+    done = evaluate(repository, place, place / "half-two", *words, log_dir=place / "log")
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("margins.npy", "metrics.json", "provenance.json"):
         assert (place / "half-two" / name).read_bytes() == (place / "half" / name).read_bytes(), name
@@ -108,15 +101,16 @@ def test_an_error_of_the_second_process_ends_the_run_with_its_message(repository
     shutil.copytree(place / "model_0060000", place / "broken")
     path = place / "broken" / "features.tsv"
     second = (place / "coco_ir" / "test_img_keys.tsv").read_text().split()[1]  # row 1 belongs to rank 1
-    rows = path.read_text().splitlines(keepends=True)
-    number = next(i for i, row in enumerate(rows) if row.split("\t")[0] == second)
-    fields = rows[number].rstrip("\n").split("\t")
-    values = np.frombuffer(base64.b64decode(fields[-1]), np.float32).copy()
-    values[5] = np.nan
-    rows[number] = "\t".join([*fields[:-1], base64.b64encode(values).decode()]) + "\n"
-    path.write_text("".join(rows))
+    number = [row.split("\t")[0] for row in path.read_text().splitlines()].index(second)
+
+    def spoil(fields):
+        regions = features(fields)
+        regions[0, 5] = np.nan
+        store(fields, regions)
+
+    change_rows(path, spoil, second)
     words = ("--opts", "DATASET.FEAT_FILE", path)
-    done = evaluate(repository, place, place / "failed", *words, launcher=launch(place / "log2"))
+    done = evaluate(repository, place, place / "failed", *words, log_dir=place / "log2")
     assert done.returncode != 0
     for rank in (0, 1):  # rank 0's log is what the launcher shows
         log = (place / "log2" / f"workerlog.{rank}").read_text()

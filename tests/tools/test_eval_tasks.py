@@ -1,16 +1,15 @@
 """Evaluation tools of VQA, GQA and NLVR2 as a person starts them, on the golden data."""
 
 import json
-import os
 import pickle
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+import starting
 
 CHECKPOINTS = {"vqa": "checkpoint", "gqa": "checkpoint", "nlvr2": "checkpoint"}
 LENGTHS = {"vqa": (24, 6), "gqa": (26, 7), "nlvr2": (24, 6)}
@@ -95,8 +94,7 @@ def test_the_file_for_the_server(command, run, repository, tmp_path, task, split
 
 
 def test_nlvr2_on_two_ranks(command, run, repository, tmp_path):
-    launcher = ("-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log"))
-    done = run(command("nlvr2", "val"), launcher)
+    done = run(command("nlvr2", "val"), starting.launcher(2, tmp_path / "log"))
     assert done.returncode == 0, done.stderr
     wanted = expected_of(repository, "nlvr2")["heads"]["pair_mlp_layernorm"]["without_tags"]["val"]
     predictions = read(tmp_path, "predictions.json")
@@ -108,15 +106,13 @@ def test_nlvr2_on_two_ranks(command, run, repository, tmp_path):
     assert (tmp_path / "eval" / "predictions.npy").read_bytes() == two
 
 
-def test_killed_and_started_again(command, run, repository, golden_of, tmp_path):
+def test_killed_and_started_again(command, run, golden_of, tmp_path):
     """Many blocks, so that the kill falls between two of them."""
     path = golden_of("gqa") / "gqa" / "gqa_all_qla_testdev.json"
     records = json.loads(path.read_text())
     path.write_text(json.dumps([{**record, "q_id": f"{n}{record['q_id']}"} for n in range(2000) for record in records]))
     words = command("gqa", "test-dev", "EVAL.BACKEND", "eager", "EVAL.BATCH_TOKENS", "100")
-    process = subprocess.Popen(
-        [sys.executable, *words], cwd=repository, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
-    )
+    process = starting.start(words, stderr=subprocess.DEVNULL)
     flags = tmp_path / "eval" / "finished_blocks.npy"
     while process.poll() is None and not (flags.exists() and np.load(flags).any()):
         time.sleep(0.01)

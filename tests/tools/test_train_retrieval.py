@@ -1,11 +1,9 @@
 """tools/train_retrieval.py and tools/bench_train.py as a person starts them. More of the first in tests/solvers."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+import starting
 
 SETTINGS = """
 INPUT: {MAX_SEQ_LEN: 40, MAX_REGION: 12, NUM_CAPTIONS_PER_IMAGE_DEV: 10}
@@ -20,14 +18,12 @@ MISC: {DEVICE: auto}
 
 
 @pytest.fixture
-def tool(repository, golden, tmp_path):
+def tool(golden, tmp_path):
     cfg_file = tmp_path / "small.yaml"
     cfg_file.write_text(SETTINGS % {"golden": golden, "folder": tmp_path})
 
     def run(*words):
-        argv = [sys.executable, "tools/train_retrieval.py", "--cfg_file", str(cfg_file), *words]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(argv, cwd=repository, env=environment, capture_output=True, text=True, timeout=300)
+        done = starting.run(["tools/train_retrieval.py", "--cfg_file", cfg_file, *words])
         return done.returncode, done.stderr
 
     return run
@@ -74,21 +70,10 @@ def test_mixed_precision_on_the_cpu(tool):
         assert line == f"error: OPTIMIZATION.AMP is '{amp}', but Paddle's mixed precision needs a GPU: set 'off'"
 
 
-def test_bench(repository):
+def test_bench():
     """On a tiny model: the JSON is whole and both ways of computing agree."""
-    argv = [
-        sys.executable,
-        "tools/bench_train.py",
-        "--layers",
-        "1",
-        "--width",
-        "64",
-        "--positives",
-        "2",
-        "--rounds",
-        "1",
-    ]
-    done = subprocess.run(argv, cwd=repository, capture_output=True, text=True, timeout=300)
+    sizes = {"--layers": 1, "--width": 64, "--positives": 2, "--rounds": 1}
+    done = starting.run(["tools/bench_train.py", *starting.words_of(sizes)])
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["loss_difference"] < 1e-5

@@ -1,14 +1,12 @@
 """What VinVL-Paddle users have, unchanged: their YAML keys, .pd files, and paddle_model.bin, through real processes."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import paddle
 import pytest
+import starting
 
 from oscar_paddle.datasets.captions.published import read_captions
 from oscar_paddle.datasets.formats import torch_files
@@ -91,9 +89,7 @@ def folder(golden, tmp_path_factory):
 
 
 def run(repository, folder, tool, *words):
-    command = [sys.executable, str(repository / "tools" / f"{tool}.py"), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return starting.run([repository / "tools" / f"{tool}.py", *words], cwd=folder)
 
 
 @pytest.mark.slow

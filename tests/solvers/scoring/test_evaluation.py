@@ -26,7 +26,7 @@ from oscar_paddle.solvers.scoring.folder import BlockFiles, EvaluationFolder
 from oscar_paddle.solvers.scoring.rows import block_groups
 from oscar_paddle.solvers.tasks.retrieval import RetrievalEvaluation
 
-SLOW = Path(__file__).parents[1] / "helpers" / "slow_evaluation.py"
+SLOW = Path(__file__).parents[2] / "helpers" / "slow_evaluation.py"
 
 
 def evaluate(cfg, data, folder, ranks, make_backend):

@@ -1,7 +1,6 @@
 """After a pass in low precision, ranks near the top are those of float32, however often the run was stopped."""
 
 import errno
-import importlib.util
 import json
 import logging
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rescoring_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +26,7 @@ from oscar_paddle.solvers.scoring import run as scoring_run
 from oscar_paddle.solvers.scoring.backends import EagerBackend
 from oscar_paddle.solvers.scoring.rescoring import choose_pairs, most_pairs
 
-CASE = Path(__file__).parents[1] / "helpers" / "rescoring_case.py"
+CASE = rescoring_case.__file__
 FILES = {".lock", "captions.json", "image_ids.json", "margins.npy", "metrics.json", "provenance.json"}
 SECOND_PASS = {"rescored_pairs.npy", "rescored_margins.npy", "rescored_blocks.npy"}
 TOP = 12
@@ -35,10 +35,7 @@ PROTOCOLS = ["cross", "candidates"]
 
 @pytest.fixture(scope="module")
 def case():
-    spec = importlib.util.spec_from_file_location("rescoring_case", CASE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return rescoring_case
 
 
 @pytest.fixture(scope="module")

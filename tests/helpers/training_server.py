@@ -18,7 +18,7 @@ import signal
 import sys
 from pathlib import Path
 
-TOOL = Path(__file__).resolve().parents[3] / "tools" / "train_retrieval.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "train_retrieval.py"
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "shutil.rmtree", "os.chmod"}
 
 PLACES = {  # name -> module, what to replace there by a function that kills, called with what was there

@@ -1,0 +1,30 @@
+"""Models and batches small enough to compute by hand."""
+
+import paddle
+
+from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.oscar import OscarForClassification
+
+TINY = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 20,
+    "img_feature_dim": 7,
+    "use_img_layernorm": 1,
+    "initializer_range": 0.3,  # logits that differ, or comparisons would show nothing
+}
+
+
+def tiny_model(model_class=OscarForClassification, seed=3, **settings):
+    """An untrained model, in evaluation mode.
+
+    Args:
+        settings: keys of config.json that differ from TINY.
+    """
+    paddle.seed(seed)
+    model = model_class(BertConfig(**{**TINY, **settings}))
+    model.eval()
+    return model
