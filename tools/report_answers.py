@@ -1,23 +1,29 @@
 #!/usr/bin/env python
-"""Write a page with the results of VQA, GQA or NLVR2: picture, question, answer and prediction, in one HTML file."""
+"""Write a page with the results of questions about pictures: picture, question, answer, prediction; one HTML file."""
 
 import sys
 
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.tools.command_line import run_plain_tool
-from oscar_paddle.tools.pages.answers_report import write_answers
 
 EXAMPLE = """\
-  python tools/report_answers.py --eval_dir quickstart/vqa_eval --images quickstart/scenes/images \\
-      --features quickstart/scenes/model_0060000/predictions.tsv --run_folder quickstart/scenes_vqa_train \\
-      --guessing quickstart/scenes/vqa --output vqa.html"""
+  python tools/report_answers.py --eval_dir output/answers/best/eval --images data/val2014 \\
+      --features data/model_0060000/predictions.tsv --run_folder output/answers --output answers.html"""
 
 
 def add_arguments(parser):
     parser.add_argument("--eval_dir", required=True, metavar="DIR", help="folder that tools/eval_<task>.py wrote")
-    parser.add_argument("--images", required=True, metavar="DIR", help="pictures, named by image id")
+    parser.add_argument(
+        "--images", required=True, metavar="DIR", help="pictures, named by image id, or as --data_dir says"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="the page to write, such as report.html")
     parser.add_argument("--features", metavar="FILE", default="", help="predictions.tsv, for boxes and tags")
+    parser.add_argument(
+        "--data_dir",
+        metavar="DIR",
+        default="",
+        help="DATASET.DATA_DIR, where it names the files of the pictures (your own images: see docs/own_images.md)",
+    )
     parser.add_argument("--run_folder", metavar="DIR", default="", help="folder of the training run, for its curves")
     parser.add_argument(
         "--guessing",
@@ -31,6 +37,8 @@ def add_arguments(parser):
 
 
 def main(args):
+    from oscar_paddle.tools.pages.answers import write_answers
+
     for name in ("questions", "wrong"):
         if getattr(args, name) < 0:
             raise ConfigError(f"--{name} is {getattr(args, name)}; expected 0 or more")
@@ -38,10 +46,11 @@ def main(args):
         args.eval_dir,
         args.images,
         args.output,
-        args.features,
-        args.run_folder,
-        args.guessing,
-        args.title,
+        features=args.features,
+        run_folder=args.run_folder,
+        data_dir=args.data_dir,
+        guessing=args.guessing,
+        title=args.title,
         num_random=args.questions,
         num_wrong=args.wrong,
     )

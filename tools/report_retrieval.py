@@ -15,13 +15,21 @@ EXAMPLE = """\
 
 def add_arguments(parser):
     parser.add_argument("--eval_dir", required=True, metavar="DIR", help="folder that tools/eval_retrieval.py wrote")
-    parser.add_argument("--images", required=True, metavar="DIR", help="pictures, named by image id")
+    parser.add_argument(
+        "--images", required=True, metavar="DIR", help="pictures, named by image id, or as --data_dir says"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="the page to write, such as report.html")
     parser.add_argument(
         "--features",
         metavar="FILE",
         default="",
         help="predictions.tsv, or the features.tsv beside it: the page can then show boxes and tags",
+    )
+    parser.add_argument(
+        "--data_dir",
+        metavar="DIR",
+        default="",
+        help="DATASET.DATA_DIR, where it names the files of the pictures (your own images: see docs/own_images.md)",
     )
     parser.add_argument("--run_folder", metavar="DIR", default="", help="folder of the training run, for its curves")
     parser.add_argument("--title", default="", help="heading of the page (default: names the data set and split)")
@@ -38,7 +46,7 @@ def add_arguments(parser):
 
 
 def main(args):
-    from oscar_paddle.tools.pages.report import write_report
+    from oscar_paddle.tools.pages.retrieval import write_report
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     for name in ("queries", "hardest", "seed"):
@@ -54,6 +62,7 @@ def main(args):
         args.output,
         features=args.features,
         run_folder=args.run_folder,
+        data_dir=args.data_dir,
         title=args.title,
         facts=facts,
         num_queries=args.queries,

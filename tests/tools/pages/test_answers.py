@@ -1,4 +1,4 @@
-"""The report page of VQA, GQA and NLVR2, and what it is made of."""
+"""The report page of questions and answers, and what it is made of."""
 
 import json
 
@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.tools.pages.answers_page import Answers, Guessing, answers_page, score_rows
-from oscar_paddle.tools.pages.answers_report import read_guessing, write_answers
+from oscar_paddle.tools.pages.answers import Answers, read_guessing, score_rows, write_answers
 
 ENTRIES = [
     {
@@ -85,9 +84,10 @@ def test_no_guessing_and_nothing_wrong(folder):
         ("predictions.json", None, "predictions.json: no such file; tools/eval_<task>.py"),
         ("predictions.json", "[", "predictions.json: not a JSON file"),
         ("predictions.json", "{}", "expected a list"),
+        ("predictions.json", "[]", "predictions.json: holds an empty list"),
         ("predictions.json", "[7]", "predictions.json entry 0: it is no object"),
         ("predictions.json", json.dumps([{**ENTRIES[0], "expected": None}]), "entry 0: its answers are not known"),
-        ("metrics.json", "[]", "metrics.json: holds list"),
+        ("metrics.json", "[]", "metrics.json: holds a list"),
         ("provenance.json", "{}", "provenance.json: does not say which question file"),
     ],
 )
@@ -105,13 +105,7 @@ def test_a_folder_that_is_no_task(folder):
 
 
 def test_guessing_is_optional_by_kind(folder):
-    answers = Answers(folder / "eval")
-    page = answers_page(answers, FakePictures(), "T", Guessing(0.5, {}, []))
-    assert "guessing 50.0 %" in page
-
-
-class FakePictures:
-    boxes = None
-
-    def html(self, image_id, alt):
-        return ""
+    task = {"files": {"val.json": {"majority": {"accuracy": 0.5}, "by_kind": {"kinds": {}}}}}
+    (folder / "task.json").write_text(json.dumps(task))
+    path = write_answers(folder / "eval", folder / "images", folder / "page.html", guessing=folder, title="T")
+    assert "guessing 50.0 %" in path.read_text(encoding="utf-8")
