@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.tools.pages.charts import learning_curves, read_run
-from oscar_paddle.tools.pages.page import fair_sample, read_result, render, write_page
-from oscar_paddle.tools.pages.pictures import open_pictures
+from oscar_paddle.tools.pages.page import fair_sample, read_result, write_evaluation_page
 
 _KEYS = {"record", "question", "images", "predicted", "logit", "expected"}
 _TOOL = "tools/eval_<task>.py"
@@ -58,62 +56,39 @@ class Guessing(NamedTuple):
 
 
 def write_answers(
-    eval_dir,
-    images,
-    output,
-    *,
-    features="",
-    run_folder="",
-    data_dir="",
-    guessing="",
-    title="",
-    facts=(),
-    num_random=24,
-    num_wrong=12,
-    seed=0,
+    eval_dir, images, output, *, guessing="", title="", facts=(), num_random=24, num_wrong=12, seed=0, **page
 ):
     """Write the report page of an evaluation folder.
 
     Args:
         eval_dir: evaluation folder.
-        images, features, data_dir: see `open_pictures`.
-        output: HTML file to write.
-        run_folder: folder of the training run, for learning curves; "" = none.
+        images, output, page: see `write_evaluation_page`, which also says what is returned and raised.
         guessing: folder of a scenes task, for what guessing reaches; "" = not shown.
         title: heading.
         facts: [(name, text), ...] about the run.
         num_random, num_wrong: how many questions of each sort.
         seed: of the draw.
-    Returns:
-        Path of the page.
-    Raises:
-        DataError: a file is missing or damaged; UserError: the page cannot be written.
     """
     answers = Answers(eval_dir)
-    pictures = open_pictures(images, features, data_dir)
-    charts = learning_curves(read_run(run_folder)) if run_folder else []
     guessed = read_guessing(guessing, question_file(eval_dir)) if guessing else None
     wrong = [i for i, score in enumerate(answers.scores) if score == 0]
     wrong.sort(key=lambda i: -answers.entries[i]["logit"])
     sections = [("result", "Result"), ("questions", "Questions")]
-    sections += [("wrong", "Where it fails")] if wrong else []
-    sections += [("curves", "Learning curves")] if charts else []
-    page = render(
+    return write_evaluation_page(
         "answers.html",
+        images=images,
+        output=output,
+        sections=[*sections, ("wrong", "Where it fails")] if wrong else sections,
         title=title,
-        sections=sections,
-        has_boxes=pictures.boxes is not None,
         answers=answers,
-        pictures=pictures,
         guessing=guessed,
         rows=score_rows(answers, guessed),
         facts=facts,
         seed=seed,
         chosen=fair_sample(len(answers.entries), num_random, seed),
         wrong=wrong[:num_wrong],
-        charts=charts,
+        **page,
     )
-    return write_page(output, page)
 
 
 def score_rows(answers, guessing=None):

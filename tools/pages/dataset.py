@@ -1,6 +1,5 @@
 """The report of a data set check: as text for a terminal, and as a page with histograms, pictures, boxes and tags."""
 
-import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +9,8 @@ from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.datasets.captions.own_pictures import read_names
 from oscar_paddle.tools.pages.charts import histogram
 from oscar_paddle.tools.pages.page import render, write_page
-from oscar_paddle.tools.pages.pictures import Drawing, Pictures, Thumbnail, draw_boxes
+from oscar_paddle.tools.pages.pictures import Pictures, draw_boxes
 
-_WIDTH = 112  # of the terminal
 # VinVL's detector (specs/region_features.md section 1): SCORE_THRESH 0.2 keeps 10 to 100 regions of an image, of 1594
 # classes; its box feature is an average behind a ReLU, so never negative (section 5).
 CLASSES = 1594
@@ -27,18 +25,6 @@ class Row(NamedTuple):
     name: str
     value: str
     vinvl: str = ""
-
-
-class Sample(NamedTuple):
-    """An image as the page shows it; `problem` says why its picture cannot be read, "" where it can."""
-
-    image_id: object
-    thumbnail: Thumbnail | None
-    drawing: Drawing
-    problem: str
-    where: str
-    captions: list
-    tags: str
 
 
 def find_pictures(images, data_dir):
@@ -76,11 +62,10 @@ def write_dataset_page(path, check, cfg, cfg_file, pictures=None):
     Raises:
         UserError: it cannot be written.
     """
-    problems, notices = check.findings.groups(True), check.findings.groups(False)
-    charts = histograms(check, cfg)
+    report, charts = _report(check, cfg, cfg_file), histograms(check, cfg)
     sections = [
-        ("problems", "Problems", problems),
-        ("notices", "Notices", notices),
+        ("problems", "Problems", report["problems"]),
+        ("notices", "Notices", report["notices"]),
         ("figures", "Figures", True),
         ("distributions", "Distributions", charts),
         ("tags", "Most frequent tags", check.classes),
@@ -92,40 +77,34 @@ def write_dataset_page(path, check, cfg, cfg_file, pictures=None):
         title=f"Data set check: {cfg.DATASET.NAME}",
         sections=[(key, heading) for key, heading, is_there in sections if is_there],
         has_boxes=False,  # those of the samples always show
-        cfg_file=cfg_file,
-        effort=effort(check),
-        verdict=verdict(check),
-        clean=not problems,
-        place=place,
-        problems=problems,
-        notices=notices,
-        figures=figures(check, cfg),
         charts=charts,
         tags=check.classes.most_common(30),
         marked=[_sample(check, image_id, found, pictures) for image_id, found in check.marked.items()],
         drawings=[_sample(check, image_id, found, pictures) for image_id, found in check.drawings.items()],
+        **report,
     )
     return write_page(path, page)
 
 
 def _sample(check, image_id, found, pictures):
-    """A picture (none where there is no file) with its boxes, tags and captions; found: see `draw_boxes`."""
-    drawing, thumbnail, problem = draw_boxes(*found), None, ""
+    """An image as the page shows it, with its boxes, tags and captions; `found` is what `draw_boxes` takes."""
+    sample = {"image_id": image_id, "drawing": draw_boxes(*found), "thumbnail": None, "problem": ""}
     if pictures is not None and str(image_id) in pictures.files:
         try:
-            thumbnail = pictures.thumbnail(image_id)
+            sample["thumbnail"] = pictures.thumbnail(image_id)
         except DataError as error:
-            problem = str(error)
+            sample["problem"] = str(error)
     split = next((split for split in check.splits if image_id in split.captions), None)
-    regions, tags = check.regions.get(image_id, "no"), check.tags.get(image_id, "")
-    size = f"{drawing.width:g} x {drawing.height:g}"
-    where = f"{image_id}, {split.name if split else 'no split'}, {size}, {regions} regions"
-    captions = split.captions[image_id][:2] if split else []
-    return Sample(image_id, thumbnail, drawing, problem, where, captions, tags[:240] + ("…" if len(tags) > 240 else ""))
+    _, height, width = found
+    regions = check.regions.get(image_id, "no")
+    sample["where"] = f"{image_id}, {split.name if split else 'no split'}, {width:g} x {height:g}, {regions} regions"
+    sample["captions"] = split.captions[image_id][:2] if split else []
+    sample["tags"] = check.tags.get(image_id, "")
+    return sample
 
 
 def report_text(check, cfg, cfg_file):
-    """The whole report.
+    """The whole report for a terminal.
 
     Args:
         check: DatasetCheck.
@@ -133,16 +112,20 @@ def report_text(check, cfg, cfg_file):
     Returns:
         str of many lines.
     """
-    lines = [f"Data set {cfg.DATASET.NAME}, as {cfg_file} names it", ""]
-    for heading, rows in figures(check, cfg):
-        lines += [heading, *map(_figure, rows), ""]
-    for is_problem, heading in ((False, "NOTICES (nothing breaks on them)"), (True, "PROBLEMS")):
-        groups = check.findings.groups(is_problem)
-        if groups:
-            lines += [heading, ""]
-            for kind, total, files in groups:
-                lines += [*_group(kind, total, files), ""]
-    return "\n".join([*lines, verdict(check), effort(check)])
+    return render("dataset.txt", name=cfg.DATASET.NAME, **_report(check, cfg, cfg_file))
+
+
+def _report(check, cfg, cfg_file):
+    """What the report says, in whatever form."""
+    return {
+        "cfg_file": cfg_file,
+        "figures": figures(check, cfg),
+        "problems": check.findings.groups(True),
+        "notices": check.findings.groups(False),
+        "place": lambda example: "" if example.row is None else f"row {example.row + 1}: ",
+        "verdict": verdict(check),
+        "effort": effort(check),
+    }
 
 
 def verdict(check):
@@ -162,31 +145,6 @@ def effort(check):
     speed = f" at {check.read_bytes / 1e6 / max(check.seconds, 1e-3):,.0f} MB/s" if check.read_bytes > 1e8 else ""
     images = len(check.images) if check.chosen is None else len(check.chosen)
     return f"Checked {images:,} images, {gigabytes:.2f} GB{speed}, in {_time(check.seconds)}."
-
-
-def place(example):
-    """Where an example is, in front of its text."""
-    return "" if example.row is None else f"row {example.row + 1}: "
-
-
-def _figure(row):
-    vinvl = f"   VinVL: {row.vinvl}" if row.vinvl else ""
-    text = f"  {row.name:<38}{row.value:<26}{vinvl}".rstrip()
-    return textwrap.fill(text, _WIDTH, subsequent_indent=" " * 40)
-
-
-def _group(kind, total, files):
-    lines = [f"  {kind.title}: {total:,}"]
-    for file, hidden, examples in files:
-        lines.append(f"    {file}")
-        lines += [
-            textwrap.fill(place(example) + example.text, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 8)
-            for example in examples
-        ]
-        if hidden:
-            lines.append(f"      and {hidden:,} more")
-    lines.append(textwrap.fill(f"-> {kind.remedy}", _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 7))
-    return lines
 
 
 def _plural(word, count):

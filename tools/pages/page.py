@@ -3,16 +3,19 @@
 import contextlib
 import json
 import os
+import textwrap
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
 from oscar_paddle.config.errors import DataError, UserError
+from oscar_paddle.tools.pages.charts import learning_curves, read_run
+from oscar_paddle.tools.pages.pictures import open_pictures
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,  # no caption can break a page
+    autoescape=lambda name: not name.endswith(".txt"),  # no caption can break a page
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -22,11 +25,13 @@ _TEMPLATES.filters |= {
     "number": "{:,}".format,
     "percent": lambda share: f"{100 * share:.1f} %",
     "signed": "{:+.2f}".format,
+    "whole": "{:.0f}".format,
+    "fill": lambda text, first, later: textwrap.fill(text.rstrip(), 112, initial_indent=first, subsequent_indent=later),
 }
 
 
 def render(template, **values):
-    """A page as text.
+    """A page, or a report for a terminal (.txt), as text.
 
     Args:
         template: name of a file in templates/. A page extends base.html, which lays out `sections`, a list of (key,
@@ -34,6 +39,26 @@ def render(template, **values):
         values: what the template shows; text is escaped.
     """
     return _TEMPLATES.get_template(template).render(values)
+
+
+def write_evaluation_page(template, *, output, sections, images, features="", run_folder="", data_dir="", **values):
+    """Write the page of an evaluation: with pictures and, as the last section, learning curves.
+
+    Args:
+        template, values: see `render`.
+        output: HTML file to write.
+        sections: of the page, without the curves.
+        images, features, data_dir: see `open_pictures`.
+        run_folder: folder of the training run, for learning curves; "" = none.
+    Returns:
+        Path of the page.
+    Raises:
+        DataError: a file is missing or damaged; UserError: the page cannot be written.
+    """
+    values["pictures"] = pictures = open_pictures(images, features, data_dir)
+    values["charts"] = charts = learning_curves(read_run(run_folder)) if run_folder else []
+    sections = [*sections, ("curves", "Learning curves")] if charts else sections
+    return write_page(output, render(template, sections=sections, has_boxes=pictures.boxes is not None, **values))
 
 
 def write_page(path, page):
@@ -58,21 +83,22 @@ def write_page(path, page):
 
 
 def read_result(path, kind, tool):
-    """A JSON file of an evaluation folder.
+    """A JSON file or an array (`.npy`, memory-mapped) of an evaluation folder.
 
     Args:
         path: Path.
-        kind: list or dict, what it must hold.
+        kind: list, dict or np.ndarray, what it must hold.
         tool: what writes it, for the message where it is missing.
     Raises:
         DataError: it is missing, damaged, or holds something else.
     """
+    is_array = path.suffix == ".npy"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = np.load(path, mmap_mode="r") if is_array else json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; {tool} --output_dir writes it") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a JSON file: {error}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a {'NumPy array' if is_array else 'JSON file'}: {error}") from None
     if not isinstance(value, kind):
         raise DataError(f"{path}: holds a {type(value).__name__}; expected a {kind.__name__}")
     return value

@@ -28,30 +28,22 @@ class Thumbnail(NamedTuple):
     height: int
 
 
-class Box(NamedTuple):
-    """A box and where its tag stands, as text, in pixels of the original picture."""
-
-    tag: str
-    x: str
-    y: str
-    width: str
-    height: str
-    text_x: str
-    text_y: str
-    anchor: str
-
-
 class Drawing(NamedTuple):
-    """The boxes of one picture; height and width of the picture and the size of the letters in its pixels."""
+    """Boxes over a picture, in its pixels.
+
+    Attributes:
+        boxes: list of (tag, (x, y, width, height), (x, y of the tag, its end that is there: "start" or "end")).
+        height, width: of the picture. letters: their size.
+    """
 
     boxes: list
     height: float
     width: float
-    letters: str
+    letters: float
 
 
 def draw_boxes(found, height, width):
-    """What the template `boxes` draws over a picture.
+    """What the template `frame` draws over a picture.
 
     Args:
         found: [(tag, [x1, y1, x2, y2] in pixels), ...]; the first MAX_BOXES are drawn.
@@ -59,13 +51,12 @@ def draw_boxes(found, height, width):
     Returns:
         Drawing.
     """
-    size, boxes = 0.07 * min(height, width), []
+    letters, boxes = 0.07 * min(height, width), []
     for tag, (x1, y1, x2, y2) in found[:MAX_BOXES]:
-        line = y1 - 0.3 * size if y1 > 1.4 * size else y1 + size  # above the box, where there is room
-        side, anchor = (x2, "end") if x1 > 0.6 * width else (x1, "start")
-        numbers = (x1, y1, max(x2 - x1, 1), max(y2 - y1, 1), side, line)
-        boxes.append(Box(tag, *(f"{number:.0f}" for number in numbers), anchor))
-    return Drawing(boxes, height, width, f"{size:.0f}")
+        line = y1 - 0.3 * letters if y1 > 1.4 * letters else y1 + letters  # above the box, where there is room
+        place = (x2, line, "end") if x1 > 0.6 * width else (x1, line, "start")
+        boxes.append((tag, (x1, y1, max(x2 - x1, 1), max(y2 - y1, 1)), place))
+    return Drawing(boxes, height, width, letters)
 
 
 class LabelledBoxes(ObjectTags):

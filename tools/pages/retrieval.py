@@ -19,9 +19,7 @@ from oscar_paddle.solvers.metrics.retrieval import (
     retrieval_metrics,
     text_to_image_ranks,
 )
-from oscar_paddle.tools.pages.charts import learning_curves, read_run
-from oscar_paddle.tools.pages.page import fair_sample, read_result, render, write_page
-from oscar_paddle.tools.pages.pictures import open_pictures
+from oscar_paddle.tools.pages.page import fair_sample, read_result, write_evaluation_page
 
 _TOOL = "tools/eval_retrieval.py"
 _DIRECTIONS = (
@@ -30,67 +28,41 @@ _DIRECTIONS = (
 )
 
 
-def write_report(
-    eval_dir,
-    images,
-    output,
-    *,
-    features="",
-    run_folder="",
-    data_dir="",
-    title="",
-    facts=(),
-    num_queries=12,
-    num_hardest=6,
-    seed=0,
-):
+def write_report(eval_dir, images, output, *, title="", facts=(), num_queries=12, num_hardest=6, seed=0, **page):
     """Write the report page of an evaluation folder.
 
     Args:
         eval_dir: evaluation folder.
-        images, features, data_dir: see `open_pictures`.
-        output: HTML file to write.
-        run_folder: folder of the training run, for learning curves; "" = none.
+        images, output, page: see `write_evaluation_page`, which also says what is returned and raised.
         title: heading; "" = data set and split.
         facts: [(name, text), ...] about the run, shown beside the results before those found in the folder.
         num_queries: queries of each kind, drawn at random.
         num_hardest: failed queries of each kind.
         seed: of the draw.
-    Returns:
-        Path of the page.
-    Raises:
-        DataError: a file is missing or damaged; UserError: the page cannot be written.
     """
     results = RetrievalResults(eval_dir)
-    pictures = open_pictures(images, features, data_dir)
-    charts = learning_curves(read_run(run_folder)) if run_folder else []
     name, all_captions = _data_name(results.provenance), not results.has_candidates
-    sections = [
-        ("result", "Result", True),
-        ("captions", "Captions looking for their picture", all_captions),
-        ("pictures", "Pictures looking for their captions", True),
-        ("hardest", "Where it fails", True),
-        ("curves", "Learning curves", charts),
-    ]
-    page = render(
+    sections = [("result", "Result")]
+    sections += [("captions", "Captions looking for their picture")] if all_captions else []
+    sections += [("pictures", "Pictures looking for their captions"), ("hardest", "Where it fails")]
+    return write_evaluation_page(
         "retrieval.html",
+        images=images,
+        output=output,
+        sections=sections,
         title=title or ("Image-text retrieval" + (f": {name}" if name else "")),
-        sections=[(key, heading) for key, heading, is_there in sections if is_there],
-        has_boxes=pictures.boxes is not None,
         results=results,
         metrics=results.metrics,
         chance=results.chance(),
         directions=_DIRECTIONS,
         facts=[*facts, *_facts(results)],
-        pictures=pictures,
         seed=seed,
         chosen_captions=fair_sample(len(results.captions), num_queries, seed) if all_captions else [],
         chosen_images=fair_sample(len(results.image_ids), num_queries, seed),
         failed_captions=hardest(results.t2i_ranks, num_hardest, results.caption_image) if all_captions else [],
         failed_images=hardest(results.i2t_ranks, num_hardest),
-        charts=charts,
+        **page,
     )
-    return write_page(output, page)
 
 
 def _data_name(provenance):
@@ -226,15 +198,10 @@ class RetrievalResults:
         return np.array([column["image_id"] == self.image_ids[image] for column in self.captions[image]])
 
     def _margins(self):
-        path = self.folder / "margins.npy"
-        try:
-            margins = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file; {_TOOL} --output_dir writes it") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: not a NumPy array: {error}") from None
-        if margins.ndim != 2 or margins.dtype.kind != "f" or len(margins) != len(self.image_ids):
-            found, images = f"{margins.dtype} {list(margins.shape)}", len(self.image_ids)
+        path, images = self.folder / "margins.npy", len(self.image_ids)
+        margins = read_result(path, np.ndarray, _TOOL)
+        if margins.ndim != 2 or margins.dtype.kind != "f" or len(margins) != images:
+            found = f"{margins.dtype} {list(margins.shape)}"
             raise DataError(f"{path}: holds {found}; expected floats with a row for each of {images} images")
         return margins
 

@@ -1,11 +1,14 @@
 """The report page of questions and answers, and what it is made of."""
 
 import json
+import re
 
 import pytest
 from PIL import Image
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.tools import report_answers
+from oscar_paddle.tools.command_line import run_plain_tool
 from oscar_paddle.tools.pages.answers import Answers, read_guessing, score_rows, write_answers
 
 ENTRIES = [
@@ -76,6 +79,22 @@ def test_no_guessing_and_nothing_wrong(folder):
     path = write_answers(folder / "eval", folder / "images", folder / "page.html", title="T")
     page = path.read_text(encoding="utf-8")
     assert "guessing 25" not in page and "Where it fails" not in page
+
+
+def test_the_tool(folder, capsys):
+    words = ["--eval_dir", folder / "eval", "--images", folder / "images", "--output", folder / "page.html"]
+    words += ["--guessing", folder, "--fact", "Time=5 <min>"]
+
+    def run(*more):
+        argv = [str(word) for word in (*words, *more)]
+        return run_plain_tool("", report_answers.main, report_answers.add_arguments, "", argv)
+
+    assert run() == 0
+    table = capsys.readouterr().out
+    assert re.search(r"all questions +43\.3 % +25\.0 % +3\n", table) and "page.html: 0.0 MB; open it" in table
+    assert "<dt>Time</dt><dd>5 &lt;min&gt;</dd>" in (folder / "page.html").read_text(encoding="utf-8")
+    assert run("--questions", "-1") == run("--fact", "no equals sign") == 2
+    assert "--questions is -1; expected 0 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def page(repository, data):
         "A=b=c",
     )
     assert done.returncode == 0, done.stderr
-    assert "report.html" in done.stdout
+    assert "report.html" in done.stdout and "  by chance  " in done.stdout
     return data / "report.html"
 
 
