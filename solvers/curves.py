@@ -26,12 +26,13 @@ def read_curves(records):
     """Curves of the records of `metrics.jsonl`, dicts of one update or one evaluation each."""
     updates = [record for record in records if "loss" in record]
     found = [(r["step"], {"score": r["score"], **recalls(r["metrics"])}) for r in records if "score" in r]
-    names = (found and [name for name in found[-1][1] if name != "score"]) or ["score"]
+    last = found[-1][1] if found else {}
+    names = [name for name in last if name != "score"] or list(last)  # the score itself where there is no recall
     scores = {name: [(step, 100 * values[name]) for step, values in found if name in values] for name in names}
     return Curves(
         losses=[(r["step"], r["loss"]) for r in updates],
         rates=[(r["step"], r["lr"]) for r in updates if "lr" in r],
-        scores=scores if found else {},
+        scores=scores,
         best=max(found, key=lambda item: item[1]["score"])[0] if found else None,
     )
 

@@ -70,18 +70,6 @@ class LabelledBoxes(ObjectTags):
         return list(zip(tags, boxes, strict=True)), height, width
 
 
-def open_boxes(features):
-    """LabelledBoxes of predictions.tsv, or of the one beside a features.tsv; None for ""."""
-    if not features:
-        return None
-    path = Path(features)
-    if path.name != "predictions.tsv":
-        path = path.with_name("predictions.tsv")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; it holds the boxes and tags (--features)")
-    return LabelledBoxes(path)
-
-
 class Pictures:
     """The pictures of one folder.
 
@@ -153,7 +141,13 @@ def open_pictures(images, features="", data_dir=""):
     Raises:
         DataError: a folder or a file is missing or damaged.
     """
-    return Pictures(images, open_boxes(features), read_names(data_dir) if data_dir else None)
+    boxes = None
+    if features:
+        path = Path(features).with_name("predictions.tsv")
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; it holds the boxes and tags (--features)")
+        boxes = LabelledBoxes(path)
+    return Pictures(images, boxes, read_names(data_dir) if data_dir else None)
 
 
 def _by_name(pictures, names):

@@ -71,6 +71,7 @@ def test_the_page(folder):
     assert page.count("<img") == 4 + 1
     for words in ("✓ right", "score 0.3", "✗ wrong", "guessing 25.0 %", "43.3 %"):
         assert words in page
+    assert 'style="width:43.33%"' in page and 'style="left:25.00%"' in page
     assert "<script" not in page and 'src="http' not in page
 
 
