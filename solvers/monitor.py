@@ -6,6 +6,8 @@ import time
 
 from tqdm import tqdm
 
+from oscar_paddle.solvers.curves import draw_run, recalls
+
 log = logging.getLogger(__name__)
 
 _BAR_SECONDS = 0.5 if sys.stderr.isatty() else 30.0  # between two updates of the bar; in a file each is a line
@@ -105,47 +107,10 @@ class Monitor:
             self.scalars.close()
 
 
-def recalls(metrics):
-    """{"i2t_retrieval R@1": 0.5, ...} of nested metrics."""
-    return {f"{name} R@1": group["R@1"] for name, group in metrics.items() if name.endswith("_retrieval")}
-
-
 def draw_curves(run_folder):
     """Loss, learning rate and dev scores by step, into `curves.png` of the run folder."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    records = run_folder.read_metrics()
-    updates = [record for record in records if "loss" in record]
-    evaluations = [record for record in records if "score" in record]
-    steps, losses = [r["step"] for r in updates], [r["loss"] for r in updates]
-    figure, (top, middle, bottom) = pyplot.subplots(3, 1, figsize=(8, 9), sharex=True, layout="constrained")
-    window = max(1, len(steps) // 50)
-    sums = [0.0]
-    for loss in losses:
-        sums.append(sums[-1] + loss)
-    smooth = [(sums[i] - sums[i - window]) / window for i in range(window, len(sums))]
-    top.plot(steps, losses, color="0.8" if window > 1 else None, label="each step")
-    if window > 1:
-        top.plot(steps[window - 1 :], smooth, label=f"mean of {window} steps")
-    top.set_ylabel("training loss")
-    top.legend()
-    middle.plot(steps, [r["lr"] for r in updates])
-    middle.set_ylabel("learning rate")
-    for name in recalls(evaluations[-1]["metrics"]) or ("score",):
-        values = [100 * recalls(r["metrics"]).get(name, r["score"]) for r in evaluations]
-        bottom.plot([r["step"] for r in evaluations], values, marker="o", label=name)
-    best = max(evaluations, key=lambda r: r["score"])
-    bottom.axvline(best["step"], color="0.7", linestyle=":", label=f"best: step {best['step']}")
-    bottom.set_ylabel("dev, %")
-    bottom.set_xlabel("optimizer step")
-    bottom.legend()
-    figure.suptitle(run_folder.path.name)
     temporary = run_folder.path / ".tmp-curves.png"
-    figure.savefig(temporary, dpi=100)
-    pyplot.close(figure)
+    draw_run(run_folder.read_metrics(), run_folder.path.name).savefig(temporary, dpi=100)
     temporary.replace(run_folder.path / "curves.png")
 
 

@@ -18,6 +18,10 @@ assert not hasattr(oscar_paddle, "scores")
 import oscar_paddle.datasets.formats.torch_files, oscar_paddle.solvers.metrics.retrieval
 assert oscar_paddle.__file__ == {file!r}, oscar_paddle.__file__
 """
+PAGE = """
+from oscar_paddle.tools.pages.page import render
+assert "<h1>a page</h1>" in render("base.html", title="a page", sections=[], has_boxes=False)
+"""
 SCORES = """
 for found in oscar_paddle.score({checkpoint!r}, {features!r}, ["a dog", "two cats"]):
     print(found.caption, found.probability)
@@ -60,6 +64,8 @@ def test_as_pip_install_lays_it_out(repository, tmp_path):
         for part in ("config", "datasets", "models", "solvers", "tools")
         for path in (source / part).rglob("*.py")
     ]
+    templates = (source / "tools" / "pages" / "templates").iterdir()  # the only data that the code needs
+    parts += [path.relative_to(source).as_posix() for path in templates]
     assert found == sorted(f"oscar_paddle/{name}" for name in [*parts, "__init__.py"])
-    program = IMPORTS.format(file=str(site / "oscar_paddle" / "__init__.py"))
+    program = IMPORTS.format(file=str(site / "oscar_paddle" / "__init__.py")) + PAGE
     run(program, tmp_path, PYTHONPATH=str(site))

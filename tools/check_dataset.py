@@ -42,8 +42,7 @@ def add_arguments(parser):
 
 def main(cfg, args):
     from oscar_paddle.datasets.checks.dataset import check_dataset
-    from oscar_paddle.tools.pages.dataset_page import find_pictures, write_dataset_page
-    from oscar_paddle.tools.pages.dataset_report import report_text, verdict
+    from oscar_paddle.tools.pages.dataset import find_pictures, report_text, verdict, write_dataset_page
 
     logging.basicConfig(level=logging.ERROR)
     for name in ("max_images", "processes", "seed"):

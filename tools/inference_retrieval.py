@@ -59,8 +59,8 @@ def main(cfg, args):
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
     from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device
     from oscar_paddle.solvers.search.query import Collection, image_id_of
+    from oscar_paddle.tools.pages.page import write_page
     from oscar_paddle.tools.pages.query import find_pictures, query_page
-    from oscar_paddle.tools.pages.report_page import write_page
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     names = read_names(cfg.DATASET.DATA_DIR)

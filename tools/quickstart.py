@@ -136,8 +136,7 @@ class QuickStart(Stages):
 
     def report(self):
         """(table of the results as text, path of the page)."""
-        from oscar_paddle.tools.pages.report import write_report
-        from oscar_paddle.tools.pages.report_data import RetrievalResults
+        from oscar_paddle.tools.pages.retrieval import RetrievalResults, write_report
 
         facts = [("Checkpoint", self.test.EVAL.CHECKPOINT_DIR)]
         for name in ("training", "evaluation"):

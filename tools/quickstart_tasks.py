@@ -104,8 +104,7 @@ class TaskQuickStart(Stages):
 
     def report(self, output):
         """(path of the page, table of the results as text)."""
-        from oscar_paddle.tools.pages.answers_page import Answers
-        from oscar_paddle.tools.pages.answers_report import question_file, read_guessing, write_answers
+        from oscar_paddle.tools.pages.answers import Answers, question_file, read_guessing, write_answers
 
         questions = self.root / "scenes" / self.task
         facts = [("Checkpoint", self.test.EVAL.CHECKPOINT_DIR), ("Starts from", self.train.PRETRAINED.DIR)]
@@ -126,7 +125,7 @@ class TaskQuickStart(Stages):
 
 def score_table(answers, guessing):
     """Scores in percent, over all and for each kind of question, beside what guessing reaches."""
-    from oscar_paddle.tools.pages.answers_page import score_rows
+    from oscar_paddle.tools.pages.answers import score_rows
 
     lines = [f"{'':24}{'model':>9}{'guessing':>12}{'questions':>12}"]
     for name, count, score, guess in score_rows(answers, guessing):

@@ -14,7 +14,20 @@ EXAMPLE = """\
 
 
 def add_arguments(parser):
-    parser.add_argument("--eval_dir", required=True, metavar="DIR", help="folder that tools/eval_retrieval.py wrote")
+    add_page_arguments(parser, "tools/eval_retrieval.py", "", "names the data set and split")
+    parser.add_argument("--queries", type=int, default=12, help="queries of each kind (default: %(default)s)")
+    parser.add_argument("--hardest", type=int, default=6, help="failed queries of each kind (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random draw of queries (default: %(default)s)")
+
+
+def add_page_arguments(parser, tool, title, title_words):
+    """What the report of every evaluation is made from.
+
+    Args:
+        tool: what wrote the evaluation.
+        title: the default one; title_words: how `--help` says it.
+    """
+    parser.add_argument("--eval_dir", required=True, metavar="DIR", help=f"folder that {tool} wrote")
     parser.add_argument("--images", required=True, metavar="DIR", help="pictures, named by image id")
     parser.add_argument("--output", required=True, metavar="FILE", help="the page to write, such as report.html")
     parser.add_argument(
@@ -23,8 +36,14 @@ def add_arguments(parser):
         default="",
         help="predictions.tsv, or the features.tsv beside it: the page can then show boxes and tags",
     )
+    parser.add_argument(
+        "--data_dir",
+        metavar="DIR",
+        default="",
+        help="DATASET.DATA_DIR, where it names the pictures' files (your own images: docs/own_images.md)",
+    )
     parser.add_argument("--run_folder", metavar="DIR", default="", help="folder of the training run, for its curves")
-    parser.add_argument("--title", default="", help="heading of the page (default: names the data set and split)")
+    parser.add_argument("--title", default=title, help=f"heading of the page (default: {title_words})")
     parser.add_argument(
         "--fact",
         action="append",
@@ -32,35 +51,55 @@ def add_arguments(parser):
         metavar="NAME=TEXT",
         help="something to say about the run, for example --fact 'Training time=5 minutes'; may be repeated",
     )
-    parser.add_argument("--queries", type=int, default=12, help="queries of each kind (default: %(default)s)")
-    parser.add_argument("--hardest", type=int, default=6, help="failed queries of each kind (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random draw of queries (default: %(default)s)")
 
 
-def main(args):
-    from oscar_paddle.tools.pages.report import write_report
+def page_arguments(args, *counts):
+    """What `write_report` and `write_answers` share, of a command line.
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    for name in ("queries", "hardest", "seed"):
+    Args:
+        counts: names of the arguments that must be 0 or more.
+    Returns:
+        dict of keyword arguments.
+    Raises:
+        ConfigError: a count below 0, or a fact without a name.
+    """
+    for name in counts:
         if getattr(args, name) < 0:
             raise ConfigError(f"--{name} is {getattr(args, name)}; expected 0 or more")
     facts = [tuple(fact.split("=", 1)) for fact in args.fact]
     for fact in facts:
         if len(fact) != 2:
             raise ConfigError(f"--fact {fact[0]!r}: expected NAME=TEXT")
-    path = write_report(
-        args.eval_dir,
-        args.images,
-        args.output,
-        features=args.features,
-        run_folder=args.run_folder,
-        title=args.title,
-        facts=facts,
-        num_queries=args.queries,
-        num_hardest=args.hardest,
-        seed=args.seed,
-    )
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    names = ("eval_dir", "images", "output", "features", "run_folder", "data_dir", "title")
+    return {"facts": facts, **{name: getattr(args, name) for name in names}}
+
+
+def main(args):
+    arguments = page_arguments(args, "queries", "hardest", "seed")
+    from oscar_paddle.tools.pages.retrieval import RetrievalResults, write_report
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    path = write_report(**arguments, num_queries=args.queries, num_hardest=args.hardest, seed=args.seed)
+    results = RetrievalResults(args.eval_dir)
+    say_page(path, recall_table(results.metrics, results.chance()))
+
+
+def say_page(path, table):
+    """Say what has been found and where the page is."""
+    print(f"\n{table}\n\n{path.resolve()}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
+
+
+def recall_table(metrics, chance):
+    """Recalls of each direction in percent, above what a random order would reach."""
+    names = {
+        "i2t_retrieval": "text retrieval (a picture finds captions)",
+        "t2i_retrieval": "image retrieval (a caption finds pictures)",
+    }
+    lines = [" " * 44 + "".join(f"{column:>9}" for column in chance["i2t_retrieval"])]
+    for key, by_chance in chance.items():
+        for label, recalls in ((names[key], metrics[key]), ("  by chance", by_chance)):
+            lines.append(f"{label:44}" + "".join(f"{100 * recalls[column]:7.1f} %" for column in by_chance))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

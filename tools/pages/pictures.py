@@ -1,26 +1,81 @@
-"""Pictures for a report page: found by image id, shrunk, and turned into text that an HTML page can hold."""
+"""Pictures for a page: found by image id, shrunk, turned into text that an HTML page can hold; boxes over them."""
 
 import base64
 import io
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.captions.own_pictures import read_names
 from oscar_paddle.datasets.regions.source import stem
-from oscar_paddle.tools.pages.markup import element
+from oscar_paddle.datasets.regions.vinvl import ObjectTags
 
 SIDE = 320  # pixels of the longer side: twice the width on the page, for sharp screens
 BYTES = 30_000  # per picture; about 130 of them fit into 6 MB of base64
 QUALITIES = (88, 75, 60, 40)
 MAX_BOXES = 20  # drawn on one picture
-COLOURS = 6  # of boxes, in the style sheet
 _ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
 
+class Thumbnail(NamedTuple):
+    """A shrunk picture: a `data:` URI, width and height in pixels."""
+
+    data: str
+    width: int
+    height: int
+
+
+class Drawing(NamedTuple):
+    """Boxes over a picture, in its pixels.
+
+    Attributes:
+        boxes: list of (tag, (x, y, width, height), (x, y of the tag, its end that is there: "start" or "end")).
+        height, width: of the picture. letters: their size.
+    """
+
+    boxes: list
+    height: float
+    width: float
+    letters: float
+
+
+def draw_boxes(found, height, width):
+    """What the template `frame` draws over a picture.
+
+    Args:
+        found: [(tag, [x1, y1, x2, y2] in pixels), ...]; the first MAX_BOXES are drawn.
+        height, width: of the picture.
+    Returns:
+        Drawing.
+    """
+    letters, boxes = 0.07 * min(height, width), []
+    for tag, (x1, y1, x2, y2) in found[:MAX_BOXES]:
+        line = y1 - 0.3 * letters if y1 > 1.4 * letters else y1 + letters  # above the box, where there is room
+        place = (x2, line, "end") if x1 > 0.6 * width else (x1, line, "start")
+        boxes.append((tag, (x1, y1, max(x2 - x1, 1), max(y2 - y1, 1)), place))
+    return Drawing(boxes, height, width, letters)
+
+
+class LabelledBoxes(ObjectTags):
+    """Detections with their boxes, from `predictions.tsv`."""
+
+    def labelled_boxes(self, image_id):
+        """([(tag, [x1, y1, x2, y2] in pixels), ...] in file order, image height, image width)."""
+        boxes, height, width = self.boxes(image_id)
+        _, objects, where = self._detections(image_id)
+        tags = [self._value(item, "class", str, where) for item in objects]
+        return list(zip(tags, boxes, strict=True)), height, width
+
+
 class Pictures:
-    """Pictures of one folder as `<img>` elements with the data inside.
+    """The pictures of one folder.
+
+    Attributes:
+        files: image id as text -> path.
+        boxes: LabelledBoxes or None.
 
     Args:
         folder: holds `<image id>.png` (jpg, jpeg, webp, bmp, gif), or names that end in the number, as COCO's do
@@ -40,27 +95,23 @@ class Pictures:
         self.files = _by_name(pictures, names or {}) or _by_number(pictures)
         if not self.files:
             raise DataError(f"{self.folder}: no pictures here; expected <image id>.png or .jpg (--images)")
-        self._made = {}
+        self._thumbnails = {}
 
-    def html(self, image_id, alt):
-        """A frame with the picture and, over it, the detected boxes (shown when the page's box is ticked).
+    def thumbnail(self, image_id):
+        """The picture as a Thumbnail.
 
-        Args:
-            image_id: which picture.
-            alt: what it shows, in words.
-        Returns:
-            Html.
         Raises:
             DataError: there is no such picture, or it cannot be read.
         """
-        if image_id not in self._made:
-            self._made[image_id] = self._encode(image_id), self._drawing(image_id)
-        (data, width, height), drawing = self._made[image_id]
-        image = element("img", src=data, alt=alt, width=width, height=height, decoding="async")
-        return element("div", image, drawing, class_="frame")
+        if image_id not in self._thumbnails:
+            self._thumbnails[image_id] = self._shrink(image_id)
+        return self._thumbnails[image_id]
 
-    def _encode(self, image_id):
-        """(data URI, width, height) of the shrunk picture."""
+    def drawing(self, image_id):
+        """What the detector found, as a Drawing, or None where nothing is known of it."""
+        return None if self.boxes is None else draw_boxes(*self.boxes.labelled_boxes(image_id))
+
+    def _shrink(self, image_id):
         path = self.files.get(str(image_id))
         if path is None:
             raise DataError(f"{self.folder}: no picture of image {image_id}; expected {image_id}.png or .jpg")
@@ -77,30 +128,26 @@ class Pictures:
             if buffer.tell() <= BYTES:
                 break
         text = base64.b64encode(buffer.getvalue()).decode("ascii")
-        return f"data:image/jpeg;base64,{text}", image.width, image.height
+        return Thumbnail(f"data:image/jpeg;base64,{text}", image.width, image.height)
 
-    def _drawing(self, image_id):
-        """The boxes and tags as SVG in pixels of the original picture, or nothing."""
-        if self.boxes is None:
-            return ""
-        found, height, width = self.boxes.labelled_boxes(image_id)
-        size = 0.07 * min(height, width)
-        shapes = []
-        for number, (tag, (x1, y1, x2, y2)) in enumerate(found[:MAX_BOXES]):
-            rect = {"x": f"{x1:.0f}", "y": f"{y1:.0f}", "width": f"{max(x2 - x1, 1):.0f}"}
-            line = y1 - 0.3 * size if y1 > 1.4 * size else y1 + size  # above the box, where there is room
-            side, anchor = (x2, "end") if x1 > 0.6 * width else (x1, None)
-            label = element("text", tag, x=f"{side:.0f}", y=f"{line:.0f}", text_anchor=anchor)
-            box = element("rect", **rect, height=f"{max(y2 - y1, 1):.0f}")
-            shapes.append(element("g", box, label, class_=f"box{number % COLOURS}"))
-        return element(
-            "svg",
-            *shapes,
-            class_="boxes",
-            viewBox=f"0 0 {width:g} {height:g}",
-            font_size=f"{size:.0f}",
-            aria_hidden="true",
-        )
+
+def open_pictures(images, features="", data_dir=""):
+    """The pictures for the report of an evaluation, with boxes where `features` names them.
+
+    Args:
+        images: folder of pictures, see `Pictures`.
+        features: predictions.tsv, or the features.tsv beside it; "" = no boxes.
+        data_dir: DATASET.DATA_DIR, which may name the pictures' files; "" = their names are the image ids.
+    Raises:
+        DataError: a folder or a file is missing or damaged.
+    """
+    boxes = None
+    if features:
+        path = Path(features).with_name("predictions.tsv")
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; it holds the boxes and tags (--features)")
+        boxes = LabelledBoxes(path)
+    return Pictures(images, boxes, read_names(data_dir) if data_dir else None)
 
 
 def _by_name(pictures, names):

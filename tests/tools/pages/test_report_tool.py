@@ -72,13 +72,14 @@ def page(repository, data):
         "A=b=c",
     )
     assert done.returncode == 0, done.stderr
-    assert "report.html" in done.stdout
+    assert "report.html" in done.stdout and "  by chance  " in done.stdout
     return data / "report.html"
 
 
 def test_page_is_written_small_and_whole(page):
     text = page.read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>") and text.endswith("</html>\n") and len(text) < 6e6
+    assert '<section id="curves">' in text and "Training loss, 0.695 at first and 0.200 at the end" in text
     assert "<dd>5 min</dd>" in text and "<dt>A</dt><dd>b=c</dd>" in text
 
 

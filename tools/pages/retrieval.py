@@ -1,18 +1,17 @@
-"""What a report page shows: the evaluation folder read back and checked, and queries picked from it.
+"""The report of a retrieval evaluation: its folder read back and checked, results beside chance, queries and answers.
 
 Shape letters: K images, C captions, n captions that an image is compared with (C, or its own list of candidates).
 Nothing here needs Paddle.
 """
 
-import json
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.regions.vinvl import ObjectTags
 from oscar_paddle.solvers.metrics.retrieval import (
     RECALL_AT,
     candidate_ranks,
@@ -20,8 +19,77 @@ from oscar_paddle.solvers.metrics.retrieval import (
     retrieval_metrics,
     text_to_image_ranks,
 )
+from oscar_paddle.tools.pages.page import fair_sample, read_result, write_evaluation_page
 
-DIRECTIONS = ("i2t_retrieval", "t2i_retrieval")
+_TOOL = "tools/eval_retrieval.py"
+_DIRECTIONS = (
+    ("i2t_retrieval", "i2t", "Text retrieval", "a picture looks for its captions"),
+    ("t2i_retrieval", "t2i", "Image retrieval", "a caption looks for its picture"),
+)
+
+
+def write_report(eval_dir, images, output, *, title="", facts=(), num_queries=12, num_hardest=6, seed=0, **page):
+    """Write the report page of an evaluation folder.
+
+    Args:
+        eval_dir: evaluation folder.
+        images, output, page: see `write_evaluation_page`, which also says what is returned and raised.
+        title: heading; "" = data set and split.
+        facts: [(name, text), ...] about the run, shown beside the results before those found in the folder.
+        num_queries: queries of each kind, drawn at random.
+        num_hardest: failed queries of each kind.
+        seed: of the draw.
+    """
+    results = RetrievalResults(eval_dir)
+    name, all_captions = _data_name(results.provenance), not results.has_candidates
+    sections = [("result", "Result")]
+    sections += [("captions", "Captions looking for their picture")] if all_captions else []
+    sections += [("pictures", "Pictures looking for their captions"), ("hardest", "Where it fails")]
+    return write_evaluation_page(
+        "retrieval.html",
+        images=images,
+        output=output,
+        sections=sections,
+        title=title or ("Image-text retrieval" + (f": {name}" if name else "")),
+        results=results,
+        metrics=results.metrics,
+        chance=results.chance(),
+        directions=_DIRECTIONS,
+        facts=[*facts, *_facts(results)],
+        seed=seed,
+        chosen_captions=fair_sample(len(results.captions), num_queries, seed) if all_captions else [],
+        chosen_images=fair_sample(len(results.image_ids), num_queries, seed),
+        failed_captions=hardest(results.t2i_ranks, num_hardest, results.caption_image) if all_captions else [],
+        failed_images=hardest(results.i2t_ranks, num_hardest),
+        **page,
+    )
+
+
+def _data_name(provenance):
+    data = provenance.get("data", {})
+    return f"{data.get('name', '')} {data.get('split', '')}".strip()
+
+
+def _facts(results):
+    """What the evaluation folder itself knows."""
+    images, captions = results.margins.shape
+    kind = "candidate captions each" if results.has_candidates else "captions"
+    facts = [
+        ("Data", _data_name(results.provenance)),
+        ("Protocol", results.metrics.get("protocol") or f"{images:,} pictures x {captions:,} {kind}"),
+        ("Pairs", f"{images * captions:,}"),
+    ]
+    medians = (("text", results.metrics.get("i2t_median_rank")), ("image", results.metrics.get("t2i_median_rank")))
+    facts.append(("Median rank", ", ".join(f"{name} {rank:g}" for name, rank in medians if rank is not None)))
+    checkpoint = results.provenance.get("checkpoint", {})
+    if checkpoint:
+        facts.append(("Weights", f"{checkpoint.get('weights', '')} ({str(checkpoint.get('content', ''))[:12]})"))
+    settings = results.provenance.get("settings", {})
+    if {"MAX_SEQ_LEN", "MAX_REGION"} <= settings.keys():
+        facts.append(("Input", f"up to {settings['MAX_SEQ_LEN']} text positions, {settings['MAX_REGION']} regions"))
+    if "precision" in results.provenance:
+        facts.append(("Scored in", results.provenance["precision"]))
+    return [(name, text) for name, text in facts if text]
 
 
 class Hit(NamedTuple):
@@ -39,6 +107,16 @@ class Query(NamedTuple):
     index: int
     hits: list
     right: Hit | None
+
+    @property
+    def beyond(self):
+        """The best right answer where it is not among the best ones, else None."""
+        return self.right if self.right and self.right.rank > len(self.hits) else None
+
+    @property
+    def shown(self):
+        """The best answers and, where it is not among them, the right one."""
+        return [*self.hits, self.beyond] if self.beyond else self.hits
 
 
 class RetrievalResults:
@@ -59,12 +137,13 @@ class RetrievalResults:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        self.provenance = self._json("provenance.json", dict) if (self.folder / "provenance.json").is_file() else {}
+        provenance = self.folder / "provenance.json"
+        self.provenance = read_result(provenance, dict, _TOOL) if provenance.is_file() else {}
         if self.provenance.get("state", "complete") != "complete":
             raise DataError(f"{self.folder}: this evaluation is not finished; run its command again to complete it")
-        self.image_ids = self._json("image_ids.json", list)
-        self.captions = self._json("captions.json", list)
-        self.metrics = self._json("metrics.json", dict)
+        self.image_ids = read_result(self.folder / "image_ids.json", list, _TOOL)
+        self.captions = read_result(self.folder / "captions.json", list, _TOOL)
+        self.metrics = read_result(self.folder / "metrics.json", dict, _TOOL)
         self.margins = self._margins()
         self.has_candidates = bool(self.captions) and isinstance(self.captions[0], list)
         self._check_captions()
@@ -88,10 +167,12 @@ class RetrievalResults:
 
     def describe(self, image_id):
         """The first of an image's own captions, "" where it has none here."""
-        if not hasattr(self, "_descriptions"):
-            columns = [c for row in self.captions for c in row] if self.has_candidates else self.captions
-            self._descriptions = {c["image_id"]: c["caption"] for c in reversed(columns)}
         return self._descriptions.get(image_id, "")
+
+    @cached_property
+    def _descriptions(self):
+        columns = [c for row in self.captions for c in row] if self.has_candidates else self.captions
+        return {c["image_id"]: c["caption"] for c in reversed(columns)}
 
     def image_query(self, image, count=5):
         """The best captions for an image: a Query whose hits are columns of its row."""
@@ -116,28 +197,11 @@ class RetrievalResults:
             return self.caption_image == image
         return np.array([column["image_id"] == self.image_ids[image] for column in self.captions[image]])
 
-    def _json(self, name, kind):
-        path = self.folder / name
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file; tools/eval_retrieval.py --output_dir writes it") from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a JSON file: {error}") from None
-        if not isinstance(value, kind):
-            raise DataError(f"{path}: holds a {type(value).__name__}; expected a {kind.__name__}")
-        return value
-
     def _margins(self):
-        path = self.folder / "margins.npy"
-        try:
-            margins = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file; tools/eval_retrieval.py --output_dir writes it") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: not a NumPy array: {error}") from None
-        if margins.ndim != 2 or margins.dtype.kind != "f" or len(margins) != len(self.image_ids):
-            found, images = f"{margins.dtype} {list(margins.shape)}", len(self.image_ids)
+        path, images = self.folder / "margins.npy", len(self.image_ids)
+        margins = read_result(path, np.ndarray, _TOOL)
+        if margins.ndim != 2 or margins.dtype.kind != "f" or len(margins) != images:
+            found = f"{margins.dtype} {list(margins.shape)}"
             raise DataError(f"{path}: holds {found}; expected floats with a row for each of {images} images")
         return margins
 
@@ -165,24 +229,13 @@ class RetrievalResults:
         path = self.folder / "metrics.json"
         width = self.num_candidates if self.has_candidates else None
         expected = retrieval_metrics(self.i2t_ranks, self.t2i_ranks, width)
-        for direction in DIRECTIONS:
+        for direction, *_ in _DIRECTIONS:
             for name, value in expected.get(direction, {}).items():
                 found = self.metrics.get(direction, {}).get(name)
                 if not isinstance(found, (int, float)) or abs(found - value) > 1e-6:
                     raise DataError(
                         f"{path}: {direction} {name} is {found}, but margins.npy gives {value:.4f}; evaluate again"
                     )
-
-
-class LabelledBoxes(ObjectTags):
-    """Detections with their boxes, from `predictions.tsv`."""
-
-    def labelled_boxes(self, image_id):
-        """([(tag, [x1, y1, x2, y2] in pixels), ...] in file order, image height, image width)."""
-        boxes, height, width = self.boxes(image_id)
-        _, objects, where = self._detections(image_id)
-        tags = [self._value(item, "class", str, where) for item in objects]
-        return list(zip(tags, boxes, strict=True)), height, width
 
 
 def chance_recall(num_right, num_answers, k):
@@ -198,12 +251,6 @@ def chance_recall(num_right, num_answers, k):
     k = min(k, num_answers)
     misses = {r: math.comb(num_answers - r, k) / math.comb(num_answers, k) for r in set(num_right)}
     return 1 - math.fsum(misses[r] for r in num_right) / len(num_right)
-
-
-def fair_sample(size, count, seed):
-    """`count` of the numbers 0 .. size - 1, all different, drawn at random by `seed`, in rising order."""
-    drawn = np.random.default_rng(seed).choice(size, min(size, count), replace=False)
-    return sorted(drawn.tolist())
 
 
 def hardest(ranks, count, owners=None):

@@ -1,11 +1,7 @@
-"""The report page: evaluation folders read back, queries picked and ranked, pictures, curves, and HTML."""
+"""The report page of retrieval: evaluation folders read back, queries picked and ranked, the page."""
 
-import base64
-import io
 import itertools
 import json
-import math
-import xml.etree.ElementTree
 from html.parser import HTMLParser
 
 import numpy as np
@@ -21,12 +17,8 @@ from oscar_paddle.solvers.metrics.retrieval import (
     retrieval_metrics,
     text_to_image_ranks,
 )
-from oscar_paddle.tools.pages.markup import Html, element
-from oscar_paddle.tools.pages.pictures import BYTES, SIDE, Pictures
-from oscar_paddle.tools.pages.report import write_report
-from oscar_paddle.tools.pages.report_curves import _ticks, learning_curves, read_run
-from oscar_paddle.tools.pages.report_data import RetrievalResults, chance_recall, fair_sample, hardest
-from oscar_paddle.tools.pages.report_page import write_page
+from oscar_paddle.tools.pages.page import fair_sample, write_page
+from oscar_paddle.tools.pages.retrieval import RetrievalResults, chance_recall, hardest, write_report
 
 HOSTILE = "</h3><script>alert('x')</script> & \"quoted\" <b>"
 
@@ -182,7 +174,7 @@ def test_hardest_are_the_worst_misses_one_for_each_owner():
     assert hardest(np.zeros(4, int), 10) == []
 
 
-# ---- HTML ----
+# ---- the page ----
 
 
 class Reader(HTMLParser):
@@ -208,101 +200,6 @@ class Reader(HTMLParser):
 
     def classes(self, name):
         return [a for _, a in self.elements if name in (a.get("class") or "").split()]
-
-
-@given(st.text(st.characters(exclude_characters="\r\0", exclude_categories=["Cs"])), st.text("<>&\"' abc"))
-def test_no_text_breaks_out_of_its_element(text, attribute):
-    page = Reader(element("p", text, title=attribute))
-    assert "".join(page.text) == text
-    assert page.elements == [("p", {"title": attribute})]
-
-
-def test_element_layout():
-    found = element("p", [1, None, ""], element("br"), Html("<i>x</i>"), class_="a", data_x=None, aria_hidden="true")
-    assert found == '<p class="a" aria-hidden="true">1<br><i>x</i></p>'
-
-
-# ---- pictures ----
-
-
-def decoded(html):
-    source = next(a["src"] for tag, a in Reader(html).elements if tag == "img")
-    kind, _, data = source.partition(",")
-    assert kind == "data:image/jpeg;base64"
-    return base64.b64decode(data)
-
-
-def test_pictures_are_found_by_id_and_shrunk(tmp_path):
-    Image.new("L", (900, 600), 200).save(tmp_path / "COCO_val2014_000000391895.jpg")
-    noise = np.random.default_rng(0).integers(0, 256, (500, 700, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "12.png")
-    Image.new("RGBA", (20, 10), (1, 2, 3, 0)).save(tmp_path / "named.webp")
-    (tmp_path / "notes.txt").write_text("")
-    pictures = Pictures(tmp_path)
-    data = decoded(pictures.html(391895, "grey"))
-    with Image.open(io.BytesIO(data)) as image:
-        assert max(image.size) == SIDE and image.size == (320, 213)
-        assert abs(np.asarray(image.convert("L"), int) - 200).max() <= 2
-    assert len(decoded(pictures.html(12, "noise"))) < 1.3 * BYTES  # a picture of noise is the worst there is
-    assert len(decoded(pictures.html("named", ""))) < 1000
-    with pytest.raises(DataError, match="no picture of image 99"):
-        pictures.html(99, "")
-
-
-def test_pictures_are_found_by_name_where_the_data_set_names_them(tmp_path):
-    image_module = pytest.importorskip("PIL.Image")
-    for number in (16, 17):
-        image_module.new("RGB", (8, 8)).save(tmp_path / f"photo_{number}.png")
-    pictures = Pictures(tmp_path, names={18: "folder/photo_17.jpg", 17: "photo_16.jpg", 5: "photo_4.jpg"})
-    assert {key: path.name for key, path in pictures.files.items()} == {"18": "photo_17.png", "17": "photo_16.png"}
-    other = Pictures(tmp_path, names={17: "a.jpg"})  # the pictures are called by their ids after all
-    assert other.files["17"].name == "photo_17.png"
-
-
-def test_unusable_pictures_are_named(tmp_path):
-    with pytest.raises(DataError, match="no pictures here"):
-        Pictures(tmp_path)
-    with pytest.raises(DataError, match="no such folder"):
-        Pictures(tmp_path / "elsewhere")
-    Image.new("RGB", (300, 300)).save(tmp_path / "5.png")
-    (tmp_path / "5.png").write_bytes((tmp_path / "5.png").read_bytes()[:90])
-    with pytest.raises(DataError, match="5.png: cannot read this picture"):
-        Pictures(tmp_path).html(5, "")
-
-
-# ---- curves ----
-
-
-def test_curves_follow_the_log(tmp_path):
-    records = [{"step": step, "loss": 1 / step, "lr": 1e-3} for step in range(1, 1001)]
-    metrics = {"i2t_retrieval": {"R@1": 0.25}, "t2i_retrieval": {"R@1": 0.5}}
-    records += [{"step": 500, "score": 0.3, "metrics": {"i2t_retrieval": {"R@1": 0.1}}}]
-    records += [{"step": 1000, "score": 0.4, "metrics": metrics}]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    loss, recall = learning_curves(read_run(tmp_path))
-    drawing = xml.etree.ElementTree.fromstring(loss)  # well-formed
-    (line,) = [tag.get("points").split() for tag in drawing.iter("polyline")]
-    heights = [float(point.split(",")[1]) for point in line]
-    assert 50 <= len(line) <= 400 and heights == sorted(heights)  # the loss falls, so the line goes down
-    assert "0.001 at the end" in loss and "text retrieval 25.0, image retrieval 50.0" in recall
-    assert learning_curves([]) == []
-
-
-def test_ticks_are_round_and_cover_the_range():
-    assert _ticks(900) == [0, 250, 500, 750]
-    assert _ticks(100) == [0, 25, 50, 75, 100]
-    assert _ticks(0.7, math.ceil) == [0, 0.2, 0.4, 0.6, 0.8]
-
-
-def test_damaged_run_folder(tmp_path):
-    with pytest.raises(DataError, match="metrics.jsonl: no such file"):
-        read_run(tmp_path)
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
-    with pytest.raises(DataError, match="metrics.jsonl: not a log of training"):
-        read_run(tmp_path)
-
-
-# ---- the page ----
 
 
 def test_page_holds_results_queries_and_nothing_from_elsewhere(tmp_path, images):

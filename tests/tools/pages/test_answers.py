@@ -1,13 +1,15 @@
-"""The report page of VQA, GQA and NLVR2, and what it is made of."""
+"""The report page of questions and answers, and what it is made of."""
 
 import json
+import re
 
 import pytest
 from PIL import Image
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.tools.pages.answers_page import Answers, Guessing, answers_page, score_rows
-from oscar_paddle.tools.pages.answers_report import read_guessing, write_answers
+from oscar_paddle.tools import report_answers
+from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.pages.answers import Answers, read_guessing, score_rows, write_answers
 
 ENTRIES = [
     {
@@ -69,6 +71,7 @@ def test_the_page(folder):
     assert page.count("<img") == 4 + 1
     for words in ("✓ right", "score 0.3", "✗ wrong", "guessing 25.0 %", "43.3 %"):
         assert words in page
+    assert 'style="width:43.33%"' in page and 'style="left:25.00%"' in page
     assert "<script" not in page and 'src="http' not in page
 
 
@@ -79,15 +82,32 @@ def test_no_guessing_and_nothing_wrong(folder):
     assert "guessing 25" not in page and "Where it fails" not in page
 
 
+def test_the_tool(folder, capsys):
+    words = ["--eval_dir", folder / "eval", "--images", folder / "images", "--output", folder / "page.html"]
+    words += ["--guessing", folder, "--fact", "Time=5 <min>"]
+
+    def run(*more):
+        argv = [str(word) for word in (*words, *more)]
+        return run_plain_tool("", report_answers.main, report_answers.add_arguments, "", argv)
+
+    assert run() == 0
+    table = capsys.readouterr().out
+    assert re.search(r"all questions +43\.3 % +25\.0 % +3\n", table) and "page.html: 0.0 MB; open it" in table
+    assert "<dt>Time</dt><dd>5 &lt;min&gt;</dd>" in (folder / "page.html").read_text(encoding="utf-8")
+    assert run("--questions", "-1") == run("--fact", "no equals sign") == 2
+    assert "--questions is -1; expected 0 or more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("predictions.json", None, "predictions.json: no such file; tools/eval_<task>.py"),
         ("predictions.json", "[", "predictions.json: not a JSON file"),
         ("predictions.json", "{}", "expected a list"),
+        ("predictions.json", "[]", "predictions.json: holds an empty list"),
         ("predictions.json", "[7]", "predictions.json entry 0: it is no object"),
         ("predictions.json", json.dumps([{**ENTRIES[0], "expected": None}]), "entry 0: its answers are not known"),
-        ("metrics.json", "[]", "metrics.json: holds list"),
+        ("metrics.json", "[]", "metrics.json: holds a list"),
         ("provenance.json", "{}", "provenance.json: does not say which question file"),
     ],
 )
@@ -105,13 +125,7 @@ def test_a_folder_that_is_no_task(folder):
 
 
 def test_guessing_is_optional_by_kind(folder):
-    answers = Answers(folder / "eval")
-    page = answers_page(answers, FakePictures(), "T", Guessing(0.5, {}, []))
-    assert "guessing 50.0 %" in page
-
-
-class FakePictures:
-    boxes = None
-
-    def html(self, image_id, alt):
-        return ""
+    task = {"files": {"val.json": {"majority": {"accuracy": 0.5}, "by_kind": {"kinds": {}}}}}
+    (folder / "task.json").write_text(json.dumps(task))
+    path = write_answers(folder / "eval", folder / "images", folder / "page.html", guessing=folder, title="T")
+    assert "guessing 50.0 %" in path.read_text(encoding="utf-8")

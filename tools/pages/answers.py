@@ -1,0 +1,135 @@
+"""The report of an evaluation with questions: picture, question, answer, prediction; beside it what guessing reaches.
+
+Nothing here needs Paddle.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.tools.pages.page import fair_sample, read_result, write_evaluation_page
+
+_KEYS = {"record", "question", "images", "predicted", "logit", "expected"}
+_TOOL = "tools/eval_<task>.py"
+
+
+class Answers:
+    """What the evaluation of a task with questions or statements has left in its folder.
+
+    Attributes:
+        entries: list of dicts, see solvers/scoring/example_evaluation.py.
+        metrics: dict. scores: list of float, the score of every prediction.
+
+    Args:
+        folder: the evaluation folder.
+    Raises:
+        DataError: a file is missing or damaged, or the split has no answers to compare with.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        path = self.folder / "predictions.json"
+        self.entries = read_result(path, list, _TOOL)
+        self.metrics = read_result(self.folder / "metrics.json", dict, _TOOL)
+        if not self.entries:
+            raise DataError(f"{path}: holds an empty list; expected one entry for each question")
+        for number, entry in enumerate(self.entries):
+            if not isinstance(entry, dict) or not entry.keys() >= _KEYS or not isinstance(entry["expected"], dict):
+                what = "its answers are not known" if isinstance(entry, dict) else "it is no object"
+                raise DataError(f"{path} entry {number}: {what}; expected question, images, predicted, expected")
+        self.scores = [entry["expected"].get(entry["predicted"], 0.0) for entry in self.entries]
+
+
+class Guessing(NamedTuple):
+    """How far one gets without looking at the picture.
+
+    Attributes:
+        score: of the commonest answer of the training questions.
+        kinds: {kind of question: score of the commonest answer to it}.
+        kind_of: list, the kind of every record of the file.
+    """
+
+    score: float
+    kinds: dict
+    kind_of: list
+
+
+def write_answers(
+    eval_dir, images, output, *, guessing="", title="", facts=(), num_random=24, num_wrong=12, seed=0, **page
+):
+    """Write the report page of an evaluation folder.
+
+    Args:
+        eval_dir: evaluation folder.
+        images, output, page: see `write_evaluation_page`, which also says what is returned and raised.
+        guessing: folder of a scenes task, for what guessing reaches; "" = not shown.
+        title: heading.
+        facts: [(name, text), ...] about the run.
+        num_random, num_wrong: how many questions of each sort.
+        seed: of the draw.
+    """
+    answers = Answers(eval_dir)
+    guessed = read_guessing(guessing, question_file(eval_dir)) if guessing else None
+    wrong = [i for i, score in enumerate(answers.scores) if score == 0]
+    wrong.sort(key=lambda i: -answers.entries[i]["logit"])
+    sections = [("result", "Result"), ("questions", "Questions")]
+    return write_evaluation_page(
+        "answers.html",
+        images=images,
+        output=output,
+        sections=[*sections, ("wrong", "Where it fails")] if wrong else sections,
+        title=title,
+        answers=answers,
+        guessing=guessed,
+        rows=score_rows(answers, guessed),
+        facts=facts,
+        seed=seed,
+        chosen=fair_sample(len(answers.entries), num_random, seed),
+        wrong=wrong[:num_wrong],
+        **page,
+    )
+
+
+def score_rows(answers, guessing=None):
+    """Rows (name, number of questions, score, what guessing reaches or None): all questions, then kind by kind."""
+    rows = [("all questions", len(answers.scores), _mean(answers.scores), guessing and guessing.score)]
+    for kind in sorted(guessing.kinds) if guessing else ():
+        pairs = zip(answers.scores, answers.entries, strict=True)
+        own = [score for score, entry in pairs if guessing.kind_of[entry["record"]] == kind]
+        if own:
+            rows.append((kind, len(own), _mean(own), guessing.kinds[kind]))
+    return rows
+
+
+def _mean(values):
+    return sum(values) / len(values)
+
+
+def question_file(eval_dir):
+    """Name of the question file that was evaluated."""
+    path = Path(eval_dir) / "provenance.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["data"]["files"][0]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise DataError(f"{path}: does not say which question file was evaluated; evaluate again") from None
+
+
+def read_guessing(folder, question_file):
+    """What `datasets.scenes.tasks` says of a question file.
+
+    Args:
+        folder: folder of a scenes task. question_file: name of one of its files.
+    Returns:
+        Guessing.
+    Raises:
+        DataError: no such folder, or no such file in it.
+    """
+    folder = Path(folder)
+    try:
+        task = json.loads((folder / "task.json").read_text(encoding="utf-8"))["files"][question_file]
+        kind_of = json.loads((folder / "question_kinds.json").read_text(encoding="utf-8"))[question_file]
+        kinds = {kind: found["accuracy"] for kind, found in task["by_kind"]["kinds"].items()}
+        return Guessing(task["majority"]["accuracy"], kinds, kind_of)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{folder}: no scenes task with {question_file} here ({error}); --guessing") from None
