@@ -34,27 +34,21 @@ from oscar_paddle.datasets.download.unpacking import free_space, place_of, show_
 EXAMPLES = """
 examples:
   ./download_dataset.sh --what captions vinvl weights --dry-run
-      list files, sizes and addresses; download nothing
   ./download_dataset.sh --what captions vinvl
-      everything for VinVL on COCO except the checkpoints, into data/
   ./download_dataset.sh --what weights --only 'pretrained/vinvl_base/checkpoint-1340000/*'
-      one checkpoint
   ./download_dataset.sh --what captions --mirror /mnt/copy --checksums /mnt/copy/SHA256SUMS
-      from a folder (or https://...), compared with a list as sha256sum writes it
 
 An interrupted download goes on where it was when the same command is given again. Files that are in place already,
-from wherever you have them, are compared and kept.
-Exit codes: 0 everything is there, 1 something failed, 2 wrong arguments."""
+from wherever you have them, are compared and kept. Exit codes: 0 everything is there, 1 something failed, 2 wrong
+arguments."""
 
-REFUSED = """The storage refuses public access, to everybody (github.com/microsoft/Oscar/issues/205). What to try:
+TRY = """What to try:
   --mirror PREFIX  a copy of the files under the same paths, on a server or in a folder
   --query STRING   an access string, if the authors have given you one
   azcopy           {azcopy}
-                   (with an account or access string that the storage accepts)
   or put files you have from elsewhere at the places above and run this again: they are checked and used"""
-MISSING = """Not at this address; the authors may have moved it. What to try:
-  --mirror PREFIX  a copy of the files under the same paths, on a server or in a folder
-  azcopy           {azcopy}"""
+REFUSED = f"The storage refuses public access, to everybody (github.com/microsoft/Oscar/issues/205). {TRY}"
+MISSING = f"Not at this address; the authors may have moved it. {TRY}"
 UNREACHABLE = """No server was reached: check the network and the proxy variables (https_proxy, no_proxy), then give
 the same command again, which goes on where it was; or try --mirror PREFIX with another server or a folder."""
 DROPPED = "Give the same command again: it goes on where it was. --retries N tries longer at a time."
@@ -168,12 +162,10 @@ def show_plan(items):
 def check_room(items, target):
     to_come = [item.to_come() for item in items if not item.settled() and not item.problem]
     needed, free = sum(to_come), free_space(target)
-    if needed > free:
-        raise UserError(
-            f"{target}: {show_size(needed)} needed for what is still to come, but only {show_size(free)} free; "
-            "choose another --target, or fewer parts with --what or --only"
-        )
     print(f"{target}: {len(to_come)} files still to come, {_total(to_come)}; {show_size(free)} free", flush=True)
+    if needed > free:
+        hint = "choose another --target, or fewer parts with --what or --only"
+        raise UserError(f"{target}: {show_size(needed)} needed, but only {show_size(free)} free; {hint}")
 
 
 def _total(sizes):
@@ -182,22 +174,19 @@ def _total(sizes):
 
 def fetch_all(items, curl, keep_archives):
     """Gets every file; returns [(item, error)] of those that are needed and failed."""
-    failures, absent = [], []
+    failures, silent = [], None
     for number, item in enumerate(items, 1):
-        where = f"[{number}/{len(items)}] {item.path}"
+        item.problem = item.problem or silent  # do not wait for a silent server again with every further file
         try:
-            print(f"{where}: {obtain(item, curl, keep_archives)}", flush=True)
+            done = obtain(item, curl, keep_archives)
         except UserError as error:
-            silent = getattr(error, "unreachable", False)
-            for later in items[number:] if silent else []:  # do not wait for it again with every further file
-                later.problem = later.problem or error
-            if item.file.optional and (silent or getattr(error, "status", 0)):
-                absent.append(item.file.place)
+            silent = error if getattr(error, "unreachable", False) else silent
+            done = f"failed: {str(error).removeprefix(f'{item.address}: ')}"
+            if item.file.optional and isinstance(error, DownloadError):
+                done = "not to be had, but not needed either"
             else:
                 failures.append((item, error))
-                print(f"{where}: failed: {str(error).removeprefix(f'{item.address}: ')}", flush=True)
-    if absent:
-        print(f"not to be had, but not needed either: {', '.join(absent)}")
+        print(f"[{number}/{len(items)}] {item.path}: {done}", flush=True)
     return failures
 
 
@@ -212,9 +201,8 @@ def obtain(item, curl, keep_archive):
     else:
         item.take_over()
         curl.fetch(item.address, item.part, item.size, item.version)
-        compared = compare(item, item.part)
+        done = f"downloaded, {show_size(os.path.getsize(item.part))}, {compare(item, item.part)}"
         os.replace(item.part, item.path)
-        done = f"downloaded, {show_size(os.path.getsize(item.path))}, {compared}"
     if not item.file.routes:
         return done
     print(f"unpacking {item.path}", file=sys.stderr)
@@ -232,40 +220,38 @@ def obtain(item, curl, keep_archive):
 
 def compare(item, path):
     """Checks a file as far as anything is known about it; returns by what, in words."""
-    size = os.path.getsize(path)
+    size, hint = os.path.getsize(path), "delete it to download it again"
     if item.sha256:
         digest = hashlib.sha256()
         with open(path, "rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-        if digest.hexdigest() != item.sha256:
-            raise UserError(
-                f"{path}: sha256 is {digest.hexdigest()}; expected {item.sha256}; delete it to download it again, or "
-                "correct the checksum list"
-            )
+        if (found := digest.hexdigest()) != item.sha256:
+            hint += ", or correct the checksum list"
+            raise UserError(f"{path}: sha256 is {found}; expected {item.sha256}; {hint}")
         return "verified by sha256"
     if item.size not in (None, size):
-        raise UserError(f"{path}: has {size} bytes, the server's file {item.size}; delete it to download it again")
-    return "same size" if item.size is not None else "not compared: no size, no checksum"
+        raise UserError(f"{path}: has {size} bytes, the server's file {item.size}; {hint}")
+    return "not compared: no size, no checksum" if item.size is None else "same size as the server's"
 
 
 def failure_report(failures):
     """What failed, why and what to try, for [(item, error)]; equal failures are told once."""
     kinds = {}
     for item, error in failures:
-        status, silent = getattr(error, "status", 0), getattr(error, "unreachable", False)
-        kinds.setdefault((status, silent) if status or silent else str(error), []).append((item, error))
-    paragraphs = []
+        kinds.setdefault(getattr(error, "status", 0) or getattr(error, "unreachable", str(error)), []).append(
+            (item, error)
+        )
+    lines = []
     for (item, error), *more in kinds.values():
-        lines = [f"error: {error}" + (f" (and {len(more)} more likewise)" if more else "")]
+        lines.append(f"error: {error}" + (f" (and {len(more)} more likewise)" if more else ""))
+        notes = [other.file.note for other, _ in [(item, error), *more] if isinstance(error, DownloadError)]
+        lines += [f"Known trouble: {note}." for note in notes if note]
         if isinstance(error, DownloadError):
-            notes = [other.file.note for other, _ in [(item, error), *more] if other.file.note and error.status == 404]
-            lines += [f"Known trouble: {note}." for note in notes]
-            advice = UNREACHABLE if error.unreachable else ADVICE.get(error.status, DROPPED if error.passing else "")
+            advice = UNREACHABLE if error.unreachable else ADVICE.get(error.status, DROPPED)
             azcopy = shlex.join(["azcopy", "copy", f"{STORAGE}/{item.file.address}", item.path])
-            lines += [advice.format(azcopy=azcopy)] if advice else []
-        paragraphs.append("\n".join(lines))
-    return "\n\n".join([*paragraphs, f"{len(failures)} files missing or wrong"])
+            lines.append(advice.format(azcopy=azcopy) + "\n")
+    return "\n".join([*lines, f"{len(failures)} files missing or wrong"])
 
 
 def check(parts, target):

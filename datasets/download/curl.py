@@ -1,7 +1,4 @@
-"""One address to one file by `curl`: resumed, retried with growing pauses, never under its name before it is whole.
-
-Proxies are those of the environment (`https_proxy`, `no_proxy`). Standard library only.
-"""
+"""Files from HTTP, HTTPS and `file:` addresses by `curl`, which follows the proxy variables. Standard library only."""
 
 import email
 import os
@@ -21,22 +18,16 @@ _NO_RANGE, _NO_LOCAL_FILE = 33, 37
 
 
 class DownloadError(UserError):
-    """A file cannot be had.
+    """A file cannot be had; `status` is HTTP's (0 = none), `passing` whether another attempt may succeed."""
 
-    Args:
-        status: HTTP status, if one is the reason; 404 for a local file that is not there.
-        unreachable: no server answered at all.
-        passing: another attempt may succeed.
-        pause: seconds that the server wants to be left alone before it.
-    """
-
-    def __init__(self, message, *, status=0, unreachable=False, passing=False, pause=0):
+    def __init__(self, message, status, passing):
         super().__init__(message)
-        self.status, self.unreachable, self.passing, self.pause = status, unreachable, passing, pause
+        self.status, self.passing = status, passing
+        self.unreachable = passing and not status
 
 
 class Curl:
-    """Reads from HTTP, HTTPS and `file:` addresses; DownloadError where it cannot.
+    """The options of all transfers.
 
     Args:
         retries: further attempts after one that brought nothing new.
@@ -72,21 +63,17 @@ class Curl:
                 if size_of(part) >= best + _PROGRESS:
                     failures, best = 0, size_of(part)
                 failures += 1
-                if not error.passing:
+                if not error.passing or failures > self.retries:
+                    error.args = (f"{error}; gave up after attempt {failures}" if error.passing else str(error),)
                     raise
-                if failures > self.retries:
-                    error.args = (f"{error}; gave up after {failures} attempts in a row",)
-                    raise
-                pause = max(min(60, self.backoff * 2 ** (failures - 1)), min(120, error.pause))
-                print(f"{error}; attempt {failures + 1} of {self.retries + 1} in {pause:.0f} s", file=sys.stderr)
+                pause = min(60, self.backoff * 2 ** (failures - 1))
+                print(f"{error}; attempt {failures + 1} of {self.retries + 1} in {pause:g} s", file=sys.stderr)
             time.sleep(pause)
 
     def _attempt(self, address, part, size, version):
         have = size_of(part)
         # The bar is for terminals: a log file is better off without.
         options = ["--fail", *(["--progress-bar"] if sys.stderr.isatty() else ["--silent", "--show-error"])]
-        if size is not None:
-            options += ["--max-filesize", str(size)]
         if have:
             options += ["--continue-at", str(have)]
         if have and version:  # the whole file instead, should it have changed meanwhile
@@ -95,24 +82,22 @@ class Curl:
             if not have or have != size:
                 with open(part, "ab") as out:
                     self._run(address, *options, out=out)
-                    out.flush()
-                    os.fsync(out.fileno())
         except OSError as error:
             hint = "what fits is kept, the same command goes on from there"
-            raise DownloadError(f"{part}: cannot write: {error.strerror}; {hint}") from None
+            raise UserError(f"{part}: cannot write: {error.strerror}; {hint}") from None
         except DownloadError as error:
-            if have and error.status == 416:
-                os.remove(part)
-                problem = "the server cannot go on in the middle, or its file has changed; starting again"
-                error.args, error.passing = (f"{address}: {problem}",), True
-            raise
+            if not have or error.status != 416:
+                raise
+            os.remove(part)
+            problem = "the server cannot go on in the middle, or its file has changed; starting again"
+            raise DownloadError(f"{address}: {problem}", 416, passing=True) from None
         if size not in (None, have := size_of(part)):
             os.remove(part)
-            raise DownloadError(f"{address}: {have} bytes arrived; expected {size}")
+            raise UserError(f"{address}: {have} bytes arrived; expected {size}")
 
     def _run(self, address, *options, out=None):
         """Runs curl once, writes what it brings into the file `out`, and returns the headers of the last answer."""
-        local, query = address.startswith("file:"), f"?{self._query}" if self._query else ""
+        query = f"?{self._query}" if self._query and not address.startswith("file:") else ""
         schemes = "=https" if address.startswith("https:") else "=http,https"  # never gives up encryption
         command = [
             "curl",
@@ -125,7 +110,7 @@ class Curl:
             schemes,
         ]
         command += ["--connect-timeout", str(self.timeout), "--speed-limit", "1"]
-        command += ["--speed-time", str(max(1, round(self.timeout))), *options, address + query * (not local)]
+        command += ["--speed-time", str(max(1, round(self.timeout))), *options, address + query]
         with tempfile.NamedTemporaryFile("r", errors="replace") as head:
             # Through a pipe, not to a file: a curl that outlives us (kill -9) must not write where the next run does.
             with subprocess.Popen([*command, "--dump-header", head.name], stdout=subprocess.PIPE) as curl:
@@ -142,20 +127,12 @@ class Curl:
         status = {_NO_RANGE: 416, _NO_LOCAL_FILE: 404}.get(code) or int(first[9:12] or 0)
         if status >= 400:
             text, why = f"HTTP {first.partition(' ')[2]}" if first else "no such file", headers.get("x-ms-error-code")
-            pause = headers.get("retry-after", "")
-            raise DownloadError(
-                f"{address}: {text}" + (f" ({why})" if why else ""),
-                status=status,
-                passing=status in _PASSING_STATUS,
-                pause=int(pause) if pause.isdecimal() else 0,
-            )
+            text += f" ({why})" if why else ""
+            raise DownloadError(f"{address}: {text}", status, status in _PASSING_STATUS)
         if code:
             what = "failed" if code not in _PASSING_CODES else "connection dropped" if status else "no connection"
-            raise DownloadError(
-                f"{address}: {what} (curl error {code}, see above)",
-                unreachable=not status and not local,
-                passing=code in _PASSING_CODES,
-            )
+            raise DownloadError(f"{address}: {what} (curl error {code}, see above)", status, code in _PASSING_CODES)
         if headers.get_content_type() == "text/html" or headers.get("content-encoding", "identity") != "identity":
-            raise DownloadError(f"{address}: the server sent a web page or a packed file instead of the plain file")
+            what = "a web page or a packed file"
+            raise DownloadError(f"{address}: the server sent {what} instead of the plain file", 0, passing=False)
         return headers

@@ -24,27 +24,19 @@ class UsageError(UserError):
 
 @dataclass
 class Item:
-    """One file of a download: its row in the table of official files, and what is known about it.
-
-    Attributes:
-        target: folder that places are relative to.
-        address: where it comes from.
-        sha256: what it must have; None = not known.
-        size, version: bytes, and ETag or date, as the server says; None and "" = not known (yet).
-        problem: the error that came instead of a size.
-    """
+    """One file of a download: its row in the table of official files, and what is known about it."""
 
     file: OfficialFile
-    target: str
+    target: str  # folder that places are relative to
     address: str
     sha256: str | None = None
-    size: int | None = None
-    version: str = ""
-    problem: UserError | None = None
+    size: int | None = None  # bytes as the server says; None = not known (yet)
+    version: str = ""  # ETag or date as the server says
+    problem: UserError | None = None  # what came instead of a size
 
-    @property
-    def path(self):
-        return os.path.join(self.target, self.file.place)
+    def __post_init__(self):
+        self.path = os.path.join(self.target, self.file.place)
+        self.record = self.path + ".unpacked.json"  # what came out of an archive: {"files": {place: bytes}}
 
     @property
     def part(self):
@@ -56,15 +48,10 @@ class Item:
         """Goes on with what another mirror has given of a file of this size; removes other parts."""
         for old in glob.glob(f"{glob.escape(self.path)}.*-*-*.part"):
             size, _, address = old.removesuffix(".part").rpartition(".")[2].split("-")
-            if size == str(self.size) and self.size and not self.part.endswith(f"-{address}.part"):
+            if self.size and size == str(self.size) and not self.part.endswith(f"-{address}.part"):
                 os.replace(old, self.part)
             elif old != self.part:
                 os.remove(old)
-
-    @property
-    def record(self):
-        """Where it is noted what came out of an archive, as {"files": {place: bytes}}."""
-        return self.path + ".unpacked.json"
 
     def settled(self):
         """Whether nothing needs to be fetched: the file, or all that came out of the archive, is in place."""
@@ -133,7 +120,7 @@ def _matches(file, patterns):
 
 
 def _read_checksums(path):
-    """A file as `sha256sum` writes it -> {name: 64 hex digits}; raises UsageError with the number of a wrong line."""
+    """A file as `sha256sum` writes it -> {name: 64 hex digits}."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -23,11 +23,10 @@ _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOF
 
 
 def unpack(archive, folder, route=lambda name: name):
-    """Unpacks a zip or tar archive; files that are there already are left as they are.
+    """Unpacks a .zip, .tar or compressed .tar (told apart by content); files that are there already stay as they are.
 
     Args:
-        archive: its path; .zip, .tar, .tar.gz, .tar.bz2, .tar.xz, told apart by content.
-        folder: where to; created if need be.
+        archive, folder: paths; the folder is made if need be.
         route: member name -> place below the folder, or None to leave the member out.
     Returns:
         {place: bytes} of what is there as in the archive, and [place] of what was there already and differs.
@@ -38,8 +37,7 @@ def unpack(archive, folder, route=lambda name: name):
     own, kept = {}, []
     try:
         with zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive) as opened:
-            chosen = _choose(archive, _members(opened), folder, route)
-            for place, (name, size, content) in chosen.items():
+            for place, (name, size, content) in _choose(archive, _members(opened), folder, route).items():
                 if _write(f"{archive}: member {name!r}", size, content, os.path.join(folder, place)):
                     own[place] = size
                 else:
@@ -48,7 +46,7 @@ def unpack(archive, folder, route=lambda name: name):
         what = (str(error) or type(error).__name__).partition("\n")[0]
         raise DataError(f"{archive}: damaged, cut short or no archive ({what}); delete it to fetch it again") from None
     except OSError as error:
-        raise DataError(f"{archive}: {error.strerror or error}") from None
+        raise DataError(f"{error.filename or archive}: cannot unpack: {error.strerror or error}") from None
     return own, kept
 
 
@@ -72,50 +70,39 @@ def _members(opened):
     """(name, size, what is wrong with it, function that opens it or None for a folder) of every member."""
     if isinstance(opened, tarfile.TarFile):
         for info in opened:
-            wrong = "" if info.isreg() or info.isdir() else "a device or a pipe"
-            if info.issym() or info.islnk():
-                wrong = f"a link to {info.linkname!r}"
+            wrong = "" if info.isreg() or info.isdir() else "a link, a device or a pipe"
             yield info.name, info.size, wrong, None if info.isdir() else functools.partial(opened.extractfile, info)
-    else:
-        for info in opened.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive comes from a system without modes
-            wrong = "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "a link, a device or a pipe"
-            if info.flag_bits & 0x1:
-                wrong = "encrypted"
-            # zipfile's own name is already mended (cut at a NUL, for example); judge what stands in the file.
-            content = None if info.is_dir() else functools.partial(opened.open, info)
-            yield info.orig_filename, info.file_size, wrong, content
+        return
+    for info in opened.infolist():
+        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive comes from a system without modes
+        wrong = "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "a link, a device or a pipe"
+        wrong = "encrypted" if info.flag_bits & 0x1 else wrong
+        # zipfile's own name is already mended (cut at a NUL, for example); judge what stands in the file.
+        content = None if info.is_dir() else functools.partial(opened.open, info)
+        yield info.orig_filename, info.file_size, wrong, content
 
 
 def _choose(archive, members, folder, route):
     """{place: (name, size, content)} of all files that are wanted; raises at the first member that is refused."""
     chosen, needed, free = {}, 0, free_space(folder)
     for name, size, wrong, content in members:
-        where = f"{archive}: member {name!r}"
-        if reason := _unsafe(name) or (wrong and f"is {wrong}; expected a plain file"):
-            raise DataError(f"{where} {reason}; nothing was unpacked")
-        place = route(name) if content else None
-        if place is None:
-            continue
-        place = os.path.normpath(place)
+        parts = re.split(r"[/\\]", name)  # on some systems a backslash separates
+        if not name or "\0" in name:
+            wrong = "without a name or with a NUL in it"
+        elif parts[0] == "" or re.match(r"[A-Za-z]:", name) or ".." in parts:
+            wrong = "an absolute path or leads upwards"
+        place = route(os.path.normpath(name)) if content and not wrong else None
         if place in chosen:
-            raise DataError(f"{where} has the place of {chosen[place][0]!r}, {place}; nothing was unpacked")
-        chosen[place] = name, size, content
-        needed += 0 if os.path.exists(os.path.join(folder, place)) else size
+            wrong = f"for the place of {chosen[place][0]!r}, {place}"
+        if wrong:
+            raise DataError(f"{archive}: member {name!r} is {wrong}; expected a plain file; nothing was unpacked")
+        if place is not None:
+            chosen[place] = name, size, content
+            needed += 0 if os.path.exists(os.path.join(folder, place)) else size
     if needed > free:
         room = f"{show_size(needed)} to unpack, but {folder} has {show_size(free)} free"
         raise DataError(f"{archive}: {room}; nothing was unpacked")
     return chosen
-
-
-def _unsafe(name):
-    """Why a name must not be unpacked, or "". A backslash counts as a separator: on some systems it is one."""
-    parts = re.split(r"[/\\]", name)
-    if not name or "\0" in name:
-        return "has an empty name or a NUL in its name"
-    if parts[0] == "" or re.match(r"[A-Za-z]:", name):
-        return "is an absolute path"
-    return "leads upwards" if ".." in parts else ""
 
 
 def _write(where, size, content, path):
@@ -125,19 +112,15 @@ def _write(where, size, content, path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with content() as source, open(part, "wb") as out:
             shutil.copyfileobj(source, out, 1 << 20)
-            out.flush()
-            os.fsync(out.fileno())
         if (have := size_of(part)) != size:
             raise DataError(f"{where} has {have} bytes; expected {size}")
         if os.path.lexists(path):
             return os.path.isfile(path) and filecmp.cmp(part, path, shallow=False)
         os.replace(part, path)
-    except OSError as error:
-        raise DataError(f"{where}: cannot unpack it to {path}: {error.strerror or error}") from None
+        return True
     finally:
         with contextlib.suppress(OSError):
             os.remove(part)
-    return True
 
 
 def size_of(path):

@@ -1,11 +1,10 @@
-"""A server on this machine that misbehaves on request; nothing here reaches the network."""
+"""A server on this machine that misbehaves on request, and download_dataset.sh as a person starts it."""
 
-import importlib.util
+import os
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
 import pytest
 
@@ -45,25 +44,21 @@ class _Handler(BaseHTTPRequestHandler):
         fault = server.always.get(path) or server.always.get("*") or {}
         if self.command == "GET" and server.faults.get(path):
             fault = server.faults[path].pop(0)
-        tag, body, start = server.tags.get(path, '"one"'), server.files.get(path), 0
-        headers = {"ETag": tag, "Accept-Ranges": "bytes"}
-        status = fault.get("status", 404 if body is None else 200)
-        if status != 200:
-            headers, body = {}, b"<html>sorry</html>"
-        elif asked and server.ranges and self.headers.get("If-Range", tag) == tag:
+        tag, body, start = server.tags.get(path, '"one"'), server.files.get(path, b""), 0
+        status, headers = fault.get("status", 200 if body else 404), {"ETag": tag}
+        if status == 200 and asked and server.ranges and self.headers.get("If-Range", tag) == tag:
             status, start = 206, int(asked.removeprefix("bytes=").rstrip("-"))
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-        headers["Content-Length"] = fault.get("claim", len(body) - start)
         self.send_response(status)
-        for name, value in {**headers, **fault.get("headers", {})}.items():
+        headers |= {"Content-Length": fault.get("claim", len(body) - start), **fault.get("headers", {})}
+        for name, value in headers.items():
             self.send_header(name, str(value))
         self.end_headers()
         if self.command == "GET":
-            stop = start + fault.get("stop_after", len(body))
-            self.wfile.write(body[start:stop])
+            self.wfile.write(body[start : start + fault.get("stop_after", len(body))])
             if fault.get("wait"):  # until the test lets go
-                self.server.gate.wait(20)
-            self.close_connection = bool(fault)
+                server.gate.wait(20)
+        self.close_connection = bool(fault)
 
     do_HEAD = do_GET
 
@@ -81,60 +76,31 @@ def server():
     server.server_close()
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch, tmp_path, repository):
-    """Whatever is not on this machine goes to a proxy that is not there (the discard port is closed)."""
+@pytest.fixture
+def start(server, repository, tmp_path, monkeypatch):
+    """Starts download_dataset.sh; whatever is not on this machine goes to a proxy that is not there (a closed port)."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("PYTHON", sys.executable)
-    monkeypatch.chdir(tmp_path)
+
+    def begin(*arguments, mirror=server.url, root=repository):
+        command = ["/bin/bash", str(root / "download_dataset.sh"), "--backoff", "0.01", *map(str, arguments)]
+        command += ["--mirror", str(mirror)] if mirror else []
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=tmp_path, env=os.environ, **pipes)
+
+    return begin
 
 
 @pytest.fixture
-def start(repository):
-    """Starts download_dataset.sh (of the project, or of a copy of it) and returns the process."""
-    running = []
+def download(start, tmp_path):
+    """Runs download_dataset.sh to its end, by default on data/ from the test's server."""
 
-    def begin(*arguments, root=repository):
-        command = ["bash", str(root / "download_dataset.sh"), *map(str, arguments), "--backoff", "0.01"]
-        pipe = subprocess.PIPE
-        running.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, restore_signals=True))
-        return running[-1]
-
-    yield begin
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def shell(start):
-    """Runs download_dataset.sh to its end, as a person does."""
-
-    def run(*arguments, **more):
-        process = start(*arguments, **more)
+    def run(*arguments, code=0, target="data", **more):
+        process = start(*arguments, *(["--target", target] if target else []), **more)
         out, err = process.communicate(timeout=60)
-        return SimpleNamespace(code=process.returncode, out=out, err=err)
-
-    return run
-
-
-@pytest.fixture
-def download(server, repository, capfd):
-    """Runs what download_dataset.sh runs on data/, from the test's server, without the cost of a process."""
-    spec = importlib.util.spec_from_file_location("fetch_files", repository / "tools" / "fetch_files.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-
-    def run(*arguments, mirror=server.url):
-        capfd.readouterr()
-        mirrored = ["--mirror", str(mirror)] if mirror else []
-        try:
-            code = tool.main([*mirrored, "--target", "data", "--backoff", "0.01", *map(str, arguments)])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capfd.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
+        assert process.returncode == code and "Traceback" not in err, f"exit {process.returncode}\n{out}\n{err}"
+        return out if code == 0 else err
 
     return run

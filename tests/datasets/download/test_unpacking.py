@@ -70,10 +70,12 @@ def test_names_that_lead_out(name, make, tmp_path):
 
 def test_members_that_are_no_plain_files(out, tmp_path):
     path = tmp_path / "in"
-    cases = {"a device or a pipe": make_tar(tmp_path / "pipe", {"x": b""}, type=tarfile.FIFOTYPE)}
+    cases = {"is a link, a device or a pipe;": make_tar(tmp_path / "pipe", {"x": b""}, type=tarfile.FIFOTYPE)}
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
-        cases["'x' is a link to '/etc'"] = make_tar(tmp_path / f"link{kind}", {"x": b""}, type=kind, linkname="/etc")
-    cases["a link, a device"] = make_zip(tmp_path / "zip_link", {"x": b"/etc"}, stat.S_IFLNK | 0o777)
+        cases["'x' is a link, a device or a pipe"] = make_tar(
+            tmp_path / f"link{kind}", {"x": b""}, type=kind, linkname="/etc"
+        )
+    cases["member 'x' is a link"] = make_zip(tmp_path / "zip_link", {"x": b"/etc"}, stat.S_IFLNK | 0o777)
     cases["NUL"] = make_zip(tmp_path / "nul", {"good\0/../../up": b"evil"})
     data = bytearray(make_zip(path, {"x": b"1"}).read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -86,7 +88,7 @@ def test_members_that_are_no_plain_files(out, tmp_path):
 
 
 def test_two_members_for_one_place(make, out):
-    with pytest.raises(DataError, match="has the place of 'a', x"):
+    with pytest.raises(DataError, match="is for the place of 'a', x"):
         unpack(make({"a": b"1", "b": b"2"}), out, lambda name: "x")
 
 
@@ -100,7 +102,7 @@ def test_no_room(make, out, monkeypatch):
 def test_full_disk(make, out):
     out.joinpath("coco_ir").mkdir(parents=True)
     (out / "coco_ir/a.pt.part").symlink_to("/dev/full")
-    with pytest.raises(DataError, match=r"'coco_ir/a\.pt': cannot unpack it to .*a\.pt: No space left on device"):
+    with pytest.raises(DataError, match=r"in\.archive: cannot unpack: No space left on device"):
         unpack(make(FILES), out)
     assert tree(out) == {}  # neither a piece nor its .part
 
