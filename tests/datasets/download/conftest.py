@@ -54,10 +54,13 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, str(value))
         self.end_headers()
-        if self.command == "GET":
+        if fault.get("gone"):  # with everything else that it serves
+            server.shutdown()
+            server.server_close()
+        elif self.command == "GET":
             self.wfile.write(body[start : start + fault.get("stop_after", len(body))])
             if fault.get("wait"):  # until the test lets go
-                server.gate.wait(20)
+                server.gate.wait(100)
         self.close_connection = bool(fault)
 
     do_HEAD = do_GET

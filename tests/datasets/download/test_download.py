@@ -59,11 +59,13 @@ def test_everything_once(server, download, data):
     publish(server, "captions")
     missing = next(file for file in CAPTIONS if file.optional)
     del server.files[f"/{missing.address}"]
+    without_head = f"/{NEEDED[1].address}"
+    server.always[without_head], server.faults[without_head] = {"status": 405}, [{"headers": {}}]
     out = download("--what", "captions")
     assert f"{missing.place}: not to be had, but not needed either" in out
     assert tree(data) == {file.place: content(file) for file in CAPTIONS if file != missing}
     assert "cannot be checked yet: model_0060000/features.tsv" in out
-    assert download("--what", "captions").count("there already, same size") == len(CAPTIONS) - 1
+    assert download("--what", "captions").count("there already, same size") == len(CAPTIONS) - 2
     assert len(server.gets(PATH)) == 1
     (data / FIRST.place).write_bytes(b"mine")
     assert f"data/{FIRST.place}: has 4 bytes, the server's file 128000; delete it" in download(*ONE, code=1)
@@ -75,7 +77,7 @@ def test_cut_connections_are_resumed_at_once_and_in_a_later_run(server, download
     server.faults[PATH] = [{"stop_after": 1_200_000}] * 2 + [{"stop_after": 7}, {"stop_after": 0}]
     err = download(*ONE, "--retries", "1", code=1)  # what brings more than 1 MB starts the count of failures again
     assert "connection dropped" in err and "gave up after attempt 2" in err and "Give the same command again" in err
-    assert not (data / FIRST.place).exists()
+    assert len(server.gets(PATH)) == 3 and not (data / FIRST.place).exists()
     download(*ONE)
     assert tree(data) == {FIRST.place: BIG}
     assert server.gets(PATH) == [None, *(f"bytes={n}-" for n in (1_200_000, 2_400_000, 2_400_007, 2_400_007))]
@@ -160,6 +162,13 @@ def test_no_connection_is_waited_for_once(download):
     err = download("--what", "captions", "--retries", "2", mirror=None, code=1)  # official, but there is no proxy
     assert "no_proxy" in err and err.count("attempt 3 of 3") == 1
     assert f"(and {len(NEEDED) - 1} more likewise)" in err and f"{STORAGE}{PATH}: no connection" in err
+
+
+def test_network_that_goes_away_is_waited_for_once(server, download):
+    publish(server, "captions")
+    server.faults[PATH] = [{"gone": True}]
+    err = download("--what", "captions", "--retries", "2", code=1)
+    assert err.count("attempt 3 of 3") == 1 and f"(and {len(NEEDED) - 1} more likewise)" in err
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
