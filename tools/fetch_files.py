@@ -6,7 +6,6 @@ Runs with `curl` and the standard library alone, before anything is installed.
 import argparse
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
 import shlex
@@ -256,6 +255,8 @@ def failure_report(failures):
 
 def check(parts, target):
     """Runs the data set checker for what has been fetched; returns the exit code."""
+    from importlib.metadata import distributions  # slow to import
+
     code, target = 0, Path(target).resolve()
     for entry in CHECKS:
         if not set(entry.parts) & set(parts):
@@ -268,7 +269,7 @@ def check(parts, target):
             command += ["--opts", *(word for key, path in there for word in (key, str(path)))]
         if missing:
             print(f"{entry.settings} cannot be checked yet: {', '.join(missing)} still to be fetched")
-        elif any(importlib.metadata.distributions(name="oscar-paddle")):
+        elif any(distributions(name="oscar-paddle")):
             print(f"checking: {shlex.join(command)}", flush=True)
             code = max(code, min(1, abs(subprocess.run(command, cwd=REPOSITORY, check=False).returncode)))
         else:

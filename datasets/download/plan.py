@@ -8,8 +8,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.datasets.download.official_files import FILES, STORAGE, OfficialFile
@@ -108,7 +107,7 @@ def _prefix(mirror):
         return mirror.rstrip("/")
     if parts.scheme not in ("", "file"):
         raise UsageError(f"--mirror {mirror}: {expected}")
-    folder = Path(url2pathname(parts.path) if parts.scheme else mirror)
+    folder = Path(unquote(parts.path) if parts.scheme else mirror)
     if not folder.is_dir():
         raise UsageError(f"--mirror {mirror}: no such folder; {expected}")
     return folder.resolve().as_uri()

@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from oscar_paddle.tools.fetch_files import main
+
 
 class Server(ThreadingHTTPServer):
     """Serves `files` {path: bytes}.
@@ -97,13 +99,26 @@ def start(server, repository, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def download(start, tmp_path):
-    """Runs download_dataset.sh to its end, by default on data/ from the test's server."""
+def download(server, start, capfd, tmp_path, monkeypatch):
+    """Runs the downloader to its end, by default on data/ from the test's server; returns stdout, or stderr on failure.
 
-    def run(*arguments, code=0, target="data", **more):
-        process = start(*arguments, *(["--target", target] if target else []), **more)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == code and "Traceback" not in err, f"exit {process.returncode}\n{out}\n{err}"
+    With a `root` as download_dataset.sh does it, otherwise without the cost of a process.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, code=0, target="data", mirror=server.url, root=None):
+        arguments = [*arguments, *(["--target", target] if target else [])]
+        if root:
+            process = start(*arguments, mirror=mirror, root=root)
+            (out, err), found = process.communicate(timeout=60), process.returncode
+        else:
+            capfd.readouterr()
+            try:
+                found = main([*arguments, *(["--mirror", str(mirror)] if mirror else []), "--backoff", "0.01"])
+            except SystemExit as stop:
+                found = stop.code
+            out, err = capfd.readouterr()
+        assert found == code and "Traceback" not in err, f"exit {found}\n{out}\n{err}"
         return out if code == 0 else err
 
     return run
