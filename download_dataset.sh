@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Downloads the files that the authors of Oscar and VinVL published. Needs Python 3.10 or newer and nothing else.
+# Downloads the files that the authors of Oscar and VinVL published. Needs curl, Python 3.10 or newer, nothing else.
 # Try:  ./download_dataset.sh --help
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"

@@ -1,16 +1,19 @@
 """Download the files that the authors of Oscar and VinVL published; `download_dataset.sh` runs this.
 
-Runs with the standard library alone, before anything is installed.
+Runs with `curl` and the standard library alone, before anything is installed.
 """
 
 import argparse
-import contextlib
 import fcntl
+import hashlib
+import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -21,30 +24,34 @@ if __name__ == "__main__":  # what pyproject.toml does once the project is insta
     root.__path__ = [str(REPOSITORY)]
     sys.modules["oscar_paddle"] = root
 
-from oscar_paddle.config.errors import UserError  # noqa: E402
-from oscar_paddle.datasets.download.http_download import Downloader, DownloadError, file_sha256  # noqa: E402
+from oscar_paddle.config.errors import DataError, UserError  # noqa: E402
+from oscar_paddle.datasets.download.curl import Curl, DownloadError  # noqa: E402
 from oscar_paddle.datasets.download.official_files import CHECKS, PARTS, STORAGE  # noqa: E402
-from oscar_paddle.datasets.download.plan import check_room, make_plan  # noqa: E402
-from oscar_paddle.datasets.download.progress import Progress, show_size  # noqa: E402
-from oscar_paddle.datasets.download.report import failure_report  # noqa: E402
-from oscar_paddle.datasets.download.unpacking import is_unpacked, unpack_item  # noqa: E402
+from oscar_paddle.datasets.download.plan import make_plan  # noqa: E402
+from oscar_paddle.datasets.download.unpacking import free_space, place_of, show_size, unpack  # noqa: E402
 
 EXAMPLES = """
 examples:
   ./download_dataset.sh --what captions vinvl weights --dry-run
-      list files, sizes and addresses; download nothing
   ./download_dataset.sh --what captions vinvl
-      everything for VinVL on COCO except the checkpoints, into data/
   ./download_dataset.sh --what weights --only 'pretrained/vinvl_base/checkpoint-1340000/*'
-      one checkpoint
-  ./download_dataset.sh --what oscar --target /big/disk/data --mirror https://mirror.example.org/oscar-files
-      Oscar v1's archive from a copy: PREFIX/oscar/datasets/coco_ir.zip
   ./download_dataset.sh --what captions --mirror /mnt/copy --checksums /mnt/copy/SHA256SUMS
-      from a folder, compared with a list as sha256sum writes it
 
 An interrupted download goes on where it was when the same command is given again. Files that are in place already,
-from wherever you have them, are compared and kept.
-Exit codes: 0 everything is there, 1 something failed, 2 wrong arguments."""
+from wherever you have them, are compared and kept. Exit codes: 0 everything is there, 1 something failed, 2 wrong
+arguments."""
+
+TRY = """What to try:
+  --mirror PREFIX  a copy of the files under the same paths, on a server or in a folder
+  --query STRING   an access string, if the authors have given you one
+  azcopy           {azcopy}
+  or put files you have from elsewhere at the places above and run this again: they are checked and used"""
+REFUSED = f"The storage refuses public access, to everybody (github.com/microsoft/Oscar/issues/205). {TRY}"
+MISSING = f"Not at this address; the authors may have moved it. {TRY}"
+UNREACHABLE = """No server was reached: check the network and the proxy variables (https_proxy, no_proxy), then give
+the same command again, which goes on where it was; or try --mirror PREFIX with another server or a folder."""
+DROPPED = "Give the same command again: it goes on where it was. --retries N tries longer at a time."
+ADVICE = {401: REFUSED, 403: REFUSED, 409: REFUSED, 404: MISSING, 410: MISSING}
 
 
 def main(argv=None):
@@ -58,17 +65,15 @@ def main(argv=None):
         if args.debug:
             raise
         where = getattr(error, "filename", None)  # of an OSError: a folder that cannot be made, for example
-        text = f"{where}: {error.strerror}" if where else error
-        print(f"download_dataset: error: {text}", file=sys.stderr)
+        print(f"download_dataset: error: {f'{where}: {error.strerror}' if where else error}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
 
 
 def parse_arguments(argv=None):
-    form = argparse.RawDescriptionHelpFormatter
     parts = "\n".join(f"  {name:10} {text}" for name, text in PARTS.items())
     parser = argparse.ArgumentParser(
         prog="download_dataset.sh",
-        formatter_class=form,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         epilog=EXAMPLES,
         description=f"Downloads what the authors of Oscar and VinVL published, from\n{STORAGE}\n\nparts:\n{parts}",
@@ -81,31 +86,38 @@ def parse_arguments(argv=None):
     add("--query", default="", metavar="STRING", help="access string for the storage, put after '?'; never shown")
     add("--checksums", metavar="FILE", help="expected sums, as sha256sum writes them")
     add("--dry-run", action="store_true", help="list files, sizes and addresses; download nothing")
-    add("--retries", type=_count, default=5, metavar="N", help="tries after one that brought nothing (default: 5)")
-    add("--backoff", type=_seconds, default=1.0, metavar="S", help="seconds before the second try, then doubled")
-    add("--timeout", type=_seconds, default=60.0, metavar="S", help="seconds of silence that end a try (default: 60)")
+    add("--retries", type=int, default=5, metavar="N", help="tries after one that brought nothing (default: 5)")
+    add("--backoff", type=float, default=1.0, metavar="S", help="seconds before the second try, then doubled")
+    add("--timeout", type=float, default=60.0, metavar="S", help="seconds of silence that end a try (default: 60)")
     add("--keep-archives", action="store_true", help="do not delete archives once unpacked")
     add("--no-check", action="store_true", help="do not run tools/check_dataset.py at the end")
     add("--debug", action="store_true", help="show the traceback of an error")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.retries < 0:
+        parser.error(f"argument --retries: {args.retries}; expected a number from 0 on")
+    if not (0 < args.backoff < 86400 and 0 < args.timeout < 86400):
+        parser.error("argument --backoff or --timeout: expected seconds, more than 0 and less than a day")
+    return args
 
 
 def run(args):
     items = make_plan(args.what, args.target, args.mirror, args.only, args.checksums)
-    say = Progress("").say
-    downloader = Downloader(args.retries, args.backoff, args.timeout, args.query, say)
+    if not shutil.which("curl"):
+        raise UserError("no curl here; install it (for example: apt-get install curl) and give the same command again")
+    retries = 0 if args.dry_run else args.retries
+    curl = Curl(retries=retries, backoff=args.backoff, timeout=args.timeout, query=args.query)
+    ask_sizes(items, curl)
     if args.dry_run:
-        downloader.retries = 0
-    ask_sizes(items, downloader, args.target)
-    if args.dry_run:
-        show_plan(items, args.target)
+        show_plan(items)
         return 0
-    with locked(args.target):
-        to_come = [item for item in items if wanted(item, args.target)]
-        needed, free, unknown = check_room(to_come, args.target)
-        also = f" and {unknown} of unknown size" if unknown else ""
-        print(f"{args.target}: {len(to_come)} files still to come, {show_size(needed)}{also}; {show_size(free)} free")
-        failures = fetch_all(items, downloader, args)
+    os.makedirs(os.path.join(args.target, "downloads"), exist_ok=True)
+    with open(os.path.join(args.target, "downloads", ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # it would spoil the files of the first
+            raise UserError(f"{args.target}: another download into this folder is running") from None
+        check_room(items, args.target)
+        failures = fetch_all(items, curl, args.keep_archives)
     if failures:
         print(f"\ndownload_dataset: {failure_report(failures)}", file=sys.stderr)
         return 1
@@ -113,163 +125,156 @@ def run(args):
     return 0 if args.no_check else check(args.what, args.target)
 
 
-def settled(item, target):
-    """Whether nothing needs to be fetched for this file."""
-    return is_unpacked(item, target) if item.file.routes else os.path.exists(item.path)
-
-
-def wanted(item, target):
-    """Whether this file will be fetched: it is not there, and the server has it."""
-    return not settled(item, target) and not item.problem
-
-
-def ask_sizes(items, downloader, target):
-    """Fills in `size` or `problem` of every item; a server that does not answer is not asked again."""
+def ask_sizes(items, curl):
+    """Fills in size and version, or the problem, of every item; a server that does not answer is not asked again."""
     silent = None
     for item in items:
-        if item.file.routes and is_unpacked(item, target):
+        if item.file.routes and item.settled():
             continue
         try:
             if silent:
                 raise silent
-            item.size = downloader.size(item.address)
+            item.size, item.version = curl.size(item.address)
         except DownloadError as error:
-            item.problem = error
+            # A server without HEAD may still give the file.
+            item.problem = error if error.status not in (405, 501) else None
             silent = error if error.unreachable else None
 
 
-def show_plan(items, target):
+def show_plan(items):
     for part in dict.fromkeys(item.file.part for item in items):
         print(f"{part}: {PARTS[part]}")
         for item in (item for item in items if item.file.part == part):
-            size = f"~{show_size(item.file.about)}" if item.size is None and item.file.about else show_size(item.size)
-            notes = ["optional"] * item.file.optional + ["already there"] * settled(item, target)
-            if item.problem:
-                notes.append(str(item.problem).removeprefix(f"{item.address}: "))
-            print(f"  {size:>8}  {item.path}  {item.address}" + (f"  ({'; '.join(notes)})" if notes else ""))
-    known = [item.size or item.file.about for item in items]
-    unknown = sum(not size for size in known)
-    also = f" and {unknown} of unknown size" if unknown else ""
-    print(f"{len(items)} files: {show_size(sum(filter(None, known)))}{also}. Nothing was downloaded.")
+            guess = f"~{show_size(item.file.about)}" if item.file.about else "unknown"
+            notes = ["optional"] * item.file.optional + ["already there"] * item.settled()
+            notes += [str(item.problem).removeprefix(f"{item.address}: ")] if item.problem else []
+            size, note = (
+                guess if item.size is None else show_size(item.size),
+                f"  ({'; '.join(notes)})" if notes else "",
+            )
+            print(f"  {size:>8}  {item.path}  {item.address}{note}")
+    print(
+        f"{len(items)} files: {_total([item.size or item.file.about or 0 for item in items])}. Nothing was downloaded."
+    )
 
 
-@contextlib.contextmanager
-def locked(target):
-    """Keeps a second download out of the same folder, which would spoil the files of the first."""
-    folder = os.path.join(target, "downloads")
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, ".lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{target}: another download into this folder is running") from None
-        yield
+def check_room(items, target):
+    to_come = [item.to_come() for item in items if not item.settled() and not item.problem]
+    needed, free = sum(to_come), free_space(target)
+    print(f"{target}: {len(to_come)} files still to come, {_total(to_come)}; {show_size(free)} free", flush=True)
+    if needed > free:
+        hint = "choose another --target, or fewer parts with --what or --only"
+        raise UserError(f"{target}: {show_size(needed)} needed, but only {show_size(free)} free; {hint}")
 
 
-def fetch_all(items, downloader, args):
+def _total(sizes):
+    return show_size(sum(sizes)) + (f" and {sizes.count(0)} of unknown size" if 0 in sizes else "")
+
+
+def fetch_all(items, curl, keep_archives):
     """Gets every file; returns [(item, error)] of those that are needed and failed."""
-    failures, absent = [], []
+    failures, silent = [], None
     for number, item in enumerate(items, 1):
-        where = f"[{number}/{len(items)}] {item.path}"
+        item.problem = item.problem or silent  # do not wait for a silent server again with every further file
         try:
-            print(f"{where}: {obtain(item, downloader, args)}", flush=True)
+            done = obtain(item, curl, keep_archives)
         except UserError as error:
-            if getattr(error, "unreachable", False):  # do not wait for it again with every further file
-                for later in items[number:]:
-                    later.problem = later.problem or error
-            not_had = isinstance(error, DownloadError) and (error.status or error.unreachable)
-            if item.file.optional and not_had:
-                absent.append(item.file.place)
-                continue
-            failures.append((item, error))
-            print(f"{where}: failed: {str(error).removeprefix(f'{item.address}: ')}", flush=True)
-    if absent:
-        print(f"not to be had, but not needed either: {', '.join(absent)}")
+            silent = error if getattr(error, "unreachable", False) else silent
+            done = f"failed: {str(error).removeprefix(f'{item.address}: ')}"
+            if item.file.optional and isinstance(error, DownloadError):
+                done = "not to be had, but not needed either"
+            else:
+                failures.append((item, error))
+        print(f"[{number}/{len(items)}] {item.path}: {done}", flush=True)
     return failures
 
 
-def obtain(item, downloader, args):
+def obtain(item, curl, keep_archive):
     """Brings one file, or the content of one archive, into place; returns what was done, in words."""
-    if item.file.routes and is_unpacked(item, args.target):
+    if item.file.routes and item.settled():
         return "unpacked already"
-    progress = Progress(item.file.place)
-    downloader.tell = progress.say
-    try:
-        if os.path.exists(item.path):
-            done = compare(item, progress)
-        elif item.problem:
-            raise item.problem
-        else:
-            by = downloader.fetch(item.address, item.path, item.size, item.sha256, progress)
-            done = f"downloaded, {show_size(os.path.getsize(item.path))}, verified by {by}"
-        if not item.file.routes:
-            return done
-        unpacking = Progress(f"unpacking {item.file.place}")
-        members = unpack_item(item, args.target, unpacking, args.keep_archives)
-        unpacking.clear()
-    finally:
-        progress.clear()
-    kept = [member.place for member in members if member.state == "kept"]
+    if os.path.exists(item.path):
+        done = f"there already, {compare(item, item.path)}"
+    elif item.problem:
+        raise item.problem
+    else:
+        item.take_over()
+        curl.fetch(item.address, item.part, item.size, item.version)
+        done = f"downloaded, {show_size(os.path.getsize(item.part))}, {compare(item, item.part)}"
+        os.replace(item.part, item.path)
+    if not item.file.routes:
+        return done
+    print(f"unpacking {item.path}", file=sys.stderr)
+    own, kept = unpack(item.path, item.target, partial(place_of, item.file))
+    missing = [place for place in item.file.expects if not os.path.isfile(os.path.join(item.target, place))]
+    if missing:
+        raise DataError(f"{item.path}: unpacked, but it did not hold {', '.join(missing)}")
+    # "kept" files may be changed by their owner later; only what is the archive's own is worth a comparison.
+    Path(item.record).write_text(json.dumps({"address": item.address, "files": own}, indent=1), encoding="utf-8")
+    if not keep_archive:
+        os.remove(item.path)
     also = f"; left alone, as they were there and differ: {', '.join(kept)}" if kept else ""
-    return f"{done}, {len(members)} files unpacked{also}"
+    return f"{done}, {len(own) + len(kept)} files unpacked{also}"
 
 
-def compare(item, progress):
-    """Checks a file that is there already, as far as anything is known about it."""
-    size = os.path.getsize(item.path)
+def compare(item, path):
+    """Checks a file as far as anything is known about it; returns by what, in words."""
+    size, hint = os.path.getsize(path), "delete it to download it again"
     if item.sha256:
-        found = file_sha256(item.path, progress)
-        if found != item.sha256:
-            raise UserError(
-                f"{item.path}: sha256 is {found}; expected {item.sha256}; delete it to download it again, or correct "
-                "the checksum list"
-            )
-        return "there already, verified by sha256"
-    if item.size is not None and item.size != size:
-        raise UserError(f"{item.path}: has {size} bytes, the server's file {item.size}; delete it to download it again")
-    return "there already, same size" if item.size is not None else "there already, not compared: no size, no checksum"
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        if (found := digest.hexdigest()) != item.sha256:
+            hint += ", or correct the checksum list"
+            raise UserError(f"{path}: sha256 is {found}; expected {item.sha256}; {hint}")
+        return "verified by sha256"
+    if item.size not in (None, size):
+        raise UserError(f"{path}: has {size} bytes, the server's file {item.size}; {hint}")
+    return "not compared: no size, no checksum" if item.size is None else "same size as the server's"
+
+
+def failure_report(failures):
+    """What failed, why and what to try, for [(item, error)]; equal failures are told once."""
+    kinds = {}
+    for item, error in failures:
+        kinds.setdefault(getattr(error, "status", 0) or getattr(error, "unreachable", str(error)), []).append(
+            (item, error)
+        )
+    lines = []
+    for (item, error), *more in kinds.values():
+        lines.append(f"error: {error}" + (f" (and {len(more)} more likewise)" if more else ""))
+        notes = [other.file.note for other, _ in [(item, error), *more] if isinstance(error, DownloadError)]
+        lines += [f"Known trouble: {note}." for note in notes if note]
+        if isinstance(error, DownloadError):
+            advice = UNREACHABLE if error.unreachable else ADVICE.get(error.status, DROPPED)
+            azcopy = shlex.join(["azcopy", "copy", f"{STORAGE}/{item.file.address}", item.path])
+            lines.append(advice.format(azcopy=azcopy) + "\n")
+    return "\n".join([*lines, f"{len(failures)} files missing or wrong"])
 
 
 def check(parts, target):
     """Runs the data set checker for what has been fetched; returns the exit code."""
-    tool, code = REPOSITORY / "tools" / "check_dataset.py", 0
+    from importlib.metadata import distributions  # slow to import
+
+    code, target = 0, Path(target).resolve()
     for entry in CHECKS:
         if not set(entry.parts) & set(parts):
             continue
-        missing = [place for place in entry.places if not os.path.exists(os.path.join(target, place))]
-        command = [sys.executable, str(tool), "--cfg_file", str(REPOSITORY / entry.settings)]
-        if Path(target).resolve() != REPOSITORY / "data":
-            places = ((key, Path(target).resolve() / place) for key, place in entry.opts)
-            command += ["--opts", *(word for key, path in places if path.exists() for word in (key, str(path)))]
+        missing = [place for place in entry.places if not (target / place).exists()]
+        tool, settings = REPOSITORY / "tools" / "check_dataset.py", REPOSITORY / entry.settings
+        command = [sys.executable, str(tool), "--cfg_file", str(settings)]
+        if target != REPOSITORY / "data":
+            there = [(key, target / place) for key, place in entry.opts.items() if (target / place).exists()]
+            command += ["--opts", *(word for key, path in there for word in (key, str(path)))]
         if missing:
             print(f"{entry.settings} cannot be checked yet: {', '.join(missing)} still to be fetched")
-        elif tool.exists() and _installed():
+        elif any(distributions(name="oscar-paddle")):
             print(f"checking: {shlex.join(command)}", flush=True)
             code = max(code, min(1, abs(subprocess.run(command, cwd=REPOSITORY, check=False).returncode)))
         else:
             print(f"to check the files, once the project is installed: {shlex.join(command)}")
     return code
-
-
-def _installed():
-    probe = [sys.executable, "-c", "import oscar_paddle.config.loader"]
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
-
-
-def _count(text):
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0 on")
-    return int(text)
-
-
-def _seconds(text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 86400:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected seconds, more than 0 and less than a day")
-    return value
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
-"""Which official files a download brings, from where, to where, whether they fit, and what their sums must be.
-
-Standard library only, so that the downloader runs before anything is installed.
-"""
+"""Which official files a download brings, from where, to where, and what their sums must be. Standard library only."""
 
 import fnmatch
+import glob
+import json
 import os
-import pathlib
 import re
-import shutil
+import zlib
 from dataclasses import dataclass
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from oscar_paddle.config.errors import UserError
-from oscar_paddle.datasets.download.official_files import FILES, PARTS, STORAGE, OfficialFile
-from oscar_paddle.datasets.download.progress import show_size
+from oscar_paddle.datasets.download.official_files import FILES, STORAGE, OfficialFile
+from oscar_paddle.datasets.download.unpacking import size_of
 
 
 class UsageError(UserError):
@@ -25,26 +23,53 @@ class UsageError(UserError):
 
 @dataclass
 class Item:
-    """One file of a download.
-
-    Attributes:
-        file: its row in the table of official files.
-        address: where it comes from.
-        path: where it goes.
-        sha256: what it must have; None = not known.
-        size: bytes as the server says; None = not known (yet).
-        problem: the DownloadError that came instead of a size; None = none.
-    """
+    """One file of a download: its row in the table of official files, and what is known about it."""
 
     file: OfficialFile
+    target: str  # folder that places are relative to
     address: str
-    path: str
     sha256: str | None = None
-    size: int | None = None
-    problem: UserError | None = None
+    size: int | None = None  # bytes as the server says; None = not known (yet)
+    version: str = ""  # ETag or date as the server says
+    problem: UserError | None = None  # what came instead of a size
+
+    def __post_init__(self):
+        self.path = os.path.join(self.target, self.file.place)
+        self.record = self.path + ".unpacked.json"  # what came out of an archive: {"files": {place: bytes}}
+
+    @property
+    def part(self):
+        """Where the file grows: another place for another size, version or address, as two must never be mixed."""
+        marks = [f"{zlib.crc32(text.encode()):08x}" for text in (self.version, self.address)]
+        return f"{self.path}.{'-'.join([str(self.size), *marks])}.part"
+
+    def take_over(self):
+        """Goes on with what another mirror has given of a file of this size; removes other parts."""
+        for old in glob.glob(f"{glob.escape(self.path)}.*-*-*.part"):
+            size, _, address = old.removesuffix(".part").rpartition(".")[2].split("-")
+            if self.size and size == str(self.size) and not self.part.endswith(f"-{address}.part"):
+                os.replace(old, self.part)
+            elif old != self.part:
+                os.remove(old)
+
+    def settled(self):
+        """Whether nothing needs to be fetched: the file, or all that came out of the archive, is in place."""
+        if not self.file.routes:
+            return os.path.exists(self.path)
+        try:
+            files = json.loads(Path(self.record).read_text(encoding="utf-8"))["files"]
+            return all(os.path.getsize(os.path.join(self.target, place)) == size for place, size in files.items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+
+    def to_come(self):
+        """Bytes still needed, at least; 0 where nothing tells."""
+        size = self.size or self.file.about or 0
+        # Zipped float32 values shrink little, so an archive's content takes at least the archive's size again.
+        return size - min(size, size_of(self.path) or size_of(self.part)) + size * bool(self.file.routes)
 
 
-def make_plan(parts, target, mirror=None, only=(), checksums=None, files=FILES):
+def make_plan(parts, target, mirror=None, only=(), checksums=None):
     """The files of some parts.
 
     Args:
@@ -56,33 +81,36 @@ def make_plan(parts, target, mirror=None, only=(), checksums=None, files=FILES):
     Returns:
         list of Item, in the table's order.
     Raises:
-        UsageError: an unknown part, a mirror or checksum file that cannot be used, nothing left to fetch.
+        UsageError: a target, mirror or checksum file that cannot be used, nothing left to fetch.
     """
-    if unknown := sorted(set(parts) - set(PARTS)):
-        raise UsageError(f"--what {unknown[0]}: no such part; expected one or more of {', '.join(PARTS)}")
     if os.path.exists(target) and not os.path.isdir(target):
         raise UsageError(f"--target {target}: is a file; expected a folder")
-    prefix = mirror_prefix(mirror) if mirror else STORAGE
-    chosen = [file for file in files if file.part in parts and (not only or _matches(file, only))]
-    if not chosen:
+    prefix = _prefix(mirror) if mirror else STORAGE
+    items = [Item(file, target, f"{prefix}/{file.address}") for file in FILES if file.part in parts]
+    items = [item for item in items if not only or _matches(item.file, only)]
+    if not items:
         raise UsageError(f"--only {' '.join(only)}: matches none of the files of --what {' '.join(parts)}")
-    items = [Item(file, f"{prefix}/{file.address}", os.path.join(target, file.place)) for file in chosen]
     if checksums:
-        _add_checksums(items, checksums)
+        sums = _read_checksums(checksums)
+        for item in items:
+            item.sha256 = sums.get(item.file.place) or sums.get(item.file.address)
+        if not any(item.sha256 for item in items):
+            names = f"{items[0].file.place} (below the target folder) or {items[0].file.address}"
+            raise UsageError(f"--checksums {checksums}: names none of the files to fetch; expected names like {names}")
     return items
 
 
-def mirror_prefix(mirror):
+def _prefix(mirror):
     """A mirror as an address without a slash at its end; a folder becomes a file: address."""
-    scheme = urlsplit(mirror).scheme
-    if scheme in ("http", "https") and urlsplit(mirror).hostname:
+    parts, expected = urlsplit(mirror), "expected http(s)://..., file:///... or a folder"
+    if parts.scheme in ("http", "https") and parts.hostname:
         return mirror.rstrip("/")
-    folder = pathlib.Path(url2pathname(urlsplit(mirror).path) if scheme == "file" else mirror)
-    if scheme in ("", "file"):
-        if not folder.is_dir():
-            raise UsageError(f"--mirror {mirror}: no such folder; expected http(s)://..., file:///... or a folder")
-        return mirror.rstrip("/") if scheme else folder.resolve().as_uri()
-    raise UsageError(f"--mirror {mirror}: expected http(s)://..., file:///... or a folder")
+    if parts.scheme not in ("", "file"):
+        raise UsageError(f"--mirror {mirror}: {expected}")
+    folder = Path(unquote(parts.path) if parts.scheme else mirror)
+    if not folder.is_dir():
+        raise UsageError(f"--mirror {mirror}: no such folder; {expected}")
+    return folder.resolve().as_uri()
 
 
 def _matches(file, patterns):
@@ -90,70 +118,17 @@ def _matches(file, patterns):
     return any(fnmatch.fnmatchcase(place, pattern) for place in places for pattern in patterns)
 
 
-def read_checksums(path):
-    """A file as `sha256sum` writes it -> {name: 64 hex digits}.
-
-    Raises:
-        UsageError: it cannot be read; or a line (named, from 1) is not `<64 hex digits>  <name>`, or contradicts
-            an earlier one.
-    """
+def _read_checksums(path):
+    """A file as `sha256sum` writes it -> {name: 64 hex digits}."""
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--checksums {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
     sums = {}
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        found = re.fullmatch(r"([0-9a-fA-F]{64})[ \t][ \t*]?(.+?)\s*", line)
-        if not found:
+        found = re.fullmatch(r"([0-9a-fA-F]{64})[ \t][ \t*]?(?:\./)*(.+?)\s*", line)
+        if not found and line.strip() and not line.startswith("#"):
             raise UsageError(f"--checksums {path} line {number}: {line[:80]!r}; expected 64 hex digits and a name")
-        name = re.sub(r"^(\./)+", "", found[2])
-        if sums.setdefault(name, found[1].lower()) != found[1].lower():
-            raise UsageError(f"--checksums {path} line {number}: a second, different sum of {name}")
+        if found and sums.setdefault(found[2], found[1].lower()) != found[1].lower():
+            raise UsageError(f"--checksums {path} line {number}: a second, different sum of {found[2]}")
     return sums
-
-
-def _add_checksums(items, path):
-    sums = read_checksums(path)
-    for item in items:
-        item.sha256 = sums.get(item.file.place) or sums.get(item.file.address)
-    if not any(item.sha256 for item in items):
-        first = items[0].file
-        raise UsageError(
-            f"--checksums {path}: names none of the files to fetch; expected names like {first.place} "
-            f"(below the target folder) or {first.address}"
-        )
-
-
-def check_room(items, target):
-    """Whether what is still to come fits on the disk; archives count twice, for what comes out of them.
-
-    Returns:
-        (bytes needed at least, bytes free, number of files of unknown size).
-    Raises:
-        UserError: it does not fit.
-    """
-    folder = os.path.abspath(target)
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    free = shutil.disk_usage(folder).free
-    sizes = [(item, item.size or item.file.about) for item in items]
-    needed = sum(_still_to_come(item, size) for item, size in sizes if size)
-    if needed > free:
-        raise UserError(
-            f"{target}: {show_size(needed)} needed for what is still to come, but only {show_size(free)} free; "
-            "choose another --target, or fewer parts with --what or --only"
-        )
-    return needed, free, sum(not size for _, size in sizes)
-
-
-def _still_to_come(item, size):
-    done = 0
-    for path in (item.path, item.path + ".part"):
-        if os.path.isfile(path):
-            done = min(size, os.path.getsize(path))
-            break
-    # Zipped float32 values shrink little, so an archive's content takes at least the archive's size again.
-    return size - done + (size if item.file.routes else 0)

@@ -22,7 +22,7 @@ from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.captions.own_pictures import read_annotations, read_names
 from oscar_paddle.datasets.captions.published import read_caption_index, read_captions, read_image_keys
 from oscar_paddle.datasets.checks.dataset import check_dataset
-from oscar_paddle.datasets.download.archives import unpack
+from oscar_paddle.datasets.download.unpacking import unpack
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.gqa_dataset import build_gqa_data
 from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data
