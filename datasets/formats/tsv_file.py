@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.whole_files import whole_file
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 16 << 20  # bytes read at a time while looking for line ends
@@ -205,10 +206,8 @@ class TsvFile:
         return offsets
 
     def _write_index(self, starts):
-        temporary = f"{self._index_path}.{os.getpid()}.tmp"
         try:
-            with open(temporary, "w") as file:
-                file.write("".join(f"{start}\n" for start in starts.tolist()))
-            os.replace(temporary, self._index_path)
+            with whole_file(self._index_path) as unfinished:
+                unfinished.write_text("".join(f"{start}\n" for start in starts.tolist()))
         except OSError as error:
             _LOG.warning("%s cannot be written (%s): the index stays in memory", self._index_path, error.strerror)

@@ -24,11 +24,11 @@ import paddle.nn as nn
 from paddle.static import InputSpec
 
 from oscar_paddle.config.errors import ConfigError, UserError
+from oscar_paddle.datasets.formats.whole_files import user_cache
 from oscar_paddle.models.bert import HIDDEN_BIAS, EqualRows
 from oscar_paddle.models.checkpoints.weights import file_hash
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.packing import RowBatch
-from oscar_paddle.solvers.machine import user_cache
 from oscar_paddle.solvers.scoring.pairs import EagerBackend
 
 log = logging.getLogger(__name__)
