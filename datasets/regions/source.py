@@ -8,9 +8,9 @@ import hashlib
 import os
 import threading
 import zlib
-from collections import OrderedDict
 
 import numpy as np
+from cachetools import LRUCache
 
 from oscar_paddle.config.errors import DataError
 
@@ -222,13 +222,10 @@ class ArrayCache:
     def _start(self):
         # A fork while another thread holds the lock would leave it locked for ever in the child.
         self._process, self._lock = os.getpid(), threading.Lock()
-        self._arrays, self._bytes = OrderedDict(), 0
+        self._arrays = LRUCache(self.max_bytes, getsizeof=lambda array: array.nbytes)
 
-    def __getstate__(self):
-        return {"max_bytes": self.max_bytes}
-
-    def __setstate__(self, state):
-        self.__init__(**state)
+    def __reduce__(self):
+        return ArrayCache, (self.max_bytes,)
 
     def get(self, key):
         if self.max_bytes <= 0:
@@ -236,16 +233,9 @@ class ArrayCache:
         if self._process != os.getpid():
             self._start()
         with self._lock:
-            if key in self._arrays:
-                self._arrays.move_to_end(key)
             return self._arrays.get(key)
 
     def put(self, key, array):
-        if array.nbytes > self.max_bytes:
-            return
-        with self._lock:
-            if key not in self._arrays:
+        if array.nbytes <= self.max_bytes:
+            with self._lock:
                 self._arrays[key] = array
-                self._bytes += array.nbytes
-            while self._bytes > self.max_bytes:
-                self._bytes -= self._arrays.popitem(last=False)[1].nbytes
