@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import reading
 
 _BLOCK = 1 << 12  # bytes parsed at a time
 _MAX_RECORD = 1 << 24  # bytes of one record; more is a damaged file
@@ -30,13 +31,9 @@ def read_records(path, origin):
     Raises:
         DataError: no such file, or not such a list; names the record.
     """
-    try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; {origin}") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    name, size = os.path.basename(path), os.path.getsize(path)
+    with reading(path, f"; {origin}"):
+        file, size = open(path, "rb"), os.path.getsize(path)  # noqa: SIM115 (closed below)
+    name = os.path.basename(path)
     with file, tqdm(total=size, desc=f"reading {name}", unit="B", unit_scale=True, delay=2, leave=False) as bar:
         first = next((byte for byte in iter(lambda: file.read(1), b"") if not byte.isspace()), b"")
         if first != b"[":
