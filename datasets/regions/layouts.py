@@ -16,7 +16,7 @@ from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.regions.offset_map import OffsetMapFeatures, offset_map_of
 from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures, list_files
 from oscar_paddle.datasets.regions.oscar_v1 import DictionaryFeatures
-from oscar_paddle.datasets.regions.packed import PackedFeatures, store_path, why_not_used
+from oscar_paddle.datasets.regions.packed import PackedFeatures, open_store, store_path
 from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 
 _LOG = logging.getLogger(__name__)
@@ -123,11 +123,7 @@ def _with_store(source, packed):
         path = store_path(source.path, dtype)
         if not os.path.isfile(path):
             continue
-        try:
-            store = PackedFeatures(path, source.feature_dim, source.max_region, source)
-            reason = why_not_used(store, source)
-        except (DataError, OSError) as error:
-            reason = str(error)
+        store, reason = open_store(path, source)
         if reason is None:
             _LOG.info("the regions of %s are read from %s (%s)", source.path, path, dtype)
             return store

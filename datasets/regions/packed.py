@@ -146,8 +146,21 @@ def store_path(source_path, dtype="float32"):
     return (path if os.path.isdir(path) else os.path.splitext(path)[0]) + _ENDINGS[dtype]
 
 
+def open_store(path, source):
+    """Open the packed store of a source.
+
+    Returns:
+        (PackedFeatures or None, what speaks against reading it instead of the source: a clause for the log, or None).
+    """
+    try:
+        store = PackedFeatures(path, source.feature_dim, source.max_region, source)
+        return store, why_not_used(store, source)
+    except (DataError, OSError) as error:
+        return None, str(error)
+
+
 def why_not_used(store, source):
-    """What speaks against reading a store instead of its source: a clause for the log, or None."""
+    """What speaks against reading an open store instead of its source: a clause for the log, or None."""
     packed = store.contents["source"]
     size, newest, digest = source_state(source.path)
     name = os.path.basename(os.path.normpath(source.path))
