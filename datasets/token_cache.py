@@ -14,8 +14,6 @@ import hashlib
 import logging
 import os
 import re
-import time
-import uuid
 import zlib
 from array import array
 from pathlib import Path
@@ -24,14 +22,13 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.solvers.machine import user_cache
+from oscar_paddle.datasets.formats.whole_files import remove_leftovers, user_cache, whole_file
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 HEADER_WORDS = 10  # int32 words
 STRINGS_PER_HASH = 65536
-STALE_SECONDS = 3600  # a temporary file this old was left by a killed process
 
 
 class TokenTable:
@@ -140,21 +137,11 @@ def _tokenise(strings, tokenizer, name):
 
 
 def _store(path, table):
-    """Write the file under a temporary name, then rename it: readers see all of it or nothing.
-
-    Raises:
-        OSError: the folder or the file cannot be written.
-    """
+    """Write the file whole; raises OSError if it or its folder cannot be written."""
     body = np.concatenate([table.offsets.view(np.int32), table.rows, table.ids])
     header = np.array([FORMAT, zlib.crc32(body), len(table), len(table.offsets) - 1, len(table.ids)], np.int64)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.save(file, np.concatenate([header.view(np.int32), body]))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as unfinished, open(unfinished, "wb") as file:
+        np.save(file, np.concatenate([header.view(np.int32), body]))
 
 
 def _load(path):
@@ -185,12 +172,10 @@ def _map_table(path):
 def _remove_older(path):
     """Delete other cache files of the same name, and temporary ones that nobody is writing any more."""
     name = path.name.split(".")[0]
-    pattern = re.compile(re.escape(name) + r"\.[0-9a-f]{32}(\.npy|\.\d+-[0-9a-f]{8}\.tmp)")
+    remove_leftovers(path.parent, f"{name}.*.npy")
     try:
-        for other in path.parent.iterdir():
-            if other == path or not pattern.fullmatch(other.name):
-                continue
-            if other.suffix == ".npy" or time.time() - other.stat().st_mtime > STALE_SECONDS:
+        for other in path.parent.glob(f"{name}.{'[0-9a-f]' * 32}.npy"):
+            if other != path:
                 other.unlink(missing_ok=True)
     except OSError as error:  # another process was faster, or may not delete here: old files only take room
         logger.info("could not remove old token caches in %s: %s", path.parent, error)

@@ -1,8 +1,7 @@
-"""Threads and maths path of this process, which must be set before Paddle loads; its loading; and caches."""
+"""Threads and maths path of this process, which must be set before Paddle loads, and its loading."""
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import sys
 import warnings
@@ -101,17 +100,3 @@ class _WithoutRemarks:
 
     def __getattr__(self, name):
         return getattr(self._stream, name)
-
-
-def user_cache(kind, folder):
-    """The user's own place for what belongs into `folder` but cannot be written there.
-
-    Args:
-        kind: what is kept, such as "tokens".
-        folder: the folder it stands in for; each has a place of its own.
-    Returns:
-        Path below $XDG_CACHE_HOME, or ~/.cache.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    place = hashlib.blake2b(os.fsencode(os.path.abspath(folder)), digest_size=8).hexdigest()
-    return Path(base) / "oscar_paddle" / kind / place

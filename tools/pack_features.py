@@ -61,17 +61,16 @@ def sources_of(args):
 
 
 def pack_one(source, args):
-    from oscar_paddle.datasets.regions.packed import PackedFeatures, store_path, why_not_used
+    from oscar_paddle.datasets.regions.packed import open_store, store_path
     from oscar_paddle.datasets.regions.packing import pack, reading_times, verify
 
     path = args.output or store_path(source.path, args.dtype)
-    if args.overwrite or not os.path.exists(path) or out_of_date(path, source):
+    if args.overwrite or not os.path.exists(path) or open_store(path, source)[1]:
         images, size = pack(source, path, args.dtype)
         print(f"{path}: {images} images, {size / 1e6:,.1f} MB, {args.dtype}")
     else:
         print(f"{path}: is up to date")
-    store = PackedFeatures(path, source.feature_dim, source=source)
-    problem = why_not_used(store, source)
+    store, problem = open_store(path, source)
     if problem:
         raise ConfigError(f"{path}: {problem}")
     if args.verify:
@@ -83,15 +82,6 @@ def pack_one(source, args):
             f"{path}: {times['store']:.3f} ms an image, {times['source'] / times['store']:.1f} times as fast "
             f"({times['first']:.3f} ms when its checksum is compared at the first touch)"
         )
-
-
-def out_of_date(path, source):
-    from oscar_paddle.datasets.regions.packed import PackedFeatures, why_not_used
-
-    try:
-        return why_not_used(PackedFeatures(path, source.feature_dim, source=source), source) is not None
-    except DataError:
-        return True
 
 
 if __name__ == "__main__":

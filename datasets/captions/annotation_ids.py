@@ -3,6 +3,7 @@
 import json
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import read_text
 
 FORMATS = """\
 JSON, one of: {"<image id>": [annotation id, ...], ...} in the order of the captions;
@@ -21,11 +22,7 @@ def read_annotation_ids(path, data):
         DataError: the file cannot be read, or has no id for a caption.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-        by_image, has_texts = _by_image(content)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        by_image, has_texts = _by_image(json.loads(read_text(path)))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: not a file of caption annotation ids ({error!r}); expected {FORMATS}") from None
     ids = []

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions.published import read_captions
+from oscar_paddle.datasets.formats.reading import read_json, read_text
 from oscar_paddle.datasets.regions.source import stem
 
 NAMES_FILE = "image_names.json"
@@ -66,7 +67,7 @@ def read_names(data_dir):
     """
     path = os.path.join(str(data_dir), NAMES_FILE)
     if os.path.isfile(path):
-        names = _json(path)
+        names = read_json(path)
         if not isinstance(names, dict) or not all(k.isdigit() and isinstance(v, str) for k, v in names.items()):
             raise DataError(f"{path}: expected an object image id -> name of the picture's file")
         return {int(image_id): name for image_id, name in names.items()}
@@ -111,7 +112,7 @@ def read_annotations(path):
 
 def _jsonl(path):
     pictures = {}
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path} line {number}"
@@ -132,7 +133,7 @@ def _jsonl(path):
 
 
 def _karpathy(path):
-    content = _json(path)
+    content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
         raise DataError(f"{path}: expected Karpathy's JSON, an object with a list 'images'")
@@ -199,20 +200,3 @@ def _identity(entry, key, where):
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise DataError(f"{where}: {key!r} is {str(value)[:40]!r}; expected an integer from 0 on")
     return value
-
-
-def _json(path):
-    try:
-        return json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: malformed JSON ({error})") from None
-
-
-def _text(path):
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error})") from None

@@ -1,7 +1,6 @@
 """Writes the captions of an annotation file in the published layout, as tools/prepare_captions.py is asked to."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions.candidates import candidate_lists
 from oscar_paddle.datasets.captions.own_pictures import NAMES_FILE, read_annotations
 from oscar_paddle.datasets.formats.torch_writer import write_torch_file
+from oscar_paddle.datasets.formats.whole_files import whole_file
 from oscar_paddle.datasets.regions.layouts import open_regions
 
 DEV = "minival"  # the reference's name of the split that is evaluated during training
@@ -105,17 +105,12 @@ def _write(folder, files, overwrite):
             f"{there[0]}: is already there (with {len(there) - 1} others); choose another --output_dir, or "
             "say --overwrite"
         )
-    temporary = folder / f".prepare.{os.getpid()}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            if isinstance(content, str):
-                temporary.write_text(content, encoding="utf-8")
-            else:
-                write_torch_file(temporary, content)
-            os.replace(temporary, folder / name)
+            with whole_file(folder / name) as unfinished:
+                if isinstance(content, str):
+                    unfinished.write_text(content, encoding="utf-8")
+                else:
+                    write_torch_file(unfinished, content)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror})") from None
-    finally:
-        if temporary.exists():
-            temporary.unlink()

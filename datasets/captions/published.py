@@ -9,6 +9,7 @@ import os
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats import torch_files
+from oscar_paddle.datasets.formats.reading import first_file, read_text
 
 
 def read_captions(data_dir, split):
@@ -65,14 +66,7 @@ def read_image_keys(path):
     Raises:
         DataError: no such file, no ids, a line that is no id, or an id twice; names the line.
     """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file (EVAL.EVAL_IMG_KEYS_FILE)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a list of image ids ({error})") from None
-    first_lines = {}
+    lines, first_lines = read_text(path, " (EVAL.EVAL_IMG_KEYS_FILE)").splitlines(), {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -91,20 +85,13 @@ def _either(path, key):
     """The path, or the same name with the other framework's ending."""
     stem, ending = os.path.splitext(path)
     places = [path] + [stem + other for other in {".pt": [".pd"], ".pd": [".pt"]}.get(ending, [])]
-    for place in places:
-        if os.path.isfile(place):
-            return place
-    raise DataError(f"{' and '.join(places)}: no such file ({key})")
+    return first_file(places, f" ({key})")
 
 
 def _entries(path, what):
     """(image id, value) pairs of a file that holds one dictionary."""
-    data = torch_files.load(path)
-    if not isinstance(data, dict) or not data:
-        found = "an empty dictionary" if isinstance(data, dict) else f"an object of type {type(data).__name__}"
-        raise DataError(f"{path}: holds {found}; expected a dictionary image id -> {what}")
     seen = set()
-    for key, value in data.items():
+    for key, value in torch_files.load_dictionary(path, what).items():
         image_id = _image_id(key)
         if image_id is None:
             raise DataError(f"{path}: the key {_short(key)} is no image id; expected a dictionary image id -> {what}")

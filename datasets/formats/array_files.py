@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import reading
 
 _MAX_BYTES = 1 << 28  # of one array: 32,000 regions, a hundred times what a detector gives
 _MAX_PACKING = 1032  # deflate cannot pack tighter
@@ -21,11 +22,8 @@ def read_npy(path):
     Raises:
         DataError: no such file, not such a file, damaged, or it holds Python objects.
     """
-    try:
-        with open(path, "rb") as file:
-            return _array(file, os.fstat(file.fileno()).st_size, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    with reading(path), open(path, "rb") as file:
+        return _array(file, os.fstat(file.fileno()).st_size, path)
 
 
 def read_npz(path, names):
@@ -40,14 +38,12 @@ def read_npz(path, names):
         DataError: no such file, not such a file, damaged, or one of these arrays holds Python objects.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading(path), open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             members = {info.filename: info for info in archive.infolist()}
             found = {name: members[f"{name}.npy"] for name in names if f"{name}.npy" in members}
             return {name: _member(archive, info, f"{path} array {name!r}") for name, info in found.items()}
     except DataError:
         raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # zipfile and zlib fail in many ways on damaged archives; callers see one error class
         raise DataError(f"{path}: damaged, or not a .npz file ({type(error).__name__}: {str(error)[:120]})") from None
 

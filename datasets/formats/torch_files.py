@@ -20,6 +20,7 @@ import numpy as np
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats import restricted_pickle
 from oscar_paddle.datasets.formats.pickle_names import Constructor, Refused
+from oscar_paddle.datasets.formats.reading import reading
 from oscar_paddle.datasets.formats.torch_tensors import (
     TENSOR_NAMES,
     UNREAD,
@@ -50,16 +51,11 @@ def load(path, map_from=MAP_FROM_BYTES):
         DataError: no such file, not such a file (says what it is), truncated, sizes that do not fit, big-endian,
             compressed, or a global that data and weights do not need (named).
     """
-    try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < map_from:
-                buffer = file.read()
-            else:
-                buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    with reading(path), open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size < map_from:
+            buffer = file.read()
+        else:
+            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     where = str(path)
 
     def storage_from_bytes(data):
@@ -69,6 +65,24 @@ def load(path, map_from=MAP_FROM_BYTES):
     return _load_buffer(
         buffer, where, {**TENSOR_NAMES, "torch.storage._load_from_bytes": Constructor(storage_from_bytes)}
     )
+
+
+def load_dictionary(path, what):
+    """Read a file that holds one dictionary by image id.
+
+    Args:
+        path: the file.
+        what: what the values are, for the message.
+    Returns:
+        dict, not empty.
+    Raises:
+        DataError: as `load`, or it holds something else.
+    """
+    found = load(path)
+    if not isinstance(found, dict) or not found:
+        kind = "an empty dictionary" if isinstance(found, dict) else f"an object of type {type(found).__name__}"
+        raise DataError(f"{path}: holds {kind}; expected a dictionary image id -> {what}")
+    return found
 
 
 def _load_buffer(buffer, where, names):

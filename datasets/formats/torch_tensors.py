@@ -9,7 +9,7 @@ from oscar_paddle.datasets.formats.pickle_names import Constructor, Inert, Refus
 
 _MAX_REPEATED = 1 << 24  # elements of an expanded tensor (stride 0), which takes no room in the file
 
-_STORAGES = {  # torch's name of a storage -> element type
+STORAGES = {  # torch's name of a storage -> element type
     "FloatStorage": "float32",
     "DoubleStorage": "float64",
     "HalfStorage": "float16",
@@ -47,9 +47,9 @@ def storage_reference(persistent_id):
     if view is not None and (not isinstance(view, tuple) or len(view) != 3):
         raise Refused("holds a malformed view of a storage")
     name = kind.name.rsplit(".", 1)[-1]
-    if name not in _STORAGES:
+    if name not in STORAGES:
         raise Refused(f"names {kind.name} as the type of a storage")
-    return _STORAGES[name], key, count, view
+    return STORAGES[name], key, count, view
 
 
 def element_bytes(element):
@@ -178,7 +178,7 @@ TENSOR_NAMES = {
     **{f"torch.{name}": f"torch.{name}" for name in _ELEMENTS},
 }
 for _module in ("torch", "torch.cuda", "torch.storage"):
-    TENSOR_NAMES.update({f"{_module}.{_name}": Inert(f"{_module}.{_name}") for _name in _STORAGES})
+    TENSOR_NAMES.update({f"{_module}.{_name}": Inert(f"{_module}.{_name}") for _name in STORAGES})
 for _module in ("builtins", "__builtin__"):  # Python 3, and pickles of protocol 2
     TENSOR_NAMES[f"{_module}.tuple"] = Constructor(_paddle_tensor)
     TENSOR_NAMES[f"{_module}.eval"] = Constructor(_paddle_dense_tensor)

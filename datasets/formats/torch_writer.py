@@ -13,21 +13,13 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.pickle_writer import Call, Name, Reference, write_pickle
+from oscar_paddle.datasets.formats.torch_tensors import STORAGES
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
 _MACHINE = {"protocol_version": _VERSION, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
-_STORAGES = {  # NumPy's name of an element type -> torch's name of its storage
-    "float16": "HalfStorage",
-    "float32": "FloatStorage",
-    "float64": "DoubleStorage",
-    "uint8": "ByteStorage",
-    "int8": "CharStorage",
-    "int16": "ShortStorage",
-    "int32": "IntStorage",
-    "int64": "LongStorage",
-    "bool": "BoolStorage",
-}
+# NumPy's name of an element type -> torch's name of its storage.
+_STORAGES = {element: name for name, element in STORAGES.items() if name not in ("BFloat16Storage", "UntypedStorage")}
 
 
 def write_torch_file(path, value):

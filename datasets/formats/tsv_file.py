@@ -11,6 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import RandomAccessFile
+from oscar_paddle.datasets.formats.whole_files import whole_file
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 16 << 20  # bytes read at a time while looking for line ends
@@ -21,8 +23,7 @@ _SAMPLED_ROWS = 64  # rows whose start is checked when the file is opened
 class TsvFile:
     """Random access to the rows of a `.tsv` file.
 
-    Reads with `os.pread`, which has no file position to share: an object may be used by many threads, before and
-    after a fork, and after pickling (it opens the file again). Blank lines at the end are not rows.
+    May be used by many threads, before and after a fork, and after pickling. Blank lines at the end are not rows.
 
     Args:
         path: the `.tsv` file; the index beside it has the same stem and ends with `.lineidx`.
@@ -32,29 +33,16 @@ class TsvFile:
 
     def __init__(self, path):
         self.path = str(path)
-        self._open()
+        self._file, self._lock = RandomAccessFile(path), threading.Lock()
         self._offsets = self._read_index()
         if self._offsets is None:
             self._offsets = self._rebuild_index()
 
-    def _open(self):
-        self._lock = threading.Lock()
-        try:
-            self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            self._size = os.fstat(self._descriptor).st_size
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error.strerror})") from None
-
-    def __del__(self):
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
-
     def __getstate__(self):
-        return {"path": self.path, "_offsets": self._offsets}
+        return {**self.__dict__, "_lock": None}
 
     def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._open()
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def __len__(self):
         return len(self._offsets) - 1
@@ -105,9 +93,9 @@ class TsvFile:
         """The line, or None if the index is wrong: no line starts there, or it does not end where the next starts."""
         start, end = self._bounds(number)
         before = min(start, 1)  # read the line end before the row too
-        data = os.pread(self._descriptor, end - start + before, start - before)
+        data = self._file.read(end - start + before, start - before)
         last = data.find(b"\n", before)
-        ends_here = last == len(data) - 1 or (last < 0 and end == self._size)
+        ends_here = last == len(data) - 1 or (last < 0 and end == self._file.size)
         if not ends_here or data[:before] not in (b"", b"\n") or len(data) != end - start + before:
             return None
         return data[before : last if last >= 0 else None]
@@ -117,7 +105,7 @@ class TsvFile:
         start, end = self._bounds(number)
         before, length = min(start, 1), _PREFIX
         while True:
-            data = os.pread(self._descriptor, min(length, end - start) + before, start - before)
+            data = self._file.read(min(length, end - start) + before, start - before)
             if data[:before] not in (b"", b"\n"):
                 return None
             if b"\t" in data or length >= end - start:
@@ -134,7 +122,7 @@ class TsvFile:
         """The index is wrong at a row, although what was checked at opening was right."""
         with self._lock:
             _LOG.warning("%s does not fit %s at row %d", self._index_path, self.path, number + 1)
-            self._size = os.fstat(self._descriptor).st_size
+            self._file.measure()
             self._offsets = self._rebuild_index()
 
     def _read_index(self):
@@ -159,32 +147,32 @@ class TsvFile:
             return "it does not begin with offset 0"
         if np.any(starts[1:] <= starts[:-1]):
             return "its offsets do not increase"
-        if starts[-1] >= self._size:
-            return f"it reaches to byte {starts[-1]}, the file has {self._size} bytes"
+        if starts[-1] >= self._file.size:
+            return f"it reaches to byte {starts[-1]}, the file has {self._file.size} bytes"
         for number in np.unique(np.linspace(0, len(starts) - 1, _SAMPLED_ROWS).astype(int))[1:]:
-            if os.pread(self._descriptor, 1, int(starts[number]) - 1) != b"\n":
+            if self._file.read(1, int(starts[number]) - 1) != b"\n":
                 return f"no line starts at the offset of row {number + 1}"
         rest = self._find_newline(int(starts[-1])) + 1
-        if self._size - rest > _CHUNK or os.pread(self._descriptor, _CHUNK, rest).strip():
+        if self._file.size - rest > _CHUNK or self._file.read(_CHUNK, rest).strip():
             return f"the file has more rows than {len(starts)}"
         return None
 
     def _find_newline(self, position):
         """Position of the first line end from here on, or of the end of the file."""
-        while position < self._size:
-            data = os.pread(self._descriptor, 1 << 20, position)
+        while position < self._file.size:
+            data = self._file.read(1 << 20, position)
             found = data.find(b"\n")
             if found >= 0:
                 return position + found
             position += len(data)
-        return self._size
+        return self._file.size
 
     def _with_end(self, starts):
         """Drops blank lines at the end and appends the end of the last row."""
         for number in range(len(starts) - 1, -1, -1):
             start = int(starts[number])
-            end = min(self._find_newline(start) + 1, self._size)
-            if end - start > _PREFIX or os.pread(self._descriptor, end - start, start).strip():
+            end = min(self._find_newline(start) + 1, self._file.size)
+            if end - start > _PREFIX or self._file.read(end - start, start).strip():
                 return np.append(starts[: number + 1], end)
         raise DataError(f"{self.path}: the file has no rows")
 
@@ -193,22 +181,20 @@ class TsvFile:
         _LOG.info("building %s", self._index_path)
         starts, position = [np.zeros(1, np.int64)], 0
         name = f"indexing {os.path.basename(self.path)}"
-        with tqdm(total=self._size, desc=name, unit="B", unit_scale=True, delay=2, leave=False) as progress:
-            while position < self._size:
-                data = np.frombuffer(os.pread(self._descriptor, _CHUNK, position), np.uint8)
+        with tqdm(total=self._file.size, desc=name, unit="B", unit_scale=True, delay=2, leave=False) as progress:
+            while position < self._file.size:
+                data = np.frombuffer(self._file.read(_CHUNK, position), np.uint8)
                 starts.append(np.flatnonzero(data == ord("\n")) + (position + 1))
                 position += len(data)
                 progress.update(len(data))
         starts = np.concatenate(starts)
-        offsets = self._with_end(starts[starts < self._size])
+        offsets = self._with_end(starts[starts < self._file.size])
         self._write_index(offsets[:-1])
         return offsets
 
     def _write_index(self, starts):
-        temporary = f"{self._index_path}.{os.getpid()}.tmp"
         try:
-            with open(temporary, "w") as file:
-                file.write("".join(f"{start}\n" for start in starts.tolist()))
-            os.replace(temporary, self._index_path)
+            with whole_file(self._index_path) as unfinished:
+                unfinished.write_text("".join(f"{start}\n" for start in starts.tolist()))
         except OSError as error:
             _LOG.warning("%s cannot be written (%s): the index stays in memory", self._index_path, error.strerror)

@@ -1,16 +1,116 @@
-"""Folders of generated files that appear complete or not at all, and are kept while their settings stay the same."""
+"""Files and folders that appear complete or not at all, whatever happens while they are written."""
 
+import glob
+import hashlib
 import json
 import os
 import shutil
-from contextlib import contextmanager
+import time
+import uuid
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from oscar_paddle.config.errors import DataError
 
+_STALE_SECONDS = 3600  # a file that nobody wrote to for so long was left by a killed process
+
+
+@contextmanager
+def whole_file(path):
+    """Context that yields the path of a file to write, which takes the place of `path` when everything went well.
+
+    Args:
+        path: the file; its folder is made when missing. Several processes may write the same file at once: each has a
+            temporary one of its own, `.tmp-<name>-<process>-<random>` beside it, and the last one stays.
+    Raises:
+        OSError: it cannot be written; what was there before is untouched.
+    """
+    temporary = _place_beside(path)
+    try:
+        yield temporary
+        flush(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder, replace=True):
+    """Context that yields an empty folder beside `folder`, which takes its place when everything went well.
+
+    Args:
+        folder: path; the folder that it is in is made when missing.
+        replace: delete what is there first. Otherwise only an empty folder gives way, and anything else is an OSError.
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = _place_beside(folder)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if replace and os.path.exists(folder):
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def flush(path):
+    """Make the content of a file, or the entries of a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder, names):
+    """Delete what killed processes have left half-written in a folder.
+
+    Args:
+        folder: path.
+        names: pattern (as for `glob`) of the names that the files and folders were to have.
+    """
+    for leftover in Path(folder).glob(f".tmp-{names}-*-????????"):
+        with suppress(OSError):
+            if leftover.is_dir():
+                _remove_if_its_process_is_gone(leftover)
+            elif time.time() - leftover.stat().st_mtime > _STALE_SECONDS:  # the writer may be on another machine
+                leftover.unlink()
+
+
+def _remove_if_its_process_is_gone(folder):
+    """A folder's time does not change while its files grow: the process in its name tells whether it is written."""
+    with suppress(ValueError):
+        try:
+            os.kill(int(folder.name.split("-")[-2]), 0)  # signal 0 only asks whether the process is there
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place_beside(path):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, glob.escape(path.name))
+    return path.with_name(f".tmp-{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+def user_cache(kind, folder):
+    """The user's own place for what belongs into `folder` but cannot be written there.
+
+    Args:
+        kind: what is kept, such as "tokens".
+        folder: the folder it stands in for; each has a place of its own.
+    Returns:
+        Path below $XDG_CACHE_HOME, or ~/.cache.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    place = hashlib.blake2b(os.fsencode(os.path.abspath(folder)), digest_size=8).hexdigest()
+    return Path(base) / "oscar_paddle" / kind / place
+
 
 def is_kept(folder, settings_file, settings, what, overwrite=False):
-    """Whether a folder can stay as it is.
+    """Whether a folder of generated files can stay as it is.
 
     Args:
         folder: path.
@@ -38,31 +138,3 @@ def is_kept(folder, settings_file, settings, what, overwrite=False):
     raise DataError(
         f"{folder}: holds {what} with other settings: {', '.join(differ)}; choose another folder or allow overwriting"
     )
-
-
-@contextmanager
-def whole_folder(folder):
-    """Context that yields an empty folder beside `folder`, which takes its place when everything went well."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
-    temporary = folder.parent / f".{folder.name}.building-{os.getpid()}"
-    try:
-        temporary.mkdir()
-        yield temporary
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _remove_leftovers(folder):
-    """Delete what killed runs have left beside `folder`; a name ends with the process that writes it."""
-    for leftover in folder.parent.glob(f".{folder.name}.building-*"):
-        try:
-            os.kill(int(leftover.name.rpartition("-")[2]), 0)  # signal 0 only asks whether the process is there
-        except ProcessLookupError:
-            shutil.rmtree(leftover, ignore_errors=True)
-        except (ValueError, PermissionError):
-            continue

@@ -1,7 +1,7 @@
-"""The answers of VQA and GQA and the classes they are: `trainval_ans2label.pkl`, `trainval_label2ans.pkl`.
+"""The answers of the question tasks and the classes they are: `trainval_ans2label.pkl`, `trainval_label2ans.pkl`.
 
-Class c is the c-th entry of the pickled dictionary, not the label number in it: the published VQA dictionary is not in
-numeric order (vqa.md section 2.3).
+Class c is the c-th entry of the pickled dictionary, not the label number in it: a published dictionary is not in
+numeric order.
 """
 
 import logging
@@ -9,6 +9,7 @@ import os
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats import restricted_pickle
+from oscar_paddle.datasets.formats.reading import first_file, reading
 
 log = logging.getLogger(__name__)
 
@@ -76,20 +77,12 @@ def read_answer_labels(data_dir, names, label_file="", answers_file=""):
 
 def _published(data_dir, name, key):
     places = [os.path.join(data_dir, name), os.path.join(data_dir, "cache", name)]
-    for place in places:
-        if os.path.isfile(place):
-            return place
-    raise DataError(
-        f"{' and '.join(places)}: no such file; it comes with the task's question files and numbers the answers ({key})"
-    )
+    return first_file(places, f"; it comes with the task's question files and numbers the answers ({key})")
 
 
 def _load(path, key):
-    try:
-        with open(path, "rb") as file:
-            return restricted_pickle.load(file, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror} ({key})") from None
+    with reading(path, f" ({key})"), open(path, "rb") as file:
+        return restricted_pickle.load(file, path)
 
 
 def _answer(by_label, label, path):

@@ -1,18 +1,23 @@
-"""Records of VQA, GQA and NLVR2: JSON lists of objects, read one object at a time.
+"""Records of the question tasks: JSON lists of objects, read one object at a time.
 
-GQA's file of all training questions has 14 to 16 million records, too many to hold as Python objects.
+The largest such file has 14 to 16 million records, too many to hold as Python objects.
 """
 
-import json
+import contextlib
 import os
 
+import ijson
+import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import reading
 
-_CHUNK = 1 << 20  # characters read at a time
-_MAX_RECORD = 1 << 24  # characters of one record; more is a damaged file
-_BLANK = " \t\r\n"
+_BLOCK = 1 << 12  # bytes parsed at a time
+_MAX_RECORD = 1 << 24  # bytes of one record; more is a damaged file
+_MAX_NESTING = 500  # brackets open at once: the parser keeps the path to each of them, whose lengths add up
+_STEPS = np.zeros(256, np.int8)  # byte -> whether it opens (1) or closes (-1) something; in text, brackets balance
+_STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 
 def read_records(path, origin):
@@ -26,90 +31,82 @@ def read_records(path, origin):
     Raises:
         DataError: no such file, or not such a list; names the record.
     """
-    try:
-        file = open(path, encoding="utf-8")  # noqa: SIM115 (closed below)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; {origin}") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    with (
-        file,
-        tqdm(
-            total=os.path.getsize(path),
-            desc=f"reading {os.path.basename(path)}",
-            unit="B",
-            unit_scale=True,
-            delay=2,
-            leave=False,
-        ) as bar,
-    ):
-        try:
-            yield from _records(file, path, bar)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 text: {error.reason}") from None
+    with reading(path, f"; {origin}"):
+        file, size = open(path, "rb"), os.path.getsize(path)  # noqa: SIM115 (closed below)
+    name = os.path.basename(path)
+    with file, tqdm(total=size, desc=f"reading {name}", unit="B", unit_scale=True, delay=2, leave=False) as bar:
+        first = next((byte for byte in iter(lambda: file.read(1), b"") if not byte.isspace()), b"")
+        if first != b"[":
+            found = repr((first + file.read(19)).decode(errors="replace")) if first else "the end of the file"
+            raise DataError(f"{path}: expected a JSON list of records, found {found}")
+        file.seek(0)
+        yield from _records(_Blocks(file, bar.update), path)
 
 
-def _records(file, path, bar):
-    decoder, text = json.JSONDecoder(), _Text(file, bar)
-    if text.next() != "[":
-        raise DataError(f"{path}: expected a JSON list of records, found {text.shown()}")
+def _records(blocks, path):
     number = 0
-    text.skip(1)
-    while text.next() != "]":
-        if number and text.next() != ",":
-            raise DataError(f"{path}: expected a comma after record {number}, found {text.shown()}")
-        if number:
-            text.skip(1)
-        record = text.decode(decoder, f"{path} record {number}")
-        if not isinstance(record, dict):
-            kind = type(record).__name__
-            raise DataError(f"{path} record {number}: found {kind} {str(record)[:40]!r}; expected an object")
-        yield number, record
-        number += 1
-    text.skip(1)
-    if text.next():
-        raise DataError(f"{path}: after the list of records comes {text.shown()}; expected the end")
+    try:
+        for number, record in enumerate(ijson.items(blocks, "item", use_float=True, buf_size=_BLOCK)):
+            if not isinstance(record, dict):
+                kind = type(record).__name__
+                raise DataError(f"{path} record {number}: found {kind} {str(record)[:40]!r}; expected an object")
+            blocks.start_record()
+            yield number, record
+    except ijson.JSONError as error:
+        raise DataError(f"{path} record {_count_whole(path)}: malformed JSON ({_reason(error)})") from None
 
 
-class _Text:
-    """A window that moves over a file of text."""
+class _Blocks:
+    """A file for the parser to read; an error where a record nests too deeply, or has no end in sight."""
 
-    def __init__(self, file, bar):
-        self.file, self.bar, self.text, self.at = file, bar, "", 0
+    def __init__(self, file, on_bytes=lambda count: None):
+        self._file, self._on_bytes = file, on_bytes
+        self._bytes = self._depth = self._left_open = 0
+        self._is_too_deep = False
 
-    def next(self):
-        """The next character that is not blank, "" at the end; the window then begins there."""
-        while True:
-            while self.at < len(self.text) and self.text[self.at] in _BLANK:
-                self.at += 1
-            if self.at < len(self.text) or not self._more():
-                return self.text[self.at : self.at + 1]
+    def start_record(self):
+        self._bytes, self._depth = 0, self._left_open
 
-    def skip(self, count):
-        self.at += count
+    def read(self, size):
+        if self._is_too_deep:
+            raise ijson.JSONError("nested too deeply")
+        if self._bytes > _MAX_RECORD:
+            raise ijson.JSONError("no end of the record in sight")
+        block = self._file.read(size)
+        self._on_bytes(len(block))
+        self._bytes += len(block)
+        opened, closed = (sum(map(block.count, brackets)) for brackets in (b"[{", b"]}"))
+        before, self._depth, self._left_open = self._depth, max(0, self._depth + opened - closed), opened
+        if before + opened > _MAX_NESTING // 2:  # at most so deep; seldom, so it is cheap to look closer
+            depths = before + np.cumsum(_STEPS[np.frombuffer(block, np.uint8)], dtype=np.int64)
+            self._left_open = int(depths[-1] - depths.min())
+            if depths.max() > _MAX_NESTING:
+                self._is_too_deep = True
+                return block[: np.argmax(depths > _MAX_NESTING)]
+        return block
 
-    def shown(self):
-        return repr(self.text[self.at : self.at + 20]) if self.next() else "the end of the file"
 
-    def decode(self, decoder, where):
-        """The JSON value that begins here."""
-        self.next()
-        while True:
-            try:
-                value, end = decoder.raw_decode(self.text, self.at)
-            except (ValueError, RecursionError) as error:
-                # Perhaps only the window ends too early.
-                if len(self.text) - self.at < _MAX_RECORD and not isinstance(error, RecursionError) and self._more():
-                    continue
-                raise DataError(f"{where}: malformed JSON ({getattr(error, 'msg', error)})") from None
-            self.at = end
-            return value
+def _count_whole(path):
+    """The number of records before the damage. The parser keeps those of the block where it fails to itself."""
+    whole = ijson.sendable_list()
+    number, parser = 0, ijson.items_coro(whole, "item")
+    with contextlib.suppress(ijson.JSONError), open(path, "rb") as file:
+        blocks = _Blocks(file)
+        while block := blocks.read(_BLOCK):
+            parser.send(block)
+            if whole:
+                number += len(whole)
+                whole.clear()
+                blocks.start_record()
+        parser.close()
+    return number + len(whole)
 
-    def _more(self):
-        data = self.file.read(_CHUNK)
-        self.text, self.at = self.text[self.at :] + data, 0
-        self.bar.update(len(data))
-        return bool(data)
+
+def _reason(error):
+    """What the parser says in one line: the trouble, and the text before and after it."""
+    text = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error.args[0])
+    trouble, *near = (line.strip() for line in text.splitlines())
+    return f"{trouble.partition(': ')[2] or trouble}" + (f" near {near[0][:80]!r}" if near and near[0] else "")
 
 
 def field(record, name, kinds, where):

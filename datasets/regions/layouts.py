@@ -3,7 +3,7 @@
 VinVL         features.tsv, imageid2idx.json, predictions.tsv
 Oscar v1      {split}_img_{type}_feats.pt, {split}_{label type}_labels.pt
 Paddle ports  {split}_img_{type}_feats/{image id}.npy, {split}_{label type}_labels.pd
-VQA's rows    {split}_img_{type}_feats.tsv, {split}_img_{type}_feats_offset_map.json
+with offsets  {split}_img_{type}_feats.tsv, {split}_img_{type}_feats_offset_map.json
 one's own     features/{name}.npz
 packed        features.packed, or any of these names with that ending, as tools/pack_features.py writes them
 """
@@ -13,11 +13,11 @@ import os
 import re
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.regions.offset_map import OffsetMapFeatures, offset_map_of
 from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures, list_files
 from oscar_paddle.datasets.regions.oscar_v1 import DictionaryFeatures
-from oscar_paddle.datasets.regions.packed import PackedFeatures, store_path, why_not_used
+from oscar_paddle.datasets.regions.packed import PackedFeatures, open_store, store_path
 from oscar_paddle.datasets.regions.vinvl import RegionFeatures
-from oscar_paddle.datasets.regions.vqa_rows import OffsetMapFeatures, offset_map_of
 
 _LOG = logging.getLogger(__name__)
 _V1_NAME = re.compile(r"(?P<split>.+)_img_(?P<type>.+)_feats(\.float16)?(\.pt|\.pd|\.tsv|\.packed)?")
@@ -55,7 +55,7 @@ def open_source(path, **options):
     """Open the region features of a file or folder itself, whatever is packed beside it.
 
     Args:
-        path: features.tsv, VQA's `.tsv` with an offset map, a `.pt` or `.pd` of Oscar v1, a folder of `.npy` or of
+        path: features.tsv, a `.tsv` with an offset map, a `.pt` or `.pd` of Oscar v1, a folder of `.npy` or of
             `.npz` files.
         options: feature_dim, max_region, cache_bytes, see `RegionSource`.
     Raises:
@@ -123,11 +123,7 @@ def _with_store(source, packed):
         path = store_path(source.path, dtype)
         if not os.path.isfile(path):
             continue
-        try:
-            store = PackedFeatures(path, source.feature_dim, source.max_region, source)
-            reason = why_not_used(store, source)
-        except (DataError, OSError) as error:
-            reason = str(error)
+        store, reason = open_store(path, source)
         if reason is None:
             _LOG.info("the regions of %s are read from %s (%s)", source.path, path, dtype)
             return store

@@ -6,33 +6,39 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.array_files import read_npy, read_npz
+from oscar_paddle.datasets.formats.reading import reading
 from oscar_paddle.datasets.regions.oscar_v1 import open_labels
-from oscar_paddle.datasets.regions.source import BOX_DIM, RegionSource, as_regions, explain_width, image_key, stem
+from oscar_paddle.datasets.regions.source import (
+    BOX_DIM,
+    OwnTags,
+    RegionSource,
+    as_regions,
+    explain_width,
+    image_key,
+    stem,
+)
 
 REGION_ARRAYS = ("features", "boxes", "image_w", "image_h")  # of one image's .npz
 
 
 class _FolderFeatures(RegionSource):
-    """The files of one ending in a folder; the name without it is the image id, or the picture's name."""
+    """The files of one ending in a folder; the name without it is the image id, or the picture's name.
+
+    Raises:
+        DataError: no such folder, no such files, or two for one image.
+    """
 
     ending = None
 
-    def __init__(self, folder, feature_dim=2054, max_region=None, cache_bytes=256 << 20):
-        super().__init__(folder, feature_dim, max_region, cache_bytes)
-        self._files = {}
+    def _open(self):
+        files = {}
         for name in list_files(self.path, self.ending):
-            other = self._files.setdefault(image_key(stem(name)), name)
+            other = files.setdefault(image_key(stem(name)), name)
             if other != name:
                 raise DataError(f"{self.path}: {other} and {name} are for the same image {image_key(stem(name))}")
-        if not self._files:
+        if not files:
             raise DataError(f"{self.path}: no {self.ending} files; expected one for each image")
-
-    @property
-    def ids(self):
-        return list(self._files)
-
-    def _has(self, key):
-        return key in self._files
+        return files
 
     def file_of(self, key):
         """The path of an image's file.
@@ -40,20 +46,13 @@ class _FolderFeatures(RegionSource):
         Raises:
             DataError: it has none.
         """
-        if key not in self._files:
+        if key not in self._places:
             raise DataError(f"{os.path.join(self.path, f'{key}{self.ending}')}: no such file (image {key})")
-        return os.path.join(self.path, self._files[key])
+        return os.path.join(self.path, self._places[key])
 
 
 class NpyFeatures(_FolderFeatures):
-    """Regions from `{split}_img_frcnn_feats/{image id}.npy`, each [R, feature_dim] (see `RegionSource`).
-
-    Args:
-        folder: with the files.
-        feature_dim, max_region, cache_bytes: as for every `RegionSource`.
-    Raises:
-        DataError: no such folder, no such files, or two for one image.
-    """
+    """Regions from `{split}_img_frcnn_feats/{image id}.npy`, each [R, feature_dim] (see `RegionSource`)."""
 
     ending = ".npy"
 
@@ -70,19 +69,13 @@ class NpzFeatures(_FolderFeatures):
 
     Its arrays: `features` [R, 2048 or 2054]; with 2048 also `boxes` [R, 4] (x1, y1, x2, y2 in pixels), `image_w` and
     `image_h`, of which the six box values are computed; `tags`, a list of text or one text, where tags are used.
-
-    Args:
-        folder: with the files.
-        feature_dim, max_region, cache_bytes: as for every `RegionSource`.
-    Raises:
-        DataError: no such folder, no such files, or two for one image.
     """
 
     ending = ".npz"
     names_images = True
 
     def open_tags(self, data_dir, split, label_type):
-        return NpzTags(self)
+        return OwnTags(self, self.path)
 
     def _read(self, key):
         path = self.file_of(key)
@@ -97,19 +90,6 @@ class NpzFeatures(_FolderFeatures):
             expected = "expected a list of text (or set INPUT.ADD_OD_LABEL False)"
             raise DataError(f"{path} (image {key}): no array 'tags'; {expected}")
         return tags
-
-
-class NpzTags:
-    """Object tags by image id, from the `tags` of `NpzFeatures` files."""
-
-    def __init__(self, source):
-        self.path, self._source = source.path, source
-
-    def __contains__(self, image_id):
-        return image_id in self._source
-
-    def __getitem__(self, image_id):
-        return self._source.tags_of(self._source._key(image_id))
 
 
 def regions_of_arrays(arrays, feature_dim, where):
@@ -171,11 +151,8 @@ def list_files(folder, ending):
     Raises:
         DataError: no such folder.
     """
-    try:
-        names = [name for name in os.listdir(folder) if name.endswith(ending) and not name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
-    return sorted(names)
+    with reading(folder):
+        return sorted(name for name in os.listdir(folder) if name.endswith(ending) and not name.startswith("."))
 
 
 def _box_values_of(arrays, num_regions, where):

@@ -10,6 +10,7 @@ import os
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats import torch_files
+from oscar_paddle.datasets.formats.reading import first_file
 from oscar_paddle.datasets.regions.source import RegionSource, as_regions, image_key
 
 _LOG = logging.getLogger(__name__)
@@ -22,40 +23,24 @@ class DictionaryFeatures(RegionSource):
     A large `.pt` file is memory-mapped: opening it reads where the tensors are, and an image costs its own bytes.
 
     Args:
-        feats_file: path of the file.
         orders_images: whether it is the file of one split, so that its keys are the images in their order.
-        feature_dim, max_region, cache_bytes: as for every `RegionSource`.
-    Raises:
-        DataError: no such file, or it does not hold such a dictionary.
     """
 
-    def __init__(self, feats_file, feature_dim=2054, max_region=None, cache_bytes=256 << 20, orders_images=True):
-        super().__init__(feats_file, feature_dim, max_region, cache_bytes)
+    _opened = ("_places",)
+
+    def __init__(self, path, orders_images=True, **options):
+        super().__init__(path, **options)
         self.orders_images = orders_images
-        self._arrays = _dictionary(self.path, "a tensor [regions, 2054]")
 
-    def __getstate__(self):
-        return {**self.__dict__, "_arrays": None}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._arrays = _dictionary(self.path, "a tensor [regions, 2054]")
-
-    @property
-    def ids(self):
-        return list(self._arrays)
+    def _open(self):
+        return _dictionary(self.path, "a tensor [regions, 2054]")
 
     def open_tags(self, data_dir, split, label_type):
         return open_labels([os.path.dirname(self.path), data_dir], split, label_type)
 
-    def _has(self, key):
-        return key in self._arrays
-
     def _read(self, key):
-        if key not in self._arrays:
-            raise DataError(f"{self.path}: image {key} is missing (the file has {len(self._arrays)} images)")
         where = f"{self.path} image {key}"
-        return as_regions(self._arrays[key], self.feature_dim, where), where
+        return as_regions(self._place(key), self.feature_dim, where), where
 
 
 class Labels:
@@ -104,22 +89,14 @@ def open_labels(folders, split, label_type):
     """
     name = f"{split}_{label_type}_labels"
     places = [os.path.join(str(folder), name + ending) for folder in dict.fromkeys(folders) for ending in _OTHER_ENDING]
-    for place in places:
-        if os.path.isfile(place):
-            return Labels(place)
-    raise DataError(
-        f"{' and '.join(places)}: no such file; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for "
-        "(DATASET.OD_LABEL_TYPE)"
-    )
+    what = "it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for (DATASET.OD_LABEL_TYPE)"
+    return Labels(first_file(places, f"; {what}"))
 
 
 def _dictionary(path, what):
     """The dictionary in a file with its keys as image ids, in the order of the file."""
     _LOG.info("reading the table of contents of %s", path)
-    found = torch_files.load(path)
-    if not isinstance(found, dict) or not found:
-        kind = "an empty dictionary" if isinstance(found, dict) else f"an object of type {type(found).__name__}"
-        raise DataError(f"{path}: holds {kind}; expected a dictionary image id -> {what}")
+    found = torch_files.load_dictionary(path, what)
     values = {image_key(key): value for key, value in found.items()}
     if len(values) != len(found):
         raise DataError(f"{path}: {len(found) - len(values)} image ids are there twice, as numbers and as text")

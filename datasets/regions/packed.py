@@ -23,8 +23,9 @@ from functools import cache
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import reading
 from oscar_paddle.datasets.regions.oscar_v1 import open_labels
-from oscar_paddle.datasets.regions.source import RegionSource, checksum
+from oscar_paddle.datasets.regions.source import OwnTags, RegionSource, checksum
 from oscar_paddle.datasets.regions.vinvl import ObjectTags
 
 _LOG = logging.getLogger(__name__)
@@ -49,10 +50,11 @@ class PackedFeatures(RegionSource):
         DataError: no such file, not a store, damaged, or of another width.
     """
 
+    _opened = ("_places", "contents", "_starts", "_checksums", "_values", "_verified")
+
     def __init__(self, path, feature_dim=2054, max_region=None, source=None):
-        super().__init__(source.path if source else path, feature_dim, max_region, cache_bytes=0)
         self.store_path, self.source = str(path), source
-        self._open()
+        super().__init__(source.path if source else path, feature_dim, max_region, cache_bytes=0)
         if self._values.shape[1] != feature_dim:
             raise DataError(f"{path}: holds {self._values.shape[1]} values a region; expected {feature_dim}")
         self.orders_images = source.orders_images if source else self.contents["orders_images"]
@@ -60,20 +62,12 @@ class PackedFeatures(RegionSource):
 
     def _open(self):
         self.contents, self._starts, self._checksums, self._values = _map_store(self.store_path)
-        self._numbers = {key: number for number, key in enumerate(self.contents["ids"])}
-        self._verified = bytearray(len(self._numbers))
-
-    def __getstate__(self):
-        opened = ("contents", "_starts", "_checksums", "_values", "_numbers", "_verified")
-        return {name: value for name, value in self.__dict__.items() if name not in opened}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._open()
+        self._verified = bytearray(len(self.contents["ids"]))
+        return {key: number for number, key in enumerate(self.contents["ids"])}
 
     @property
     def ids(self):
-        return list(self.source.ids if self.source else self._numbers)
+        return list(self.source.ids if self.source else self._places)
 
     @property
     def dtype(self):
@@ -86,15 +80,18 @@ class PackedFeatures(RegionSource):
             self.source._keys = self._keys
 
     def open_tags(self, data_dir, split, label_type):
-        tags = self.contents.get("tags")
-        if tags is not None:
-            return _StoredTags(self, dict(zip(self.contents["ids"], tags, strict=True)))
+        if self.contents.get("tags") is not None:
+            return OwnTags(self, self.store_path)
         if self.source:
             return self.source.open_tags(data_dir, split, label_type)
         return open_tags_beside(self.store_path, data_dir, split, label_type)
 
+    def tags_of(self, key):
+        """The tags that are packed, of a key (raises DataError)."""
+        return self.contents["tags"][self._place(key)]
+
     def _has(self, key):
-        return key in self._numbers or (self.source is not None and self.source._has(key))
+        return key in self._places or (self.source is not None and self.source._has(key))
 
     def _read(self, key):
         regions, where = self._stored(key), f"{self.store_path} (image {key})"
@@ -109,7 +106,7 @@ class PackedFeatures(RegionSource):
 
     def _stored(self, key):
         """The regions of an image as they are packed, or None where they are not or do not fit their checksum."""
-        number = self._numbers.get(key)
+        number = self._places.get(key)
         if number is None:
             return None
         regions = self._values[self._starts[number] : self._starts[number + 1]]
@@ -121,34 +118,20 @@ class PackedFeatures(RegionSource):
 
     def _instead(self, key, where):
         """What the source has for an image that the store cannot give."""
-        if key in self._numbers:
+        if key in self._places:
             if self.source is None:
                 raise DataError(f"{where}: the values do not fit their checksum; pack the store again")
             _LOG.warning("%s: the values do not fit their checksum; reading %s instead", where, self.source.path)
         elif self.source is None:
-            raise DataError(f"{self.store_path}: image {key} is missing (the store has {len(self._numbers)} images)")
+            raise DataError(f"{self.store_path}: image {key} is missing (the store has {len(self._places)} images)")
         return self.source._read(key)
 
     def _signature(self, key):
-        number = self._numbers.get(key)
+        number = self._places.get(key)
         if number is None or self.dtype != np.float32:
             return super()._signature(key)
         rows = int(self._starts[number + 1] - self._starts[number])
         return rows, self._values.shape[1], int(self._checksums[number])
-
-
-class _StoredTags:
-    def __init__(self, store, tags):
-        self.path, self._store, self._tags = store.store_path, store, tags
-
-    def __contains__(self, image_id):
-        return self._store._key(image_id) in self._tags
-
-    def __getitem__(self, image_id):
-        key = self._store._key(image_id)
-        if key not in self._tags:
-            raise DataError(f"{self.path}: image {key} is missing (the store has tags of {len(self._tags)} images)")
-        return self._tags[key]
 
 
 @cache
@@ -163,8 +146,21 @@ def store_path(source_path, dtype="float32"):
     return (path if os.path.isdir(path) else os.path.splitext(path)[0]) + _ENDINGS[dtype]
 
 
+def open_store(path, source):
+    """Open the packed store of a source.
+
+    Returns:
+        (PackedFeatures or None, what speaks against reading it instead of the source: a clause for the log, or None).
+    """
+    try:
+        store = PackedFeatures(path, source.feature_dim, source.max_region, source)
+        return store, why_not_used(store, source)
+    except (DataError, OSError) as error:
+        return None, str(error)
+
+
 def why_not_used(store, source):
-    """What speaks against reading a store instead of its source: a clause for the log, or None."""
+    """What speaks against reading an open store instead of its source: a clause for the log, or None."""
     packed = store.contents["source"]
     size, newest, digest = source_state(source.path)
     name = os.path.basename(os.path.normpath(source.path))
@@ -213,11 +209,8 @@ def open_tags_beside(path, data_dir, split, label_type):
 
 def _map_store(path):
     """Map a store: (contents, starts, checksums, values [rows, D]), checked but for the values themselves."""
-    try:
-        with open(path, "rb") as file:
-            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    with reading(path), open(path, "rb") as file:
+        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if buffer[: len(HEAD)] != HEAD or len(buffer) < len(HEAD) + TAIL.size:
         raise DataError(f"{path}: not a packed feature store; tools/pack_features.py writes them")
     json_bytes, expected, _, magic = TAIL.unpack(buffer[-TAIL.size :])

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.whole_files import whole_file
 from oscar_paddle.datasets.regions.packed import HEAD, TAIL, TAIL_MAGIC, PackedFeatures, source_state
 from oscar_paddle.datasets.regions.source import checksum
 
@@ -34,20 +35,14 @@ def pack(source, path, dtype="float32", progress=True):
     ids = source.ids
     state = source_state(source.path)
     _check_space(source, ids, path, dtype)
-    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(temporary, "wb") as file:
-            _write(file, source, ids, state, np.dtype(dtype).newbyteorder("<"), progress)
-            file.flush()
-            os.fsync(file.fileno())
-        if source_state(source.path) != state:
-            raise DataError(f"{source.path}: changed while it was being packed; pack it again")
-        os.replace(temporary, path)
+        with whole_file(path) as unfinished:
+            with open(unfinished, "wb") as file:
+                _write(file, source, ids, state, np.dtype(dtype).newbyteorder("<"), progress)
+            if source_state(source.path) != state:
+                raise DataError(f"{source.path}: changed while it was being packed; pack it again")
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
     return len(ids), os.path.getsize(path)
 
 

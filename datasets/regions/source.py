@@ -8,9 +8,9 @@ import hashlib
 import os
 import threading
 import zlib
-from collections import OrderedDict
 
 import numpy as np
+from cachetools import LRUCache
 
 from oscar_paddle.config.errors import DataError
 
@@ -21,32 +21,53 @@ BOX_DIM = 6  # the box values that follow them
 class RegionSource:
     """Region features by image id; the base of one class for each layout.
 
-    May be used by many threads, after a fork and after pickling (the cache stays behind). A layout defines `ids`
-    and `_read`; one whose files know no order of the images leaves `orders_images` False.
+    May be used by many threads, after a fork and after pickling (the cache stays behind). A layout defines `_open` and
+    `_read`; one whose files know no order of the images leaves `orders_images` False.
 
     Args:
         path: the file or folder, for messages.
         feature_dim: D, INPUT.IMG_FEATURE_DIM.
         max_region: keep only the first so many regions of an image; None keeps all.
         cache_bytes: how much decoded data to keep, least recently used first out; 0 keeps none.
+    Raises:
+        DataError: the file or folder cannot be opened, or is none of this layout.
     """
 
     orders_images = False  # Oscar v1: the images of a split come in the order of its feature file
     names_images = False  # the files may be called as the pictures are, not by image id
+    _opened = ()  # what `_open` makes and pickling leaves behind, to be made again
 
     def __init__(self, path, feature_dim=VISUAL_DIM + BOX_DIM, max_region=None, cache_bytes=256 << 20):
         self.path = str(path)
         self.feature_dim, self.max_region = feature_dim, max_region
         self._cache = ArrayCache(cache_bytes)
         self._keys = {}
+        self._places = self._open()
+
+    def _open(self):
+        """Open the file: {image key: where its data are}, in the order of the file."""
+        return {}
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name not in self._opened}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        if self._opened:
+            self._places = self._open()
 
     @property
     def ids(self):
         """All image ids, in the order of the files: list of int (str where an id is no number)."""
-        raise NotImplementedError
+        return list(self._places)
 
     def __len__(self):
         return len(self.ids)
+
+    def _place(self, key):
+        if key not in self._places:
+            raise DataError(f"{self.path}: image {key} is missing (the file has {len(self._places)} images)")
+        return self._places[key]
 
     def _read(self, key):
         """All regions of an image, before they are cut: ([R, D] float32, where they are, for messages).
@@ -57,7 +78,7 @@ class RegionSource:
         raise NotImplementedError
 
     def _has(self, key):
-        raise NotImplementedError
+        return key in self._places
 
     def open_tags(self, data_dir, split, label_type):
         """The object tags that belong to these regions.
@@ -129,6 +150,19 @@ class RegionSource:
         """(R, D, checksum of the values)."""
         regions, _ = self._read(key)
         return *regions.shape, checksum(regions)
+
+
+class OwnTags:
+    """Object tags by image id that a source keeps together with the regions; its `tags_of` gives those of a key."""
+
+    def __init__(self, source, path):
+        self.path, self._source = path, source
+
+    def __contains__(self, image_id):
+        return self._source._key(image_id) in self._source._places
+
+    def __getitem__(self, image_id):
+        return self._source.tags_of(self._source._key(image_id))
 
 
 def image_key(image_id):
@@ -222,13 +256,10 @@ class ArrayCache:
     def _start(self):
         # A fork while another thread holds the lock would leave it locked for ever in the child.
         self._process, self._lock = os.getpid(), threading.Lock()
-        self._arrays, self._bytes = OrderedDict(), 0
+        self._arrays = LRUCache(self.max_bytes, getsizeof=lambda array: array.nbytes)
 
-    def __getstate__(self):
-        return {"max_bytes": self.max_bytes}
-
-    def __setstate__(self, state):
-        self.__init__(**state)
+    def __reduce__(self):
+        return ArrayCache, (self.max_bytes,)
 
     def get(self, key):
         if self.max_bytes <= 0:
@@ -236,16 +267,9 @@ class ArrayCache:
         if self._process != os.getpid():
             self._start()
         with self._lock:
-            if key in self._arrays:
-                self._arrays.move_to_end(key)
             return self._arrays.get(key)
 
     def put(self, key, array):
-        if array.nbytes > self.max_bytes:
-            return
-        with self._lock:
-            if key not in self._arrays:
+        if array.nbytes <= self.max_bytes:
+            with self._lock:
                 self._arrays[key] = array
-                self._bytes += array.nbytes
-            while self._bytes > self.max_bytes:
-                self._bytes -= self._arrays.popitem(last=False)[1].nbytes

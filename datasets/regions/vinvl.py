@@ -11,6 +11,7 @@ import os
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import first_file, read_json
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
 from oscar_paddle.datasets.regions.source import RegionSource, checksum, decode_base64, explain_width, image_key
 
@@ -90,10 +91,7 @@ class ObjectTags:
 
     def __init__(self, predictions_file):
         self.path = str(predictions_file)
-        if not os.path.exists(self.path):
-            raise DataError(
-                f"{self.path}: no such file; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for"
-            )
+        first_file([self.path], "; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for")
         self._tsv = TsvFile(predictions_file)
         self._rows = _RowNumbers(self._tsv)
 
@@ -201,12 +199,11 @@ class _RowNumbers:
 
     def _read(self, path):
         """The mapping in the JSON file, or None if there is none that can be right."""
-        try:
-            with open(path, encoding="utf-8") as file:
-                numbers = json.load(file)
-        except FileNotFoundError:
+        if not os.path.exists(path):
             return None
-        except (OSError, ValueError, RecursionError) as error:
+        try:
+            numbers = read_json(path)
+        except DataError as error:
             _LOG.warning("%s cannot be used (%s)", path, error)
             return None
         rows = len(self._tsv)

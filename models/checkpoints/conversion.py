@@ -6,9 +6,7 @@ weights transposed. Heads of other tasks keep their names and come along.
 
 import json
 import logging
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +15,7 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, DataError, UserError, WeightsError
+from oscar_paddle.datasets.formats.whole_files import whole_folder
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 from oscar_paddle.models.bert import BertConfig
 from oscar_paddle.models.checkpoints import export_pytorch, export_vinvl_paddle
@@ -190,22 +189,13 @@ def convert(source, folder, target):
     """
     folder = Path(folder)
     check_target(source, folder, target)
-    temporary = None
+    total = sum(tensor.value.nbytes for tensor in source.tensors)
+    bar = tqdm(total=total, desc=_WEIGHTS[target], unit="B", unit_scale=True, delay=1, dynamic_ncols=True)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{folder.name}-", dir=folder.parent))
-        total = sum(tensor.value.nbytes for tensor in source.tensors)
-        with tqdm(total=total, desc=_WEIGHTS[target], unit="B", unit_scale=True, delay=1, dynamic_ncols=True) as bar:
-            _write(source, temporary, target, bar.update)
-        temporary.chmod(0o755)
-        if folder.is_dir():
-            folder.rmdir()  # an empty one
-        os.rename(temporary, folder)
+        with bar, whole_folder(folder, replace=False) as unfinished:
+            _write(source, unfinished, target, bar.update)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_target(source, folder, target):

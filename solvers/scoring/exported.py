@@ -24,10 +24,10 @@ import paddle.nn as nn
 from paddle.static import InputSpec
 
 from oscar_paddle.config.errors import UserError
+from oscar_paddle.datasets.formats.whole_files import user_cache
 from oscar_paddle.models.bert import EqualRows
 from oscar_paddle.models.checkpoints.weights import file_hash
 from oscar_paddle.models.losses import match_margin
-from oscar_paddle.solvers.machine import user_cache
 
 log = logging.getLogger(__name__)
 

@@ -154,10 +154,10 @@ def test_older_entries_of_the_same_name_go_others_stay(folder):
     token_table(["a"], Letters(), folder, "train_tags")
     (folder / "train.notes.npy").write_text("mine")
     (first,) = [name for name in cache_files(folder) if name.startswith("train.") and "notes" not in name]
-    killed = folder / first.replace(".npy", ".123-0123abcd.tmp")
+    killed = folder / f".tmp-{first}-123-0123abcd"
     killed.write_text("half")
     os.utime(killed, (1, 1))
-    busy = folder / first.replace(".npy", ".124-0123abcd.tmp")
+    busy = folder / f".tmp-{first}-124-0123abcd"
     busy.write_text("being written")
 
     token_table(["b"], Letters(), folder, "train")

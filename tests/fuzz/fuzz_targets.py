@@ -51,6 +51,48 @@ class Target(NamedTuple):
     accepts: bool = True
 
 
+def _all(*steps):
+    """Every step is taken; the first error is raised at the end."""
+    errors = []
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            errors.append(error)
+    for error in sorted(errors, key=lambda error: hasattr(error, "exit_code")):  # other errors than ours come first
+        raise error
+
+
+def _each(keys, *reads):
+    _all(*[functools.partial(read, key) for key in keys for read in reads])
+
+
+def _touch(value):
+    """Look at every value, as a memory map may fail only then."""
+    if isinstance(value, np.ndarray):
+        value.sum() if value.dtype.kind in "fiub" else value.tolist()
+    elif isinstance(value, (dict, list, tuple)):
+        for entry in value.values() if isinstance(value, dict) else value:
+            _touch(entry)
+
+
+def _saved(save, *values, **named):
+    """What `save` writes to a file."""
+    buffer = io.BytesIO()
+    save(buffer, *values, **named)
+    return buffer.getvalue()
+
+
+def _json(value):
+    return json.dumps(value).encode()
+
+
+def _config(folder, **settings):
+    (folder / "run.yaml").write_text("")
+    words = {"DATASET.DATA_DIR": folder, "INPUT.IMG_FEATURE_DIM": DIM, **settings}
+    return load_config(folder / "run.yaml", [word for pair in words.items() for word in pair])
+
+
 # ---- files of torch.save, paddle.save and pickle ----
 
 
@@ -64,178 +106,113 @@ def _read_torch(folder):
         _touch(torch_files.load(folder / "file.pt", map_from))
 
 
-def _touch(value):
-    """Look at every value, as a memory map may fail only then."""
-    if isinstance(value, np.ndarray):
-        value.sum() if value.dtype.kind in "fiub" else value.tolist()
-    elif isinstance(value, dict):
-        for entry in value.values():
-            _touch(entry)
-    elif isinstance(value, (list, tuple)):
-        for entry in value:
-            _touch(entry)
-
-
 def _list_sound():
     captions = {7: json.dumps(["a dog", "a café"]), "8": ["one"]}
     index = {7: [[7, 0], [8, 0]], 8: json.dumps([[8, 0]])}
-    return [
-        {
-            "x_captions.pt": pickle.dumps(captions, protocol),
-            "index.pt": pickle.dumps(index, protocol),
-            "keys.tsv": b"7\n8\n",
-        }
-        for protocol in (0, 2, 4)
-    ]
+    pickled = [{"x_captions.pt": pickle.dumps(captions, p), "index.pt": pickle.dumps(index, p)} for p in (0, 2, 4)]
+    return [{**files, "keys.tsv": b"7\n8\n"} for files in pickled]
 
 
 def _read_lists(folder):
-    _all(
-        lambda: read_captions(folder, "x"),
-        lambda: read_caption_index(folder / "index.pt"),
-        lambda: read_image_keys(folder / "keys.tsv"),
-    )
-
-
-def _all(*steps):
-    """Every step is taken; the first error is raised at the end."""
-    errors = []
-    for step in steps:
-        try:
-            step()
-        except Exception as error:
-            errors.append(error)
-    for error in sorted(errors, key=lambda error: hasattr(error, "exit_code")):  # other errors than ours come first
-        raise error
+    index, keys = folder / "index.pt", folder / "keys.tsv"
+    _all(lambda: read_captions(folder, "x"), lambda: read_caption_index(index), lambda: read_image_keys(keys))
 
 
 # ---- features and tags ----
 
+IMAGES = (7, 8, 9)
+
 
 @functools.cache
-def _regions(image_id, dim=DIM):
-    return np.random.default_rng(image_id).random((1 + image_id % 3, dim), np.float32)
+def _regions(image_id):
+    return np.random.default_rng(image_id).random((1 + image_id % 3, DIM), np.float32)
 
 
 def _tsv_sound():
-    texts = {i: base64.b64encode(_regions(i).tobytes()).decode() for i in (7, 8, 9)}
-    rows = [f"{i}\t{len(_regions(i))}\t{text}\n".encode() for i, text in texts.items()]
-    tags = _tag_rows()
-    return [
-        {
-            "features.tsv": b"".join(rows),
-            "features.lineidx": _index(rows),
-            "predictions.tsv": b"".join(tags),
-            "predictions.lineidx": _index(tags),
-            "imageid2idx.json": b'{"7": 0, "8": 1, "9": 2}',
-        }
-    ]
-
-
-def _tag_rows():
+    rows = [b"%d\t%d\t%s\n" % (i, len(_regions(i)), base64.b64encode(_regions(i).tobytes())) for i in IMAGES]
     detections = [{"class": "dog", "conf": 0.5, "rect": [0, 1, 20, 30]}, {"class": "red ball", "rect": [1, 2, 3.5, 4]}]
     whole = {"objects": detections, "image_h": 40, "image_w": 50}
-    return [f"{i}\t{json.dumps(value)}\n".encode() for i, value in ((7, whole), (8, detections), (9, whole))]
-
-
-def _index(rows):
-    return "".join(f"{start}\n" for start in np.cumsum([0, *map(len, rows)])[:-1]).encode()
+    tags = [b"%d\t%s\n" % (i, _json(detections if i == 8 else whole)) for i in IMAGES]
+    files = {"imageid2idx.json": b'{"7": 0, "8": 1, "9": 2}'}
+    for name, lines in (("features", rows), ("predictions", tags)):
+        starts = np.cumsum([0, *map(len, lines)])[:-1]
+        files |= {f"{name}.tsv": b"".join(lines), f"{name}.lineidx": b"".join(b"%d\n" % start for start in starts)}
+    return [files]
 
 
 def _read_tsv(folder):
     def features():
-        source = RegionFeatures(folder / "features.tsv", DIM, max_region=2)
-        _all(*[functools.partial(source.__getitem__, key) for key in [*source.ids[:20], 7, 8, 9]])
-        source.fingerprint([7, 8, 9])
+        source = RegionFeatures(folder / "features.tsv", feature_dim=DIM, max_region=2)
+        _each([*source.ids[:20], *IMAGES], source.__getitem__)
+        source.fingerprint(IMAGES)
 
     def tags():
         labels = ObjectTags(folder / "predictions.tsv")
-        reads = [functools.partial(read, key) for key in (7, 8, 9) for read in (labels.__getitem__, labels.boxes)]
-        _all(*reads)
+        _each(IMAGES, labels.__getitem__, labels.boxes)
 
     _all(features, tags)
 
 
-def _v1_sound():
-    arrays = {i: _regions(i) for i in (7, 8, 9)}
-    labels = {7: "dog ball", 8: [{"class": "cat"}, {"class": "red dog"}], 9: "dog"}
-    own = {}
-    for i in (7, 8, 9):
-        boxes = np.array([[0, 0, 5, 5]] * len(_regions(i)), np.float32)
-        features = {"features": _regions(i)[:, :2], "boxes": boxes, "image_w": 10, "image_h": 12, "tags": ["a", "b"]}
-        for name, save in ((f"features/{i}.npz", np.savez), (f"packed/{i}.npz", np.savez_compressed)):
-            buffer = io.BytesIO()
-            save(buffer, **features)
-            own[name] = buffer.getvalue()
-        buffer = io.BytesIO()
-        np.save(buffer, _regions(i))
-        own[f"v_img_frcnn_feats/{i}.npy"] = buffer.getvalue()
-    v1 = {"u_img_frcnn_feats.pt": pickle.dumps(arrays, 4), "u_vg_labels.pt": pickle.dumps(labels, 2)}
-    return [{**v1, "v_vg_labels.pd": pickle.dumps(labels, 2), **own}]
+def _layout_sound():
+    labels = pickle.dumps({7: "dog ball", 8: [{"class": "cat"}, {"class": "red dog"}], 9: "dog"}, 2)
+    files = {"u_img_frcnn_feats.pt": pickle.dumps({i: _regions(i) for i in IMAGES}, 4)}
+    files |= {"u_vg_labels.pt": labels, "v_vg_labels.pd": labels}
+    for i in IMAGES:
+        own = {"features": _regions(i)[:, :2], "boxes": np.array([[0, 0, 5, 5]] * len(_regions(i)), np.float32)}
+        own |= {"image_w": 10, "image_h": 12, "tags": ["a", "b"]}
+        files[f"v_img_frcnn_feats/{i}.npy"] = _saved(np.save, _regions(i))
+        files[f"features/{i}.npz"] = _saved(np.savez, **own)
+        files[f"packed/{i}.npz"] = _saved(np.savez_compressed, **own)
+    return [files]
 
 
-def _read_v1(folder):
+def _read_layouts(folder):
     def layout(split, place):
-        source = open_regions(folder, split, str(place) if place else "", feature_dim=DIM, max_region=2)
-        tags = source.open_tags(folder, split, "vg")
-        _all(*[functools.partial(read.__getitem__, key) for key in (7, 8, 9) for read in (source, tags)])
+        source = open_regions(folder, split, str(folder / place), feature_dim=DIM, max_region=2)
+        _each(IMAGES, source.__getitem__, source.open_tags(folder, split, "vg").__getitem__)
 
-    places = (
-        ("u", folder / "u_img_frcnn_feats.pt"),
-        ("v", folder / "v_img_frcnn_feats"),
-        ("w", folder / "features"),
-        ("w", folder / "packed"),
-    )
+    places = (("u", "u_img_frcnn_feats.pt"), ("v", "v_img_frcnn_feats"), ("w", "features"), ("w", "packed"))
     _all(*[functools.partial(layout, *place) for place in places])
 
 
 def _packed_sound():
     with tempfile.TemporaryDirectory() as name:
-        for file, content in _tsv_sound()[0].items():
+        files, store = _tsv_sound()[0], Path(name, "x.packed")
+        for file, content in files.items():
             Path(name, file).write_bytes(content)
-        stores = []
+        sound = []
         for dtype in ("float32", "float16"):
-            pack(RegionFeatures(Path(name, "features.tsv"), DIM), Path(name, "x.packed"), dtype, progress=False)
-            stores.append({"x.packed": Path(name, "x.packed").read_bytes(), "predictions.tsv": b"".join(_tag_rows())})
-    return stores
+            pack(RegionFeatures(Path(name, "features.tsv"), feature_dim=DIM), store, dtype, progress=False)
+            sound.append({"x.packed": store.read_bytes(), "predictions.tsv": files["predictions.tsv"]})
+    return sound
 
 
 def _read_packed(folder):
-    store = PackedFeatures(folder / "x.packed", DIM)
+    store = PackedFeatures(folder / "x.packed", feature_dim=DIM)
     tags = store.open_tags(folder, "train", "vg")
-    _all(*[functools.partial(read.__getitem__, key) for key in store.ids[:20] for read in (store, tags)])
-    _all(*[functools.partial(store.complete, key) for key in store.ids[:20]])
+    _each(store.ids[:20], store.__getitem__, tags.__getitem__, store.complete)
 
 
 # ---- text files ----
 
 
 def _annotation_sound():
-    lines = [{"image": f"{i}.jpg", "captions": ["a dog", "a cat"], "split": "train"} for i in (7, 8)]
-    lines[0]["id"], lines[1]["id"] = 3, 4
-    sentences = [{"raw": "a dog"}, {"tokens": ["a", "cat"]}]
-    images = [{"filename": f"{i}.jpg", "imgid": i, "split": "restval", "sentences": sentences} for i in (7, 8)]
-    return [
-        {
-            "own.jsonl": "\n".join(map(json.dumps, lines)).encode(),
-            "image_names.json": b'{"7": "7.jpg"}',
-            "dataset_x.json": json.dumps({"images": images}).encode(),
-        }
-    ]
+    lines = [{"image": f"{i}.jpg", "captions": ["a dog", "a cat"], "split": "train", "id": i - 4} for i in (7, 8)]
+    image = {"split": "restval", "sentences": [{"raw": "a dog"}, {"tokens": ["a", "cat"]}]}
+    images = [{"filename": f"{i}.jpg", "imgid": i, **image} for i in (7, 8)]
+    own = {"own.jsonl": b"\n".join(map(_json, lines)), "image_names.json": b'{"7": "7.jpg"}'}
+    return [{**own, "dataset_x.json": _json({"images": images})}]
 
 
 def _read_annotation_files(folder):
-    _all(
-        lambda: read_annotations(folder / "own.jsonl"),
-        lambda: read_annotations(folder / "dataset_x.json"),
-        lambda: read_names(folder),
-    )
+    files = [folder / name for name in ("own.jsonl", "dataset_x.json")]
+    _all(*[functools.partial(read_annotations, file) for file in files], lambda: read_names(folder))
 
 
 def _settings_sound():
-    text = "_BASE_: base.yaml\nINPUT: {MAX_REGION: 50, ADD_OD_LABEL: no}\nOPTIMIZATION:\n  LR: 2e-5\n"
-    vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##b\ndog\n"
-    return [{"run.yaml": text.encode(), "base.yaml": b"MISC: {SEED: 7}\n", "vocab.txt": vocabulary.encode()}]
+    text = b"_BASE_: base.yaml\nINPUT: {MAX_REGION: 50, ADD_OD_LABEL: no}\nOPTIMIZATION:\n  LR: 2e-5\n"
+    vocabulary = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##b\ndog\n"
+    return [{"run.yaml": text, "base.yaml": b"MISC: {SEED: 7}\n", "vocab.txt": vocabulary}]
 
 
 def _read_settings(folder):
@@ -246,20 +223,21 @@ def _read_settings(folder):
 
 
 def _archive_sound():
-    plain, packed, tar = io.BytesIO(), io.BytesIO(), {}
-    for buffer, method in ((plain, zipfile.ZIP_STORED), (packed, zipfile.ZIP_DEFLATED)):
-        with zipfile.ZipFile(buffer, "w", method) as archive:
+    def write_zip(file, method):
+        with zipfile.ZipFile(file, "w", method) as archive:
             archive.writestr("a/b.txt", "hello" * 20)
             archive.writestr("c.txt", "")
-    for mode in ("w", "w:gz", "w:bz2", "w:xz"):
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode=mode) as archive:
+
+    def write_tar(file, mode):
+        with tarfile.open(fileobj=file, mode=mode) as archive:
             for name in ("a/b.txt", "c.txt"):
                 info = tarfile.TarInfo(name)
                 info.size = 100
                 archive.addfile(info, io.BytesIO(b"x" * 100))
-        tar[mode] = buffer.getvalue()
-    return [{"file": content} for content in (plain.getvalue(), packed.getvalue(), *tar.values())]
+
+    archives = [_saved(write_zip, method) for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]
+    archives += [_saved(write_tar, mode) for mode in ("w", "w:gz", "w:bz2", "w:xz")]
+    return [{"file": archive} for archive in archives]
 
 
 def _read_archive(folder):
@@ -276,18 +254,13 @@ def _read_archive(folder):
 def _checkpoint_sound():
     from safetensors.numpy import save
 
-    folder = GOLDEN / "retrieval" / "checkpoint"
-    config = (folder / "config.json").read_bytes()
     layer = {"weight": np.eye(3, dtype=np.float32), "bias": np.zeros(3, np.float32)}
-    tensors = {f"bert.pooler.dense.{name}": value for name, value in layer.items()}
-    state = (GOLDEN / "torch_files" / "state_dict_zip.pt").read_bytes()
-    paddle = (GOLDEN / "torch_files" / "paddle_model.bin").read_bytes()
-    own = {"config.json": config, "training_args.bin": (folder / "training_args.bin").read_bytes()}
-    return [
-        {"model.safetensors": save(tensors), **own},
-        {"pytorch_model.bin": state, **own},
-        {"paddle_model.bin": paddle, **own},
-    ]
+    weights = {"model.safetensors": save({f"bert.pooler.dense.{name}": value for name, value in layer.items()})}
+    for name, golden in (("pytorch_model.bin", "state_dict_zip.pt"), ("paddle_model.bin", "paddle_model.bin")):
+        weights[name] = (GOLDEN / "torch_files" / golden).read_bytes()
+    names = ("config.json", "training_args.bin")
+    own = {name: (GOLDEN / "retrieval" / "checkpoint" / name).read_bytes() for name in names}
+    return [{name: content, **own} for name, content in weights.items()]
 
 
 def _read_checkpoint(folder):
@@ -298,30 +271,17 @@ def _read_checkpoint(folder):
 
 
 def _data_set_sound():
-    captions = {i: json.dumps([f"caption {n}" for n in range(5)]) for i in (7, 8, 9)}
-    index = {i: json.dumps([[7, 0], [8, 1]]) for i in (7, 8, 9)}
-    return [
-        {
-            **{f"{split}_captions.pt": pickle.dumps(captions, 2) for split in ("train", "minival")},
-            "top.pt": pickle.dumps(index, 2),
-            "keys.tsv": b"7\n8\n",
-            **_tsv_sound()[0],
-        }
-    ]
+    captions = pickle.dumps({i: json.dumps([f"caption {n}" for n in range(5)]) for i in IMAGES}, 2)
+    index = pickle.dumps({i: json.dumps([[7, 0], [8, 1]]) for i in IMAGES}, 2)
+    lists = {"train_captions.pt": captions, "minival_captions.pt": captions, "top.pt": index, "keys.tsv": b"7\n8\n"}
+    return [{**lists, **_tsv_sound()[0]}]
 
 
 def _read_data_set(folder):
     """The checker must never raise: whatever is wrong is a finding."""
-    (folder / "run.yaml").write_text("")
-    settings = {
-        "DATASET.DATA_DIR": folder,
-        "PRETRAINED.DIR": folder / "none",
-        "INPUT.IMG_FEATURE_DIM": DIM,
-        "EVAL.EVAL_CAPTION_INDEX_FILE": "top.pt",
-        "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": 2,
-        "EVAL.EVAL_IMG_KEYS_FILE": "keys.tsv",
-    }
-    cfg = load_config(folder / "run.yaml", [word for pair in settings.items() for word in pair])
+    evaluation = {"EVAL.EVAL_CAPTION_INDEX_FILE": "top.pt", "EVAL.EVAL_IMG_KEYS_FILE": "keys.tsv"}
+    none = {"PRETRAINED.DIR": folder / "none", "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": 2}
+    cfg = _config(folder, **evaluation, **none)
     for most in (0, 2):
         try:
             check_dataset(cfg, ["train", "minival"], max_images=most)
@@ -333,22 +293,15 @@ def _read_data_set(folder):
 
 
 def _question_sound():
-    row = base64.b64encode(np.ones((2, DIM), "<f4").tobytes())
-    labels, answers = pickle.dumps({"": 0, "two": 2, "no": 1}, 2), pickle.dumps(["", "no", "two"], 2)
-    vqa = [{"q": "a dog?", "o": "dog;a", "an": [2, 1], "s": [1, 0.3], "img_id": 7}]
-    gqa = [{"q": "a dog?", "o": "dog", "an": [1], "img_id": "7", "q_id": "07"}]
-    nlvr2 = [{"q": "a", "label": 1, "img_id": {"left": "7", "right": "7"}, "o": {"left": "", "right": "dog"}}]
+    vqa = {"q": "a dog?", "o": "dog;a", "an": [2, 1], "s": [1, 0.3], "img_id": 7}
+    gqa = {"q": "a dog?", "o": "dog", "an": [1], "img_id": "7", "q_id": "07"}
+    nlvr2 = {"q": "a", "label": 1, "img_id": {"left": "7", "right": "7"}, "o": {"left": "", "right": "dog"}}
     names = {"train2014_qla_mrcnn.json": vqa, "gqa_all_qla_train.json": gqa, "nlvr2_train.json": nlvr2}
-    return [
-        {
-            **{name: json.dumps(records).encode() for name, records in names.items()},
-            "trainval_ans2label.pkl": labels,
-            "trainval_label2ans.pkl": answers,
-            "trainval_testdev_all_ans2label.pkl": labels,
-            "own.tsv": b"7\t2\t" + row + b"\n",
-            "own_offset_map.json": b'{"7": 0}',
-        }
-    ]
+    labels, answers = pickle.dumps({"": 0, "two": 2, "no": 1}, 2), pickle.dumps(["", "no", "two"], 2)
+    files = {name: _json([record]) for name, record in names.items()}
+    files |= {"trainval_ans2label.pkl": labels, "trainval_testdev_all_ans2label.pkl": labels}
+    row = b"7\t2\t%s\n" % base64.b64encode(np.ones((2, DIM), "<f4").tobytes())
+    return [{**files, "trainval_label2ans.pkl": answers, "own.tsv": row, "own_offset_map.json": b'{"7": 0}'}]
 
 
 class _Letters:
@@ -361,28 +314,21 @@ class _Letters:
 
 
 def _read_questions(folder):
-    (folder / "run.yaml").write_text("")
-    settings = {
-        "DATASET.DATA_DIR": folder,
-        "INPUT.IMG_FEATURE_DIM": DIM,
-        "INPUT.MAX_SEQ_LEN": 12,
-        "DATASET.FEAT_FILE": folder / "own.tsv",
-    }
-    cfg = load_config(folder / "run.yaml", [word for pair in settings.items() for word in pair])
+    cfg = _config(folder, **{"INPUT.MAX_SEQ_LEN": 12, "DATASET.FEAT_FILE": folder / "own.tsv"})
 
     def read(build):
         data = build(cfg, _Letters(), "train")
         _touch(data.batch(np.arange(data.num_examples)))
         data.soft_targets(np.arange(data.num_examples))
 
-    _all(lambda: read(build_vqa_data), lambda: read(build_gqa_data), lambda: read(build_nlvr2_data))
+    _each((build_vqa_data, build_gqa_data, build_nlvr2_data), read)
 
 
 TARGETS = {
     "torch_files": Target(_torch_sound, _read_torch),
     "lists": Target(_list_sound, _read_lists),
     "features_tsv": Target(_tsv_sound, _read_tsv),
-    "other_layouts": Target(_v1_sound, _read_v1),
+    "other_layouts": Target(_layout_sound, _read_layouts),
     "packed": Target(_packed_sound, _read_packed),
     "annotations": Target(_annotation_sound, _read_annotation_files),
     "settings": Target(_settings_sound, _read_settings),

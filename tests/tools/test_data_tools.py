@@ -83,7 +83,7 @@ def test_splits_of_oscar_v1_are_packed_each(run, repository, tmp_path):
     [
         ((), 2, "give either --cfg_file or --feat_file"),
         (("--feat_file", "a", "--cfg_file", "b"), 2, "give either"),
-        (("--feat_file", "none.tsv"), 1, "none.tsv: cannot be read"),
+        (("--feat_file", "none.tsv"), 1, "none.tsv: no such file"),
         (("--feat_file", "a.packed"), 1, "a.packed: is packed itself"),
         (("--feat_file", "a", "--dtype", "int8"), 2, "--dtype"),
     ],
@@ -96,7 +96,7 @@ def test_bad_arguments(run, words, code, message):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--annotations", "none.jsonl"), 1, "none.jsonl: cannot be read"),
+        (("--annotations", "none.jsonl"), 1, "none.jsonl: no such file"),
         (("--annotations", "x", "--candidates", "many"), 2, "--candidates"),
         (("--annotations", "x", "--dev_images", "-1"), 2, "--dev_images"),
     ],

@@ -121,7 +121,7 @@ def test_an_error_of_the_second_process_ends_the_run_with_its_message(repository
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--eccv", "nothing.json"), 1, "nothing.json: cannot be read: No such file or directory"),
+        (("--eccv", "nothing.json"), 1, "nothing.json: no such file"),
         (("--eccv", "coco_ir/test_img_keys.tsv"), 1, "not a file of caption annotation ids"),
         (("--opts", "EVAL.FOLDS", "5", "EVAL.EVAL_IMG_KEYS_FILE", "seven.tsv"), 2, "EVAL.FOLDS is 5"),
         (("--opts", "EVAL.PRECISION", "bfloat16", "EVAL.BACKEND", "eager"), 2, "EVAL.PRECISION is 'bfloat16'"),

@@ -66,7 +66,7 @@ def test_bad_files(write, content, message):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(DataError, match="cannot be read: No such file"):
+    with pytest.raises(DataError, match="no such file"):
         read_annotation_ids(tmp_path / "ids.json", DATA)
 
 

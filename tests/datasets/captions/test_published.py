@@ -183,7 +183,7 @@ def test_blank_lines_and_windows_files(tmp_path):
         (b"-9\n", "line 1"),
         (b"", "no image ids"),
         (b"\n \n", "no image ids"),
-        (b"\xff\xfe9\n", "not a list of image ids"),
+        (b"\xff\xfe9\n", "not UTF-8 text"),
     ],
 )
 def test_lists_that_are_not_keys(tmp_path, content, message):

@@ -344,10 +344,6 @@ def test_damaged_files_never_raise_anything_else(tmp_path_factory, map_from, nam
         tracemalloc.stop()
 
 
-# ---- the real files ----
-
-
-@pytest.mark.shared
 @pytest.mark.parametrize(
     "call",
     [b"ctorch\ndevice\n%s\x85R.", b"ctorch\nSize\n%s\x85\x85R.", b"ctorch._utils\n_rebuild_tensor_v3\n(NNNNNN%stR."],
@@ -358,6 +354,10 @@ def test_values_without_an_end_are_refused_not_shown(tmp_path, call):
     refused(path, "type tuple|no tuple of sizes")
 
 
+# ---- the real files ----
+
+
+@pytest.mark.shared
 def test_every_shared_file(shared):
     paths = [path for ending in ("pt", "bin", "pkl") for path in sorted(shared.rglob(f"*.{ending}"))]
     assert len(paths) > 20

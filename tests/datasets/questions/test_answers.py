@@ -63,7 +63,7 @@ def test_answers_that_do_not_cover_the_labels(write, tmp_path):
 def test_a_missing_file_names_places_and_setting(tmp_path):
     with pytest.raises(DataError, match=r"ans2label.pkl and .*cache/ans2label.pkl: no such file.*DATASET.LABEL_FILE"):
         read_answer_labels(tmp_path, NAMES)
-    with pytest.raises(DataError, match=r"other.pkl: cannot be read.*DATASET.LABEL_FILE"):
+    with pytest.raises(DataError, match=r"other.pkl: no such file.*DATASET.LABEL_FILE"):
         read_answer_labels(tmp_path, NAMES, label_file=str(tmp_path / "other.pkl"))
 
 

@@ -32,11 +32,11 @@ def file(tmp_path_factory):
 def test_any_list_of_objects_comes_back(file, records, indent, ascii_only, chunk):
     """Whatever its spacing, and wherever the window over the file ends."""
     file.write_text(json.dumps(records, indent=indent, ensure_ascii=ascii_only) + "\n", encoding="utf-8")
-    before, question_files._CHUNK = question_files._CHUNK, chunk
+    before, question_files._BLOCK = question_files._BLOCK, chunk
     try:
         assert list(read_records(file, "")) == list(enumerate(records))
     finally:
-        question_files._CHUNK = before
+        question_files._BLOCK = before
 
 
 @settings(deadline=None)
@@ -54,20 +54,46 @@ def test_any_bytes_give_records_or_one_error(file, data):
     [
         ("", "expected a JSON list of records, found the end of the file"),
         ('{"q": 1}', "expected a JSON list of records, found '{"),
-        ('[{"q": 1}', "expected a comma after record 1, found the end of the file"),
-        ('[{"q": 1} {"q": 2}]', "expected a comma after record 1, found '{"),
+        ('[{"q": 1}', "record 1: malformed JSON (premature EOF"),
+        ('[{"q": 1} {"q": 2}]', "record 1: malformed JSON (after array element, I expect ',' or ']' near"),
         ('[{"q": 1}, 7]', "record 1: found int '7'; expected an object"),
-        ('[{"q": 1}, {"q": ]', "record 1: malformed JSON (Expecting value)"),
-        ('[{"q": 1}] x', "after the list of records comes 'x'; expected the end"),
-        ("[" + '{"a":' * 3000, "record 0: malformed JSON"),
+        ('[{"q": 1}, {"q": ]', "record 1: malformed JSON (unallowed token at this point in JSON text near"),
+        ('[{"q": 1}] x', "record 1: malformed JSON (trailing garbage near"),
+        ('[{"q": 1}, {"q": NaN}]', "record 1: malformed JSON (invalid char in json text"),
+        ('[{"q": 1}, {"q": "\udcff"}]', "record 1: malformed JSON (invalid bytes in UTF8 string"),
+        ('[{"q": 1},' + '{"a":' * 3000, "record 1: malformed JSON (nested too deeply)"),
+        ('[{"q": 1}, {"a":' + "[" * 3000 + "]" * 3000 + "}]", "record 1: malformed JSON (nested too deeply)"),
     ],
 )
 def test_what_is_no_list_of_records(tmp_path, text, message):
     path = tmp_path / "a.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(DataError) as raised:
         list(read_records(path, ""))
     assert message in str(raised.value) and str(path) in str(raised.value)
+
+
+def test_the_number_of_a_damaged_record_far_into_the_file(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[" + '{"q": "a ]] b"},' * 5000 + "{]")
+    with pytest.raises(DataError, match="record 5000: malformed"):
+        list(read_records(path, ""))
+
+
+def test_a_record_without_an_end_is_not_read_to_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(question_files, "_MAX_RECORD", 20_000)
+    path = tmp_path / "a.json"
+    path.write_text('[{"q": 1}, {"q": "' + "a" * 50_000 + '"}]')
+    with pytest.raises(DataError, match="record 1: malformed JSON .no end of the record in sight"):
+        list(read_records(path, ""))
+
+
+def test_numbers_come_as_json_gives_them_and_of_equal_names_the_last_counts(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('[{"a": 1, "b": 1.0, "c": 1e2, "d": -0, "a": 2}]')
+    ((_, record),) = read_records(path, "")
+    assert record == {"a": 2, "b": 1.0, "c": 100.0, "d": 0}
+    assert [type(value) for value in record.values()] == [int, float, float, int]
 
 
 def test_a_missing_file_says_where_it_is_from(tmp_path):

@@ -185,7 +185,7 @@ def test_missing_ids_and_files(three, tmp_path):
     with pytest.raises(DataError, match="no row for image 8 .*3 rows") as caught:
         RegionFeatures(path)[8]
     assert str(path) in str(caught.value)
-    with pytest.raises(DataError, match=r"none\.tsv: cannot be read"):
+    with pytest.raises(DataError, match=r"none\.tsv: no such file"):
         RegionFeatures(tmp_path / "none.tsv")
 
 

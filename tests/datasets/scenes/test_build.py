@@ -209,7 +209,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
 def test_what_a_killed_run_left_is_removed(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    leftover, alive = tmp_path / f".data.building-{gone.pid}", tmp_path / ".data.building-1"
+    leftover, alive = tmp_path / f".tmp-data-{gone.pid}-0123abcd", tmp_path / ".tmp-data-1-0123abcd"
     leftover.mkdir(), alive.mkdir()
     write_scenes(tmp_path / "data", 1, 0, 1, seed=1, workers=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "data"]

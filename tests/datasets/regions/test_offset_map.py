@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.regions.layouts import open_regions
-from oscar_paddle.datasets.regions.vqa_rows import OffsetMapFeatures, offset_map_of
+from oscar_paddle.datasets.regions.offset_map import OffsetMapFeatures, offset_map_of
 
 DIM = 5
 
@@ -94,7 +94,7 @@ def test_another_width_is_explained(tmp_path):
         ('{"7": 0, "8": 0}', "two images have one id or one offset"),
         ('{"7": 0, "07": 5}', "two images have one id"),
         ('{"7": 100000}', "reaches to byte 100000, but"),
-        ("{", "cannot be read as JSON"),
+        ("{", "malformed JSON"),
     ],
 )
 def test_damaged_maps(tmp_path, images, text, message):
@@ -109,8 +109,8 @@ def test_missing_files_and_images(tmp_path, images):
     with pytest.raises(DataError, match="a_offset_map.json: no such file"):
         OffsetMapFeatures(tmp_path / "a.tsv", DIM)
     path = write(tmp_path / "a.tsv", images)
-    with pytest.raises(DataError, match=r"no row for image 9 \(its map has 2 images\)"):
+    with pytest.raises(DataError, match=r"image 9 is missing \(the file has 2 images\)"):
         OffsetMapFeatures(path, DIM)[9]
     path.unlink()
-    with pytest.raises(DataError, match="a.tsv: cannot be read"):
+    with pytest.raises(DataError, match="a.tsv: no such file"):
         OffsetMapFeatures(path, DIM)

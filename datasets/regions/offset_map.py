@@ -1,15 +1,16 @@
-"""Region features of VQA as rows of text: `{split}_img_frcnn_feats.tsv` with `{split}_img_frcnn_feats_offset_map.json`.
+"""Region features as rows of text with a map of their places, as the question tasks have them.
 
+`{split}_img_frcnn_feats.tsv` lies beside `{split}_img_frcnn_feats_offset_map.json`.
 Rows are `id <tab> number of boxes <tab> base64 of float32 [boxes, 2054]`; the map gives the byte at which the row of
-each id starts. Upstream: the number of boxes is not used, the bytes say how many there are (vqa.md section 2.2).
+each id starts. Upstream: the number of boxes is not used, the bytes say how many there are.
 """
 
-import json
 import os
 
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import RandomAccessFile, read_json
 from oscar_paddle.datasets.regions.source import RegionSource, decode_base64, explain_width, image_key
 
 MAP_ENDING = "_offset_map.json"
@@ -23,54 +24,24 @@ def offset_map_of(path):
 class OffsetMapFeatures(RegionSource):
     """Regions from a `.tsv` file with a byte-offset map beside it (see `RegionSource`).
 
-    Args:
-        path: the `.tsv` file.
-        feature_dim, max_region, cache_bytes: as for every `RegionSource`.
     Raises:
         DataError: one of the two files is missing, or the map is not one of this file.
     """
 
-    def __init__(self, path, feature_dim=2054, max_region=None, cache_bytes=256 << 20):
-        super().__init__(path, feature_dim, max_region, cache_bytes)
-        self._starts = _read_map(offset_map_of(path))
-        self._open()
-        last = max(self._starts.values())
-        if last >= self._size:
-            raise DataError(f"{offset_map_of(path)}: reaches to byte {last}, but {path} has {self._size} bytes")
-        starts = sorted(self._starts.values())
-        self._ends = dict(zip(starts, [*starts[1:], self._size], strict=True))
-
     def _open(self):
-        try:
-            self._descriptor = os.open(self.path, os.O_RDONLY)
-            self._size = os.fstat(self._descriptor).st_size
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error.strerror})") from None
-
-    def __del__(self):
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
-
-    def __getstate__(self):
-        return {name: value for name, value in self.__dict__.items() if name != "_descriptor"}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._open()
-
-    @property
-    def ids(self):
-        return list(self._starts)
-
-    def _has(self, key):
-        return key in self._starts
+        map_file = offset_map_of(self.path)
+        starts = _read_map(map_file)
+        self._file = RandomAccessFile(self.path)
+        ordered = sorted(starts.values())
+        if ordered[-1] >= self._file.size:
+            raise DataError(f"{map_file}: reaches to byte {ordered[-1]}, but {self.path} has {self._file.size} bytes")
+        ends = dict(zip(ordered, [*ordered[1:], self._file.size], strict=True))
+        return {key: (start, ends[start]) for key, start in starts.items()}
 
     def _read(self, key):
-        if key not in self._starts:
-            raise DataError(f"{self.path}: no row for image {key} (its map has {len(self._starts)} images)")
-        start = self._starts[key]
+        start, end = self._place(key)
         where = f"{self.path} byte {start} (image {key})"
-        fields = os.pread(self._descriptor, self._ends[start] - start, start).split(b"\n", 1)[0].split(b"\t")
+        fields = self._file.read(end - start, start).split(b"\n", 1)[0].split(b"\t")
         if len(fields) < 3 or image_key(fields[0].decode(errors="replace")) != key:
             found = fields[0][:20].decode(errors="replace")
             raise DataError(f"{where}: the row begins with {found!r}; {offset_map_of(self.path)} says {key}")
@@ -90,13 +61,7 @@ class OffsetMapFeatures(RegionSource):
 
 def _read_map(path):
     """{image key: byte offset}."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; it says where the row of each image starts") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from None
+    found = read_json(path, "; it says where the row of each image starts")
     if not isinstance(found, dict) or not found or not all(type(n) is int and n >= 0 for n in found.values()):
         raise DataError(f"{path}: expected a JSON object image id -> byte offset")
     starts = {image_key(name): offset for name, offset in found.items()}
