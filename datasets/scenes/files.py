@@ -85,7 +85,8 @@ def _likeness(scene, other):
 
 
 def write_init_folder(root, **model):
-    """Write `<root>/init/config.json` and `vocab.txt`: where a model trained from scratch starts.
+    """Write `<root>/init/config.json` and `vocab.txt`: where a model trained from scratch starts. A file that is
+    already right is not touched, so its time tells when the model last changed.
 
     Args:
         root: folder of the data set.
@@ -98,8 +99,10 @@ def write_init_folder(root, **model):
     config = json.dumps(init_config(**model), indent=2, sort_keys=True) + "\n"
     folder = Path(root) / "init"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_bytes(config.encode())
-    (folder / "vocab.txt").write_bytes("".join(f"{word}\n" for word in vocabulary()).encode())
+    texts = {"vocab.txt": "".join(f"{word}\n" for word in vocabulary()), "config.json": config}
+    for name, text in texts.items():
+        if not (folder / name).is_file() or (folder / name).read_bytes() != text.encode():
+            (folder / name).write_bytes(text.encode())
     return folder
 
 
