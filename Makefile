@@ -4,6 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 MINUTES ?= 5
 
+# Of the quick starts. FAST=1 is a run of seconds that learns nothing; ROOT=DIR (no spaces) puts everything elsewhere.
+ROOT  ?= quickstart$(if $(FAST),/fast)
+SIZES ?= $(if $(FAST),--train 60 --dev 10 --test 12,--train 3000 --dev 100 --test 200)
+MODEL ?= $(if $(FAST),--hidden_size 32 --num_hidden_layers 1 --intermediate_size 64,--hidden_size 96 --intermediate_size 384)
+MODEL_WORDS ?= $(if $(FAST),1 layer of width 32,3 layers of width 96), from scratch
+
 .PHONY: fuzz help install install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 report-picture test lint clean
 
 help:  ## list the commands
@@ -23,11 +29,79 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
-quickstart: install  ## generate scenes, train a small model on the CPU, evaluate it, write a report page
-	$(BIN)/python tools/quickstart.py
+quickstart: $(ROOT)/eval/metrics.json  ## generate scenes, train a small model on the CPU, evaluate it, write a report page
+	@echo "== 4 of 4: writing the report page"
+	$(BIN)/python tools/report_retrieval.py --eval_dir $(ROOT)/eval --output $(ROOT)/report.html $(call page,scenes_train) \
+	  --title "Quick start: finding scenes by captions, and captions by scenes" --fact "Model=$(MODEL_WORDS)"
 
-quickstart-vqa quickstart-gqa quickstart-nlvr2: quickstart-%: quickstart  ## then learn to answer questions about the scenes
-	$(BIN)/python tools/quickstart_tasks.py $*
+quickstart-vqa quickstart-gqa quickstart-nlvr2: quickstart-%: quickstart $(ROOT)/%_eval/metrics.json  ## then learn to answer questions about the scenes
+	@echo "== 4 of 4: writing the report page"
+	$(BIN)/python tools/report_answers.py --eval_dir $(ROOT)/$*_eval --output $(ROOT)/$*.html $(call page,scenes_$*_train) \
+	  --guessing $(SCENES)/$* --title "Quick start, $(TITLE_$*)" --fact "Starts from=$(ROOT)/scenes_train/last"
+
+# The stages of the quick starts. Every stage is a file that is made anew when something it depends on is newer; training
+# resumes itself and evaluation keeps what it has scored, so the same command goes on after an interruption.
+TASKS     := vqa gqa nlvr2
+TITLE_vqa   = VQA: questions about scenes
+TITLE_gqa   = GQA: questions that take two steps
+TITLE_nlvr2 = NLVR2: statements about two scenes
+SCENES     = $(ROOT)/scenes
+DRAW       = $(BIN)/python tools/make_scenes.py --root $(SCENES) $(SIZES) $(MODEL) --dropout 0 --initializer_range 0.1
+UPDATES    = OPTIMIZATION.MAX_STEPS $(1) OPTIMIZATION.BATCH_SIZE 8 OPTIMIZATION.WARMUP_STEPS 1
+about      = $(if $(FAST),, (about $(1) on 2 cores))
+
+# What the YAML files say of quickstart/, for another ROOT. $(1): data, $(2): start of training, $(3): run, $(4): further.
+moved = DATASET.DATA_DIR $(1) DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv PRETRAINED.DIR $(2) \
+  OUTPUT.CHECKPOINT_DIR $(ROOT) EVAL.CHECKPOINT_DIR $(ROOT)/$(3)/last
+opts = $(if $(filter-out quickstart,$(ROOT)),--opts $(moved) $(4),$(if $(4),--opts $(4)))
+trunk_opts = $(call opts,$(SCENES)/coco_ir,$(SCENES)/init,scenes_train,$(1))
+task_opts  = $(call opts,$(SCENES)/$*,$(ROOT)/scenes_train/last,scenes_$*_train,$(1))
+
+# What both report pages are told. $(1): run folder.
+page = --images $(SCENES)/images --features $(SCENES)/model_0060000/predictions.tsv --run_folder $(ROOT)/$(1) \
+  --fact "Checkpoint=$(ROOT)/$(1)/last" \
+  --fact "Training=$$(( $$(stat -c %Y $(ROOT)/$(1)/trained) - $$(stat -c %Y $(ROOT)/$(1)/started) )) s, breaks included"
+
+# Always run: it keeps scenes that are there, refuses those of other sizes, and touches init/ only when that changes.
+$(SCENES)/init/config.json: FORCE | $(VENV)/.installed
+	@echo "== 1 of 4: drawing scenes$(call about,a minute)"
+	$(DRAW)
+
+FORCE:
+
+# A run starts afresh when its settings or data have changed, and goes on when it was interrupted.
+$(ROOT)/scenes_train/started: $(SCENES)/init/config.json configs/scenes_train.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(ROOT)/scenes_train/trained: $(ROOT)/scenes_train/started
+	@echo "== 2 of 4: training a small model from scratch$(call about,3 minutes)"
+	$(BIN)/python tools/train_retrieval.py --cfg_file configs/scenes_train.yaml $(call trunk_opts,$(if $(FAST),$(call UPDATES,6)))
+	@touch $@
+
+$(ROOT)/eval/metrics.json: $(ROOT)/scenes_train/trained configs/scenes_test.yaml
+	@echo "== 3 of 4: comparing new scenes with captions$(call about,a minute)"
+	$(BIN)/python tools/eval_retrieval.py --cfg_file configs/scenes_test.yaml --output_dir $(@D) $(call trunk_opts)
+	@touch $@
+
+$(TASKS:%=$(SCENES)/%/task.json): $(SCENES)/%/task.json: | $(SCENES)/init/config.json
+	@echo "== 1 of 4: asking questions"
+	$(DRAW) --tasks $*
+
+$(TASKS:%=$(ROOT)/scenes_%_train/started): $(ROOT)/scenes_%_train/started: $(SCENES)/%/task.json \
+    $(ROOT)/scenes_train/trained configs/scenes_%_train.yaml configs/scenes_vqa_train.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(TASKS:%=$(ROOT)/scenes_%_train/trained): $(ROOT)/scenes_%_train/trained: $(ROOT)/scenes_%_train/started
+	@echo "== 2 of 4: training, from the quick start's model$(call about,3 to 5 minutes)"
+	$(BIN)/python tools/train_$*.py --cfg_file configs/scenes_$*_train.yaml $(call task_opts,$(if $(FAST),$(call UPDATES,4)))
+	@touch $@
+
+$(TASKS:%=$(ROOT)/%_eval/metrics.json): $(ROOT)/%_eval/metrics.json: $(ROOT)/scenes_%_train/trained configs/scenes_%_test.yaml
+	@echo "== 3 of 4: answering new questions"
+	$(BIN)/python tools/eval_$*.py --cfg_file configs/scenes_$*_test.yaml --output_dir $(@D) $(call task_opts)
+	@touch $@
+
+.DELETE_ON_ERROR:
 
 report-picture: install  ## draw the README's picture of quickstart/report.html (needs chromium)
 	$(BIN)/python docs/report_picture.py

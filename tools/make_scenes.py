@@ -1,26 +1,20 @@
 #!/usr/bin/env python
 """Generate *scenes*, the built-in data set of drawn pictures with captions, in the published layout.
 
-The quick start does this by itself; use this tool for other sizes or another seed, and for the questions of VQA, GQA
-and NLVR2. See datasets/scenes/build.py and datasets/scenes/tasks.py for what the folder holds.
+`make quickstart` does this by itself; use this tool for other sizes or another seed, and for questions about the
+pictures. See datasets/scenes/build.py and datasets/scenes/tasks.py for what the folder holds.
 """
 
 import sys
 
+from oscar_paddle.datasets.scenes.build import write_scenes
+from oscar_paddle.datasets.scenes.files import MODEL
+from oscar_paddle.datasets.scenes.tasks import TASKS, write_task
 from oscar_paddle.tools.command_line import run_plain_tool
 
-EXAMPLE = """\
+EXAMPLE = f"""\
 python tools/make_scenes.py --root data/scenes --train 3000 --dev 100 --test 200 --seed 1
-python tools/make_scenes.py --root data/scenes --tasks vqa gqa nlvr2"""
-TASKS = ("vqa", "gqa", "nlvr2")
-MODEL = {
-    "hidden_size": (int, 128, "width of the encoder"),
-    "num_hidden_layers": (int, 3, "layers"),
-    "num_attention_heads": (int, 4, "heads per layer; divides hidden_size"),
-    "intermediate_size": (int, 512, "width of the feed-forward part"),
-    "dropout": (float, 0.1, "of hidden states and attention"),
-    "initializer_range": (float, 0.02, "standard deviation of the first weights"),
-}
+python tools/make_scenes.py --root data/scenes --tasks {" ".join(TASKS)}"""
 
 
 def add_arguments(parser):
@@ -31,26 +25,18 @@ def add_arguments(parser):
     parser.add_argument("--dev", type=int, default=100, metavar="N", help="dev pictures, 0 or >= 4 (default 100)")
     parser.add_argument("--test", type=int, default=200, metavar="N", help="test pictures (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="another seed is another data set (default: 1)")
-    parser.add_argument(
-        "--tasks",
-        nargs="+",
-        choices=TASKS,
-        default=[],
-        metavar="TASK",
-        help=f"also write questions for {', '.join(TASKS)} (default: none of them)",
-    )
+    words = f"also write questions for {', '.join(TASKS)} (default: none of them)"
+    parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=[], metavar="TASK", help=words)
     parser.add_argument("--train_images", action="store_true", help="also write the training pictures, 83 KB each")
     parser.add_argument("--overwrite", action="store_true", help="replace scenes that were made with other settings")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core); same bytes anyway")
     model = parser.add_argument_group("init/config.json: size of a model to train from scratch")
-    for name, (kind, default, words) in MODEL.items():
-        model.add_argument(f"--{name}", type=kind, default=default, metavar="X", help=f"{words} (default: {default})")
+    for name, (usual, words) in MODEL.items():
+        words = f"{words} (default: {usual})"
+        model.add_argument(f"--{name}", type=type(usual), default=usual, metavar="X", help=words)
 
 
 def main(args):
-    from oscar_paddle.datasets.scenes.build import write_scenes
-    from oscar_paddle.datasets.scenes.tasks import write_task
-
     root = write_scenes(
         args.root,
         num_train=args.train,

@@ -8,10 +8,10 @@ pixels, in the published file layout:
     <root>/images/         <image id>.png of minival and test (train on request)
     <root>/init/           config.json and vocab.txt of a model trained from scratch
     <root>/scenes.json, scenes_truth.jsonl   settings; the facts behind every picture, caption and region
-    <root>/vqa/, gqa/, nlvr2/   on request: questions and statements, see `scenes_tasks`
+    <root>/<task>/         on request: questions and statements, see tasks.py
 
-The parts: `scenes_world` (facts), `scenes_drawing` (picture), `scenes_captions` (text), `scenes_regions` (detector),
-`scenes_features` (2048 values), `scenes_files` (layout), `scenes_oracle` (a perfect reader, as an upper bound).
+The parts: world.py (facts), drawing.py (picture), captions.py (text), detector.py (regions and tags), features.py (2048
+values), files.py (layout).
 """
 
 import json
@@ -99,55 +99,48 @@ def read_truth(root, split=None):
 
 
 def _build(root, settings, sizes, workers):
-    with whole_folder(root) as folder:
-        for name in ("coco_ir", "model_0060000", "images"):
-            (folder / name).mkdir()
-        _write_all(folder, settings, sizes, workers)
-        (folder / SETTINGS_FILE).write_bytes((json.dumps(settings, indent=2) + "\n").encode())
-
-
-def _write_all(folder, settings, sizes, workers):
     jobs = [(split, index) for split in SPLITS for index in range(sizes[split])]
     scenes, captions = {split: [] for split in SPLITS}, {split: {} for split in SPLITS}
-    make = partial(_make_scene, settings["seed"])
-    truth = open(folder / "scenes_truth.jsonl", "wb")  # noqa: SIM115
-    features = files.TsvWriter(folder / "model_0060000" / "features.tsv")
-    predictions = files.TsvWriter(folder / "model_0060000" / "predictions.tsv")
-    with truth, features, predictions, _mapper(workers, len(jobs)) as mapper:
-        for scene, texts, record, columns, tags, png in tqdm(mapper(make, jobs), "scenes", len(jobs), unit="picture"):
-            scenes[scene.split].append(scene)
-            captions[scene.split][scene.image_id] = json.dumps(texts)
-            features.write(scene.image_id, *columns)
-            predictions.write(scene.image_id, tags)
-            truth.write(json.dumps(record).encode() + b"\n")
-            if scene.split != "train" or settings["train_images"]:
-                (folder / "images" / f"{scene.image_id}.png").write_bytes(png)
-    rows = {str(scene.image_id): row for row, scene in enumerate(s for split in SPLITS for s in scenes[split])}
-    (folder / "model_0060000" / "imageid2idx.json").write_bytes(json.dumps(rows).encode())
-    for split in SPLITS:
-        write_torch_file(folder / "coco_ir" / f"{split}_captions.pt", captions[split])
-        keys = "".join(f"{image_id}\n" for image_id in captions[split])
-        (folder / "coco_ir" / f"{split}_img_keys.tsv").write_bytes(keys.encode())
-    candidates = files.candidate_lists(scenes["minival"], settings["seed"])
-    write_torch_file(folder / "coco_ir" / "minival_caption_indexs_top20.pt", candidates)
+    with whole_folder(root) as folder:
+        coco, vinvl, images = (folder / name for name in ("coco_ir", "model_0060000", "images"))
+        for path in (coco, vinvl, images):
+            path.mkdir()
+        with (
+            open(folder / "scenes_truth.jsonl", "wb") as truth,
+            files.TsvWriter(vinvl / "features.tsv") as features,
+            files.TsvWriter(vinvl / "predictions.tsv") as predictions,
+            _mapper(workers, len(jobs)) as mapper,
+        ):
+            made = mapper(partial(_make_scene, settings["seed"]), jobs)
+            for scene, texts, record, columns, tags, png in tqdm(made, "scenes", len(jobs), unit="picture"):
+                scenes[scene.split].append(scene)
+                captions[scene.split][scene.image_id] = json.dumps(texts)
+                features.write(scene.image_id, *columns)
+                predictions.write(scene.image_id, tags)
+                truth.write(json.dumps(record).encode() + b"\n")
+                if scene.split != "train" or settings["train_images"]:
+                    (images / f"{scene.image_id}.png").write_bytes(png)
+        image_ids = [image_id for split in SPLITS for image_id in captions[split]]
+        rows = {str(image_id): row for row, image_id in enumerate(image_ids)}
+        (vinvl / "imageid2idx.json").write_bytes(json.dumps(rows).encode())
+        for split in SPLITS:
+            write_torch_file(coco / f"{split}_captions.pt", captions[split])
+            (coco / f"{split}_img_keys.tsv").write_bytes("".join(f"{key}\n" for key in captions[split]).encode())
+        candidates = files.candidate_lists(scenes["minival"], settings["seed"])
+        write_torch_file(coco / "minival_caption_indexs_top20.pt", candidates)
+        (folder / SETTINGS_FILE).write_bytes((json.dumps(settings, indent=2) + "\n").encode())
 
 
 def _make_scene(seed, job):
     """Everything the files hold about one picture (runs in a worker process)."""
-    split, index = job
-    scene = sample_scene(seed, split, index)
+    scene = sample_scene(seed, *job)
     image = draw_scene(scene, seed)
     captions, regions = write_captions(scene, seed), detect(scene, seed)
     boxes = [region.box for region in regions]
     features = with_box_values(region_features(image, boxes), boxes, scene.width, scene.height)
-    texts = [caption.text for caption in captions]
-    record = {
-        **scene.as_dict(),
-        "captions": [caption.as_dict() for caption in captions],
-        "regions": [asdict(region) for region in regions],
-    }
+    facts = {"captions": [asdict(caption) for caption in captions], "regions": [asdict(region) for region in regions]}
     columns, tags = files.feature_columns(features), files.detections_json(scene, regions)
-    return scene, texts, record, columns, tags, png_bytes(image)
+    return scene, [c.text for c in captions], {**asdict(scene), **facts}, columns, tags, png_bytes(image)
 
 
 @contextmanager
@@ -157,14 +150,14 @@ def _mapper(workers, num_jobs):
     if workers <= 1 or num_jobs < 64:
         yield map
         return
-    # Fresh processes, not forks: the caller may hold threads (Paddle does). One BLAS thread each.
-    before = os.environ.get("OMP_NUM_THREADS"), os.environ.get("OPENBLAS_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the matrix products of each process
+    before = {name: os.environ[name] for name in one_thread if name in os.environ}
+    os.environ.update(one_thread)
     try:
+        # Fresh processes, not forks: the caller may hold threads (Paddle does).
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             yield partial(pool.imap, chunksize=16)
     finally:
-        for name, value in zip(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), before, strict=True):
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        for name in one_thread:
+            os.environ.pop(name)
+        os.environ.update(before)

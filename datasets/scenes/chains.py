@@ -1,26 +1,12 @@
-"""GQA-style questions about a scene: chains ("the shape to the left of the striped circle"), choices, and logic.
+"""Questions that take several steps: chains ("the shape to the left of the striped circle"), choices, and logic.
 
-The same rules as in `scenes_questions`: one true answer, and nothing to be learnt from the words alone.
+The same rules as in questions.py: one true answer, and nothing to be learnt from the words alone.
 """
 
 from oscar_paddle.datasets.scenes import references as refs
 from oscar_paddle.datasets.scenes.captions import Mention
-from oscar_paddle.datasets.scenes.questions import ask, ask_attribute, ask_relation, exists, yes
-from oscar_paddle.datasets.scenes.world import RELATIONS, Stream
-
-
-def gqa_questions(scene, seed, num_questions=6, part=""):
-    """Different compositional questions about a scene, one answer each.
-
-    Args:
-        scene: `Scene`.
-        seed: seed of the data set.
-        num_questions: a longer list begins with the shorter one.
-        part: any text; another one gives other questions.
-    Returns:
-        list of `Question`.
-    """
-    return ask(Stream(seed, scene.image_id, "gqa", part), scene, num_questions, GQA_KINDS)
+from oscar_paddle.datasets.scenes.questions import ask_attribute, ask_relation, exists, yes
+from oscar_paddle.datasets.scenes.world import RELATIONS
 
 
 def _chain(stream, scene, i, without=()):
@@ -39,21 +25,21 @@ def _chain(stream, scene, i, without=()):
         for j in range(len(scene.objects))
         if j != i and scene.holds(relation, i, j)
         for mention in outer
-        if refs.related(scene, mention, relation, j) == [i] and refs.unique_mentions(scene, j, refs.unsaid(relation))
+        if refs.related(scene, mention, relation, j) == [i] and refs.beside(scene, relation, j)
     ]
     if not chains:
         return None
     relation, j, mention = stream.choice(chains)
     link = stream.choice(("", "that is "))
-    anchor = refs.the(stream, refs.unique_mentions(scene, j, refs.unsaid(relation)))
+    anchor = refs.the(stream, refs.beside(scene, relation, j))
     return f"{refs.the(stream, [mention])} {link}{refs.relation_words(stream, relation)} {anchor}"
 
 
-def _query(name, frames):
+def _query(name, *frames):
     """A kind that asks for an attribute of an object at the end of a chain."""
 
     def make(stream, scene):
-        i = refs.draw_textured(stream, scene) if name == "texture" else stream.below(len(scene.objects))
+        i = refs.draw_object(stream, scene, name)
         phrase = _chain(stream, scene, i, without=(name,))
         return phrase and (stream.choice(frames).format(phrase), getattr(scene.objects[i], name))
 
@@ -107,10 +93,10 @@ def _related(stream, scene):
     return ask_relation(stream, scene, refs.some, ("is there {} {} {}?", "do we see {} {} {}?"))
 
 
-GQA_KINDS = {
-    "colour": (0.17, _query("colour", ("what colour is {}?", "which colour is {}?", "what is the colour of {}?"))),
-    "texture": (0.1, _query("texture", ("what pattern does {} have?", "what is the pattern of {}?"))),
-    "shape": (0.17, _query("shape", ("what is {}?", "what shape is {}?"))),
+KINDS = {
+    "colour": (0.17, _query("colour", "what colour is {}?", "which colour is {}?", "what is the colour of {}?")),
+    "texture": (0.1, _query("texture", "what pattern does {} have?", "what is the pattern of {}?")),
+    "shape": (0.17, _query("shape", "what is {}?", "what shape is {}?")),
     "verify": (0.15, _verify),
     "choose": (0.17, _choose),
     "exists": (0.07, exists),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from oscar_paddle.datasets.scenes.captions import GRAMMAR
 from oscar_paddle.datasets.scenes.shapes import SHAPES
 from oscar_paddle.datasets.scenes.world import BACKGROUNDS, COLOURS, TEXTURES, Stream
 
@@ -10,36 +11,7 @@ MISSED = 0.03  # of the objects; hidden ones are missed more often
 DUPLICATED = 0.15
 WRONG_SHAPE, WRONG_ATTRIBUTE = 0.08, 0.06
 WITH_COLOUR, WITH_TEXTURE = 0.5, 0.15  # tags such as "red star", "striped star"; the rest is the noun alone
-CONFUSED_WITH = {
-    "circle": ("ring", "square"),
-    "square": ("circle", "cross"),
-    "triangle": ("star", "heart"),
-    "star": ("cross", "triangle"),
-    "ring": ("circle", "moon"),
-    "cross": ("star", "square"),
-    "heart": ("triangle", "circle"),
-    "moon": ("ring", "heart"),
-    "arrow": ("triangle", "bolt"),
-    "bolt": ("arrow", "star"),
-    "hourglass": ("cross", "triangle"),
-    "crown": ("boat", "star"),
-    "house": ("square", "arrow"),
-    "tree": ("triangle", "arrow"),
-    "flower": ("star", "circle"),
-    "fish": ("drop", "boat"),
-    "drop": ("circle", "fish"),
-    "boat": ("mushroom", "crown"),
-    "mushroom": ("tree", "heart"),
-    "flag": ("house", "square"),
-}
-SCENERY = {  # tags of regions that show no object
-    "grass": ("grass", "lawn"),
-    "sky": ("sky", "clouds"),
-    "sand": ("sand", "beach"),
-    "night": ("night", "darkness"),
-    "brick": ("bricks", "wall"),
-    "wood": ("wood", "floor"),
-}
+CONFUSED_WITH, SCENERY = GRAMMAR["confused_with"], GRAMMAR["scenery"]
 
 
 @dataclass(frozen=True)
@@ -109,18 +81,16 @@ def _distractor(stream, scene):
         return _scenery(stream, scene)
     if kind == "part":
         item = stream.choice(scene.objects)
-        x1, y1, x2, y2 = item.box
-        if stream.chance(0.5):
-            x1, x2 = (x1, (x1 + x2) // 2) if stream.chance(0.5) else ((x1 + x2) // 2, x2)
-        else:
-            y1, y2 = (y1, (y1 + y2) // 2) if stream.chance(0.5) else ((y1 + y2) // 2, y2)
+        box, first_edge = list(item.box), 0 if stream.chance(0.5) else 1  # halves of the width, or of the height
+        moved = first_edge + 2 if stream.chance(0.5) else first_edge
+        box[moved] = (box[first_edge] + box[first_edge + 2]) // 2
         tag = item.shape if stream.chance(0.6) else stream.choice(CONFUSED_WITH[item.shape])
-        return _region(stream, scene, (x1, y1, x2, y2), 10, tag, (22, 55), None, "part")
+        return _region(stream, scene, box, 10, tag, (22, 55), None, kind)
     first, second = stream.sample(scene.objects, 2)
     pairs = tuple(zip(first.box, second.box, strict=True))
     box = (min(pairs[0]), min(pairs[1]), max(pairs[2]), max(pairs[3]))
     tag = stream.choice(("shapes", "group", first.shape))
-    return _region(stream, scene, box, 8, tag, (22, 60), None, "group")
+    return _region(stream, scene, box, 8, tag, (22, 60), None, kind)
 
 
 def _scenery(stream, scene):

@@ -26,8 +26,7 @@ def draw_scene(scene, seed):
         uint8 [height, width, 3] RGB.
     """
     stream = Stream(seed, scene.image_id, "background")
-    image = _BACKGROUNDS[scene.background](stream, scene.height, scene.width)
-    image = np.clip(image, 0, 255)
+    image = np.clip(_ground(stream, scene.background, scene.height, scene.width), 0, 255)
     for item in scene.objects:
         _draw_object(image, item)
     return image.astype(np.uint8)
@@ -89,64 +88,38 @@ _TEXTURES = {
 }
 
 
-def _flat(stream, height, width, rgb, spread):
-    """A jittered colour with pixel noise of +-`spread`, int64 [height, width, 3]."""
+# Colour, spread of the pixel noise, and soft discs upon it (clouds, tufts, stars): number, radius range, added tone.
+_GROUNDS = {
+    "grass": ((112, 158, 84), 16, 12, (4, 9), (-18, -10, -18)),
+    "sky": ((150, 190, 226), 3, 5, (14, 34), (28, 22, 12)),
+    "sand": ((222, 198, 150), 12, 6, (6, 18), (-12, -12, -12)),
+    "night": ((34, 38, 74), 4, 30, (1, 2), (150, 150, 130)),
+    "brick": ((172, 104, 84), 8, 0, None, None),
+    "wood": ((186, 146, 100), 4, 0, None, None),
+}
+
+
+def _ground(stream, name, height, width):
+    """A background without objects, int64 [height, width, 3]; values may leave 0 to 255."""
+    rgb, spread, num_discs, radii, tone = _GROUNDS[name]
     base = np.array([value + stream.between(-10, 10) for value in rgb])
-    noise = stream.noise().randint(-spread, spread + 1, size=(height, width, 1))
-    return base + noise
-
-
-def _blobs(stream, image, count, radii, tone):
-    """Soft discs of a tone, as clouds, tufts or stars."""
-    height, width, _ = image.shape
+    image = base + stream.noise().randint(-spread, spread + 1, size=(height, width, 1))
     ys, xs = np.arange(height)[:, None], np.arange(width)[None, :]
-    for _ in range(count):
+    for _ in range(num_discs):
         x, y, radius = stream.below(width), stream.below(height), stream.between(*radii)
         distance = (xs - x) * (xs - x) + 4 * (ys - y) * (ys - y)
         image[distance <= radius * radius] += np.array(tone)
+    if name == "sky":
+        image += (ys * 30 // height)[..., None]
+    if name == "brick":
+        tall, wide = stream.between(9, 12), stream.between(20, 26)
+        mortar = (ys % tall < 2) | ((xs + (ys // tall % 2) * (wide // 2)) % wide < 2)
+        image[mortar] += np.array((36, 70, 84))
+    if name == "wood":
+        grain = stream.noise().randint(-14, 15, size=(height // 3 + 1, 1)).repeat(3, axis=0)[:height]
+        image += grain[:, :, None]
+        image[np.arange(height) % stream.between(22, 30) < 2] -= 60  # between the planks
     return image
-
-
-def _grass(stream, height, width):
-    image = _flat(stream, height, width, (112, 158, 84), 16)
-    return _blobs(stream, image, 12, (4, 9), (-18, -10, -18))
-
-
-def _sky(stream, height, width):
-    image = _flat(stream, height, width, (150, 190, 226), 3)
-    image += (np.arange(height) * 30 // height)[:, None, None]
-    return _blobs(stream, image, 5, (14, 34), (28, 22, 12))
-
-
-def _sand(stream, height, width):
-    image = _flat(stream, height, width, (222, 198, 150), 12)
-    return _blobs(stream, image, 6, (6, 18), (-12, -12, -12))
-
-
-def _night(stream, height, width):
-    image = _flat(stream, height, width, (34, 38, 74), 4)
-    return _blobs(stream, image, 30, (1, 2), (150, 150, 130))
-
-
-def _brick(stream, height, width):
-    image = _flat(stream, height, width, (172, 104, 84), 8)
-    ys, xs = np.arange(height)[:, None], np.arange(width)[None, :]
-    tall, wide = stream.between(9, 12), stream.between(20, 26)
-    mortar = (ys % tall < 2) | ((xs + (ys // tall % 2) * (wide // 2)) % wide < 2)
-    image[mortar] += np.array((36, 70, 84))
-    return image
-
-
-def _wood(stream, height, width):
-    image = _flat(stream, height, width, (186, 146, 100), 4)
-    grain = stream.noise().randint(-14, 15, size=(height // 3 + 1, 1)).repeat(3, axis=0)[:height]
-    image += grain[:, :, None]
-    plank = stream.between(22, 30)
-    image[np.arange(height) % plank < 2] -= 60
-    return image
-
-
-_BACKGROUNDS = {"grass": _grass, "sky": _sky, "sand": _sand, "night": _night, "brick": _brick, "wood": _wood}
 
 
 def png_bytes(image):

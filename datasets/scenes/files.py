@@ -16,6 +16,34 @@ from oscar_paddle.datasets.scenes.world import Stream, object_set
 CANDIDATES = 20  # per dev image: its five captions and fifteen others
 HARD_CANDIDATES = 8  # of the fifteen: captions of the pictures most like it
 
+MODEL = {  # of a model trained from scratch: usual value and meaning
+    "hidden_size": (128, "width of the encoder"),
+    "num_hidden_layers": (3, "layers"),
+    "num_attention_heads": (4, "heads per layer; divides hidden_size"),
+    "intermediate_size": (512, "width of the feed-forward part"),
+    "dropout": (0.1, "of hidden states and attention"),
+    "initializer_range": (0.02, "standard deviation of the first weights"),
+}
+_PUBLISHED = {  # what every model here has in common
+    "classifier": "linear",
+    "cls_hidden_scale": 2,
+    "finetuning_task": "ir",
+    "hidden_act": "gelu",
+    "img_feature_dim": 2054,
+    "img_feature_type": "frcnn",
+    "img_layer_norm_eps": 1e-12,
+    "layer_norm_eps": 1e-12,
+    "loss_type": "sfmx",
+    "max_position_embeddings": 128,
+    "num_labels": 2,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "pruned_heads": {},
+    "torchscript": False,
+    "type_vocab_size": 2,
+    "use_img_layernorm": 1,
+}
+
 
 class TsvWriter:
     """A `.tsv` file and its `.lineidx` (byte offset of every row), written row by row.
@@ -85,7 +113,8 @@ def _likeness(scene, other):
 
 
 def write_init_folder(root, **model):
-    """Write `<root>/init/config.json` and `vocab.txt`: where a model trained from scratch starts.
+    """Write `<root>/init/config.json` and `vocab.txt`: where a model trained from scratch starts. A file that is
+    already right is not touched, so its time tells when the model last changed.
 
     Args:
         root: folder of the data set.
@@ -98,76 +127,38 @@ def write_init_folder(root, **model):
     config = json.dumps(init_config(**model), indent=2, sort_keys=True) + "\n"
     folder = Path(root) / "init"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_bytes(config.encode())
-    (folder / "vocab.txt").write_bytes("".join(f"{word}\n" for word in vocabulary()).encode())
+    texts = {"vocab.txt": "".join(f"{word}\n" for word in vocabulary()), "config.json": config}
+    for name, text in texts.items():
+        if not (folder / name).is_file() or (folder / name).read_bytes() != text.encode():
+            (folder / name).write_bytes(text.encode())
     return folder
 
 
-def init_config(
-    hidden_size=128,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    intermediate_size=512,
-    dropout=0.1,
-    max_position_embeddings=128,
-    initializer_range=0.02,
-    use_img_layernorm=1,
-):
+def init_config(**model):
     """The `config.json` of a small model, with the keys of the published ones.
 
     Args:
-        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: size of the encoder.
-        dropout: for hidden states and attention, in [0, 1).
-        max_position_embeddings: longest text, in tokens.
-        initializer_range: standard deviation of the first weights.
-        use_img_layernorm: 1 = LayerNorm after the image embedding.
+        **model: any of `MODEL`.
     Returns:
         dict.
     Raises:
         DataError: sizes that no model can have.
     """
-    sizes = {
-        "hidden_size": hidden_size,
-        "num_hidden_layers": num_hidden_layers,
-        "num_attention_heads": num_attention_heads,
-        "intermediate_size": intermediate_size,
-        "max_position_embeddings": max_position_embeddings,
-    }
-    for name, value in sizes.items():
-        if value < 1:
+    assert model.keys() <= MODEL.keys(), model
+    model = {name: model.get(name, default) for name, (default, _) in MODEL.items()}
+    dropout, spread = model.pop("dropout"), model["initializer_range"]
+    for name, value in model.items():
+        if name != "initializer_range" and value < 1:
             raise DataError(f"scenes: {name} {value}: expected at least 1")
-    if hidden_size % num_attention_heads:
+    width, heads = model["hidden_size"], model["num_attention_heads"]
+    if width % heads:
+        raise DataError(f"scenes: hidden_size {width}: expected a multiple of num_attention_heads, {heads}")
+    if not 0 <= dropout < 1 or spread <= 0:
         raise DataError(
-            f"scenes: hidden_size {hidden_size}: expected a multiple of num_attention_heads, {num_attention_heads}"
+            f"scenes: dropout {dropout}, initializer_range {spread}: expected 0 <= dropout < 1 and a positive range"
         )
-    if not 0 <= dropout < 1 or initializer_range <= 0:
-        raise DataError(
-            f"scenes: dropout {dropout}, initializer_range {initializer_range}: "
-            "expected 0 <= dropout < 1 and a positive range"
-        )
-    return {
-        **sizes,
-        "attention_probs_dropout_prob": dropout,
-        "classifier": "linear",
-        "cls_hidden_scale": 2,
-        "finetuning_task": "ir",
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": dropout,
-        "img_feature_dim": 2054,
-        "img_feature_type": "frcnn",
-        "img_layer_norm_eps": 1e-12,
-        "initializer_range": initializer_range,
-        "layer_norm_eps": 1e-12,
-        "loss_type": "sfmx",
-        "num_labels": 2,
-        "output_attentions": False,
-        "output_hidden_states": False,
-        "pruned_heads": {},
-        "torchscript": False,
-        "type_vocab_size": 2,
-        "use_img_layernorm": use_img_layernorm,
-        "vocab_size": len(vocabulary()),
-    }
+    dropouts = {"attention_probs_dropout_prob": dropout, "hidden_dropout_prob": dropout}
+    return {**_PUBLISHED, **model, **dropouts, "vocab_size": len(vocabulary())}
 
 
 def vocabulary():

@@ -1,6 +1,6 @@
 """How far one gets without looking: the commonest training answer, over all and for each kind of question."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 
 
 def guessing_scores(train, entries):
@@ -11,21 +11,18 @@ def guessing_scores(train, entries):
     Returns:
         {"questions": number of entries, "majority": {"answer", "accuracy"}, "by_kind": {"accuracy", "kinds"}}, where
         kinds maps a kind to {"questions", "answer", "accuracy"}; accuracies in [0, 1], None without questions. The
-        accuracy of an answer is its score, as VQA counts.
+        accuracy of an answer is the score that its question gives it.
     """
-    of_kind = defaultdict(list)
-    for entry in entries:
-        of_kind[entry.kind].append(entry)
-    guess = _commonest(train)
-    kinds, points = {}, 0.0
-    for kind, asked in sorted(of_kind.items()):
+    guess, kinds, points = _commonest(train), {}, 0.0
+    for kind in sorted({entry.kind for entry in entries}):
+        asked = [entry for entry in entries if entry.kind == kind]
         best = _commonest([entry for entry in train if entry.kind == kind]) or guess
-        kinds[kind] = {"questions": len(asked), "answer": best, "accuracy": _accuracy(best, asked)}
+        kinds[kind] = {"questions": len(asked), "answer": best, "accuracy": _share(_points(best, asked), asked)}
         points += _points(best, asked)
     return {
         "questions": len(entries),
-        "majority": {"answer": guess, "accuracy": _accuracy(guess, entries)},
-        "by_kind": {"accuracy": round(points / len(entries), 4) if entries else None, "kinds": kinds},
+        "majority": {"answer": guess, "accuracy": _share(_points(guess, entries), entries)},
+        "by_kind": {"accuracy": _share(points, entries), "kinds": kinds},
     }
 
 
@@ -41,5 +38,5 @@ def _points(answer, entries):
     return sum(dict(entry.answers).get(answer, 0.0) for entry in entries)
 
 
-def _accuracy(answer, entries):
-    return round(_points(answer, entries) / len(entries), 4) if entries else None
+def _share(points, entries):
+    return round(points / len(entries), 4) if entries else None

@@ -1,27 +1,25 @@
-"""VQA-style questions about a scene: colour, shape, pattern, number, and four kinds of yes/no.
+"""Plain questions about a scene: colour, shape, pattern, number, and four kinds of yes/no.
 
 Every question has one true answer under the facts: what it speaks of exists once, and borderline relations are not
 asked. Yes and no are equally frequent and ask for the same words (`references.VALUES` says why), so that the
-text alone gives nothing away. `scenes_chains` has the GQA-style questions.
+text alone gives nothing away. chains.py has questions that take several steps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oscar_paddle.datasets.scenes import references as refs
-from oscar_paddle.datasets.scenes.captions import COLOUR_WORDS, SHAPE_WORDS, TEXTURE_WORDS, Mention
-from oscar_paddle.datasets.scenes.world import RELATIONS, TEXTURES, Stream
+from oscar_paddle.datasets.scenes.captions import COLOUR_WORDS, SHAPE_WORDS, TEXTURE_WORDS, Mention, draw_relation
+from oscar_paddle.datasets.scenes.world import CONTRARY, RELATIONS, TEXTURES
 
-MAX_COUNT = 5  # objects of a scene
-NUMBERS = tuple(str(number) for number in range(MAX_COUNT + 1))
-GQA_ANSWERS = ("no", "yes", *COLOUR_WORDS, *SHAPE_WORDS, *TEXTURE_WORDS)
+NUMBERS = ("0", "1", "2", "3", "4", "5")  # of objects
+ANSWERS = ("no", "yes", *COLOUR_WORDS, *SHAPE_WORDS, *TEXTURE_WORDS)  # to questions without numbers
 # What else people call it: the captions' synonyms, and number words.
 SYNONYMS = {
     meaning: next((word for word in list(words)[1:] if " " not in word), None)
     for table in (SHAPE_WORDS, COLOUR_WORDS, TEXTURE_WORDS)
     for meaning, words in table.items()
 } | {"2": "two", "3": "three"}
-VQA_ANSWERS = (*GQA_ANSWERS, *NUMBERS, *(word for word in SYNONYMS.values() if word))
-# Score of a synonym under VQA's rule by how many of ten annotators say it (none: not listed).
+# Score of a synonym by how many of ten annotators say it (none: not listed).
 _SYNONYM_SCORES = {None: 0.5, 0.3: 0.3, 0.6: 0.2}
 
 
@@ -34,28 +32,13 @@ class Question:
     answers: tuple
 
 
-def vqa_questions(scene, seed, num_questions=5):
-    """Different questions about a scene, with soft scores.
-
-    Args:
-        scene: `Scene`.
-        seed: seed of the data set.
-        num_questions: a longer list begins with the shorter one.
-    Returns:
-        list of `Question`.
-    """
-    stream = Stream(seed, scene.image_id, "vqa")
-    asked = ask(stream, scene, num_questions, VQA_KINDS)
-    return [Question(question.text, question.kind, _soft(stream, *question.answers[0])) for question in asked]
-
-
 def ask(stream, scene, num_questions, kinds):
     """Draw kinds until there are enough questions with different texts.
 
     Args:
         stream: `Stream`.
         scene: `Scene`.
-        num_questions: how many.
+        num_questions: how many; a longer list begins with the shorter one.
         kinds: name -> (weight, function of stream and scene that returns (text, answer), or None where the scene does
             not have what it takes).
     Returns:
@@ -71,27 +54,22 @@ def ask(stream, scene, num_questions, kinds):
     return list(questions.values())
 
 
-def _soft(stream, answer, score):
-    """The true answer, which most people give, and perhaps its synonym."""
-    extra = stream.weighted(_SYNONYM_SCORES)
-    synonym = SYNONYMS.get(answer)
-    return ((answer, score), (synonym, extra)) if synonym and extra else ((answer, score),)
+def with_synonym(stream, question):
+    """The question with the true answer, which most people give, and perhaps its synonym."""
+    extra, synonym = stream.weighted(_SYNONYM_SCORES), SYNONYMS.get(question.answers[0][0])
+    return replace(question, answers=(*question.answers, (synonym, extra))) if synonym and extra else question
 
 
-def _colour(stream, scene):
-    i = stream.below(len(scene.objects))
-    mentions = refs.unique_mentions(scene, i, without=("colour",))
-    if mentions:
-        frame = stream.choice(("what colour is {}?", "which colour is {}?", "what is the colour of {}?"))
-        return frame.format(refs.the(stream, mentions)), scene.objects[i].colour
+def _query(name, *frames):
+    """A kind that asks for an attribute of an object."""
 
+    def make(stream, scene):
+        i = refs.draw_object(stream, scene, name)
+        mentions = refs.unique_mentions(scene, i, without=(name,))
+        if mentions:
+            return stream.choice(frames).format(refs.the(stream, mentions)), getattr(scene.objects[i], name)
 
-def _texture(stream, scene):
-    i = refs.draw_textured(stream, scene)
-    mentions = refs.unique_mentions(scene, i, without=("texture",))
-    if mentions:
-        frame = stream.choice(("what pattern does {} have?", "which pattern is on {}?", "what is the pattern of {}?"))
-        return frame.format(refs.the(stream, mentions)), scene.objects[i].texture
+    return make
 
 
 def _shape(stream, scene):
@@ -104,31 +82,26 @@ def _shape(stream, scene):
     if alone:
         relation, j = stream.choice(alone)
         (found,) = refs.related(scene, Mention(), relation, j)
-        frame = stream.choice(("what is {} {}?", "what shape is {} {}?", "which shape is {} {}?"))
-        anchor = refs.the(stream, refs.unique_mentions(scene, j, refs.unsaid(relation)))
-        return frame.format(refs.relation_words(stream, relation), anchor), scene.objects[found].shape
+        frame = stream.choice(("what is {}?", "what shape is {}?", "which shape is {}?"))
+        return frame.format(refs.beside_the(stream, scene, relation, j)), scene.objects[found].shape
 
 
 def _count(stream, scene):
     """The number is drawn first, among those the scene offers: most descriptions fit one object or none."""
     form = stream.weighted({"there": 0.5, "not": 0.2, "related": 0.3})
-    options = {"there": _countable, "not": _deniable, "related": _relatable}[form](scene)
-    by_number = {}
-    for number, name, option in options:
-        by_number.setdefault(number, {}).setdefault(name, []).append(option)
-    if not by_number:
+    options = list({"there": _countable, "not": _deniable, "related": _relatable}[form](scene))
+    if not options:
         return None
-    number = stream.weighted({number: 4 if number else 2 for number in sorted(by_number)})
-    name = stream.choice(sorted(by_number[number]))
-    option = stream.choice(by_number[number][name])
+    number = stream.weighted({number: 4 if number else 2 for number in sorted({number for number, _, _ in options})})
+    name = stream.choice(sorted({name for found, name, _ in options if found == number}))
+    option = stream.choice([option for *found, option in options if found == [number, name]])
     if form == "there":
         frame = stream.choice(("how many {} are there?", "how many {} do we see?", "how many {} are in the picture?"))
         return frame.format(refs.several(stream, option)), str(number)
     shapes = refs.several(stream, Mention())
     if form == "not":
         return f"how many {shapes} are not {refs.value_words(stream, name, option)}?", str(number)
-    anchor = refs.the(stream, refs.unique_mentions(scene, option, refs.unsaid(name)))
-    return f"how many {shapes} are {refs.relation_words(stream, name)} {anchor}?", str(number)
+    return f"how many {shapes} are {refs.beside_the(stream, scene, name, option)}?", str(number)
 
 
 def _countable(scene):
@@ -152,7 +125,7 @@ def _relatable(scene):
     for relation in RELATIONS:
         for j in range(len(scene.objects)):
             found = refs.related(scene, Mention(), relation, j)
-            if found is not None and refs.unique_mentions(scene, j, refs.unsaid(relation)):
+            if found is not None and refs.beside(scene, relation, j):
                 yield len(found), relation, j
 
 
@@ -205,15 +178,13 @@ def ask_relation(stream, scene, article, frames):
         None where the drawn objects have no clear relation or no description of their own.
     """
     i, j = stream.sample(range(len(scene.objects)), 2)
-    holding = [name for name in RELATIONS if scene.holds(name, i, j)]
-    if not holding:
+    relation = draw_relation(stream, scene, i, j)
+    if relation is None:
         return None
-    hiding = [name for name in holding if name in ("front", "behind")]  # few pairs overlap: ask these more often
-    relation = stream.choice(hiding if hiding and stream.chance(0.6) else holding)
-    first, second = (refs.unique_mentions(scene, k, refs.unsaid(relation)) for k in (i, j))
+    first, second = (refs.beside(scene, relation, k) for k in (i, j))
     if first and second:
         true = stream.chance(0.5)
-        words = refs.relation_words(stream, relation if true else refs.CONTRARY[relation])
+        words = refs.relation_words(stream, relation if true else CONTRARY[relation])
         return stream.choice(frames).format(article(stream, first), words, refs.the(stream, second)), yes(true)
 
 
@@ -233,9 +204,12 @@ def yes(true):
     return "yes" if true else "no"
 
 
-VQA_KINDS = {
-    "colour": (0.15, _colour),
-    "texture": (0.1, _texture),
+KINDS = {
+    "colour": (0.15, _query("colour", "what colour is {}?", "which colour is {}?", "what is the colour of {}?")),
+    "texture": (
+        0.1,
+        _query("texture", "what pattern does {} have?", "which pattern is on {}?", "what is the pattern of {}?"),
+    ),
     "shape": (0.17, _shape),
     "count": (0.17, _count),
     "exists": (0.11, exists),

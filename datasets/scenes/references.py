@@ -4,20 +4,10 @@ from dataclasses import replace
 from itertools import combinations
 
 from oscar_paddle.datasets.scenes import captions
-from oscar_paddle.datasets.scenes.captions import Mention, noun_phrase, with_article
+from oscar_paddle.datasets.scenes.captions import Mention, noun_phrase, phrase, with_article
 from oscar_paddle.datasets.scenes.shapes import SHAPES
-from oscar_paddle.datasets.scenes.world import COLOURS, TEXTURES
+from oscar_paddle.datasets.scenes.world import COLOURS, CONTRARY, TEXTURES
 
-CONTRARY = {
-    "left": "right",
-    "right": "left",
-    "above": "below",
-    "below": "above",
-    "front": "behind",
-    "behind": "front",
-    "larger": "smaller",
-    "smaller": "larger",
-}
 # Values that a text may claim or deny. The world draws all values of a row equally often (plain, the exception, is
 # left out), so a wrong value drawn from the same row occurs in texts as often as a right one: words give nothing away.
 VALUES = {"shape": SHAPES, "colour": tuple(COLOURS), "texture": TEXTURES[1:]}
@@ -25,11 +15,6 @@ _WORDS = {"shape": captions.SHAPE_WORDS, "colour": captions.COLOUR_WORDS, "textu
 _VISIBLE_SIZES = ("small", "large")  # nobody says "medium"
 # Who hides whom, and who is larger, can be guessed from sizes; texts about these relations do not name sizes.
 _TOLD_BY_SIZE = ("front", "behind", "larger", "smaller")
-
-
-def unsaid(relation):
-    """Attributes that descriptions beside a relation leave out."""
-    return ("size",) if relation in _TOLD_BY_SIZE else ()
 
 
 def unique_mentions(scene, i, without=()):
@@ -45,6 +30,11 @@ def unique_mentions(scene, i, without=()):
     names = [name for name in ("shape", "colour", "texture", "size") if name not in without]
     mentions = (mention_of(scene.objects[i], said) for k in (1, 2) for said in combinations(names, k))
     return [m for m in mentions if m.size in (None, *_VISIBLE_SIZES) and count(scene, m) == 1]
+
+
+def beside(scene, relation, j):
+    """Descriptions that fit object `j` and no other, for a text that names a relation."""
+    return unique_mentions(scene, j, ("size",) if relation in _TOLD_BY_SIZE else ())
 
 
 def mention_of(item, names):
@@ -102,8 +92,11 @@ def false_value(stream, scene, item, name):
     return stream.choice(elsewhere if elsewhere and stream.chance(0.5) else values)
 
 
-def draw_textured(stream, scene):
-    """An object index, by texture first: plain objects are twice as many as those of any other texture."""
+def draw_object(stream, scene, asked):
+    """An object index. For a question about texture, that is drawn first: plain objects are twice as many as those of
+    any other texture."""
+    if asked != "texture":
+        return stream.below(len(scene.objects))
     weights = {t: 0.5 if t == "plain" else 1.0 for t in TEXTURES if count(scene, Mention(texture=t))}
     texture = stream.weighted(weights)
     return stream.choice([i for i, item in enumerate(scene.objects) if item.texture == texture])
@@ -121,6 +114,12 @@ def relation_words(stream, relation):
     return stream.weighted(captions.RELATION_WORDS[relation])
 
 
+def beside_the(stream, scene, relation, j):
+    """A relation and its second object: "left of the red star"."""
+    anchor = the(stream, beside(scene, relation, j))
+    return f"{relation_words(stream, relation)} {anchor}"
+
+
 def the(stream, mentions):
     """One of the descriptions in words: "the red star"."""
     return f"the {noun_phrase(stream, stream.choice(mentions))}"
@@ -128,7 +127,7 @@ def the(stream, mentions):
 
 def some(stream, mentions):
     """One of the descriptions in words: "a red star"."""
-    return with_article(noun_phrase(stream, stream.choice(mentions)))
+    return phrase(stream, stream.choice(mentions))
 
 
 def several(stream, mention):

@@ -117,7 +117,7 @@ def extent(item, width, height):
     return max(0, x - reach), max(0, y - reach), min(width, x + reach), min(height, y + reach)
 
 
-def local_coordinates(item, window, samples):
+def local_coordinates(item, window, samples=1):
     """Object coordinates of the sub-pixels of a window.
 
     Args:
@@ -135,11 +135,6 @@ def local_coordinates(item, window, samples):
     u = (xs * cos)[None, :] + (ys * sin)[:, None]
     v = (ys * cos)[:, None] - (xs * sin)[None, :]
     return u / item.radius, v / item.radius
-
-
-def inside_mask(item, window, samples=1):
-    """bool mask of the sub-pixels of a window that belong to an object."""
-    return _INSIDE[item.shape](*local_coordinates(item, window, samples))
 
 
 def inside(shape, u, v):

@@ -1,6 +1,6 @@
-"""NLVR2-style statements about two scenes: a sentence and the pairs of pictures it is true or false of.
+"""Statements about two scenes: a sentence and the pairs of pictures it is true or false of.
 
-As in NLVR2, a sentence comes with up to four pairs and is true of half of them, so that the text alone tells nothing
+As published, a sentence comes with up to four pairs and is true of half of them, so that the text alone tells nothing
 and consistency (all pairs of a sentence right) can be measured. Pairs about which people might argue are left out: a
 picture with two stars is no example for or against "the left picture has a star".
 """
@@ -167,12 +167,7 @@ def _more(stream, facts):
     """ "there are more circles in the left picture than in the right picture" """
     mention = Mention() if stream.chance(0.2) else facts.draw_mention(stream)
     more, less = stream.sample(("left", "right"), 2)
-    frame = stream.choice(
-        (
-            "there are more {} in the {} picture than in the {} picture",
-            "we see more {} in the {} picture than in the {} picture",
-        )
-    )
+    frame = stream.choice(("there are", "we see")) + " more {} in the {} picture than in the {} picture"
     counts, sign = facts.count(mention), 1 if more == "left" else -1
     text = frame.format(refs.several(stream, mention), more, less)
     return Claim(text, counts, counts, lambda x, y: sign * x > sign * y)

@@ -19,16 +19,17 @@ from tqdm import tqdm
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.pickle_writer import write_pickle
 from oscar_paddle.datasets.formats.whole_files import is_kept, whole_folder
+from oscar_paddle.datasets.scenes import chains, questions
 from oscar_paddle.datasets.scenes.build import SETTINGS_FILE, read_truth
-from oscar_paddle.datasets.scenes.chains import gqa_questions
 from oscar_paddle.datasets.scenes.guessing import guessing_scores
-from oscar_paddle.datasets.scenes.questions import GQA_ANSWERS, VQA_ANSWERS, vqa_questions
 from oscar_paddle.datasets.scenes.statements import write_statements
 from oscar_paddle.datasets.scenes.world import SPLITS, Stream
 
 VERSION = 1  # of questions and statements: raise it whenever they would change
 TASK_FILE, KINDS_FILE = "task.json", "question_kinds.json"
-GQA_PER_SCENE, GQA_ALL_PER_SCENE, SENTENCES_PER_SCENE = 6, 9, 2
+GQA_ANSWERS = questions.ANSWERS
+VQA_ANSWERS = (*questions.ANSWERS, *questions.NUMBERS, *filter(None, questions.SYNONYMS.values()))
+VQA_PER_SCENE, GQA_PER_SCENE, GQA_ALL_PER_SCENE, SENTENCES_PER_SCENE = 5, 6, 9, 2
 
 
 class Entry(NamedTuple):
@@ -46,7 +47,7 @@ def write_task(root, name, overwrite=False):
 
     Args:
         root: folder of `write_scenes`.
-        name: "vqa", "gqa" or "nlvr2".
+        name: key of `TASKS`.
         overwrite: replace a folder that was made with other settings.
     Returns:
         Path of the task's folder.
@@ -55,8 +56,7 @@ def write_task(root, name, overwrite=False):
     """
     if name not in TASKS:
         raise DataError(f"scenes: no task {name!r}; expected one of {', '.join(TASKS)}")
-    scenes_settings = _scenes_settings(root)
-    settings = {"name": name, "version": VERSION, "scenes": scenes_settings}
+    settings = {"name": name, "version": VERSION, "scenes": _scenes_settings(root)}
     folder = Path(root) / name
     if is_kept(folder, TASK_FILE, settings, f"{name} questions", overwrite):
         return folder
@@ -65,11 +65,10 @@ def write_task(root, name, overwrite=False):
         raise DataError(f"{root}: no training scenes, so there are no answers to learn; expected at least one")
     make, train_file = TASKS[name]
     with whole_folder(folder) as unfinished:
-        files = make(unfinished, truth, scenes_settings["seed"])
+        files = make(unfinished, truth, settings["scenes"]["seed"])
         for file, entries in files.items():
             _write_json(unfinished / file, [entry.record for entry in entries])
-        kinds = {file: [entry.kind for entry in entries] for file, entries in files.items()}
-        _write_json(unfinished / KINDS_FILE, kinds)
+        _write_json(unfinished / KINDS_FILE, {file: [entry.kind for entry in files[file]] for file in files})
         scores = {file: guessing_scores(files[train_file], entries) for file, entries in files.items()}
         _write_json(unfinished / TASK_FILE, {**settings, "files": scores}, indent=1)
     return folder
@@ -89,29 +88,38 @@ def _write_json(path, value, indent=None):
     path.write_bytes(f"{json.dumps(value, indent=indent)}\n".encode())
 
 
+def vqa_questions(scene, seed, num_questions=VQA_PER_SCENE):
+    """Questions about a scene with soft scores: list of `Question`; a longer list begins with the shorter one."""
+    stream = Stream(seed, scene.image_id, "vqa")
+    asked = questions.ask(stream, scene, num_questions, questions.KINDS)
+    return [questions.with_synonym(stream, question) for question in asked]
+
+
+def gqa_questions(scene, seed, num_questions=GQA_PER_SCENE, part=""):
+    """Compositional questions about a scene, one answer each, as `vqa_questions`; another `part` asks others."""
+    return questions.ask(Stream(seed, scene.image_id, "gqa", part), scene, num_questions, chains.KINDS)
+
+
 def _make_vqa(folder, truth, seed):
     labels = {answer: label for label, answer in enumerate(VQA_ANSWERS)}
     (folder / "cache").mkdir()
     # As published, the dictionary is not in numeric order: the class of an answer is its place, not its number.
     shuffled = Stream(seed, "vqa", "answers").sample(labels.items(), len(labels))
     _write_labels(folder / "cache" / "trainval_{}.pkl", dict(shuffled))
-    names = {"train": "train2014", "test": "val2014", "minival": "test2015"}
     files = {}
-    for split, name in names.items():
-        entries = []
-        for scene_truth in tqdm(truth[split], f"vqa {split}", unit="picture"):
-            scene = scene_truth["scene"]
-            for number, question in enumerate(vqa_questions(scene, seed)):
-                record = {"q": question.text, "o": _tags(scene_truth), "an": None, "s": None, "img_id": scene.image_id}
+    for split, name in {"train": "train2014", "test": "val2014", "minival": "test2015"}.items():
+        entries = files[f"{name}_qla_mrcnn.json"] = []
+        for facts in tqdm(truth[split], f"vqa {split}", unit="picture"):
+            image_id = facts["scene"].image_id
+            for number, question in enumerate(vqa_questions(facts["scene"], seed)):
+                record = {"q": question.text, "o": _tags(facts), "an": None, "s": None, "img_id": image_id}
                 if split == "minival":
-                    record["q_id"] = f"{scene.image_id}{number:03d}"  # the image and three digits, as in VQA
+                    record["q_id"] = f"{image_id}{number:03d}"  # the image and three digits, as in VQA
                 entries.append(Entry(record, question.kind, question.answers))
-        files[f"{name}_qla_mrcnn.json"] = entries
     files = _with_known_answers(files, "train2014_qla_mrcnn.json")
     for name in ("train", "val"):
         for record, _, answers in files[f"{name}2014_qla_mrcnn.json"]:
-            record["an"] = [labels[answer] for answer, _ in answers]
-            record["s"] = [score for _, score in answers]
+            record["an"], record["s"] = [labels[answer] for answer, _ in answers], [score for _, score in answers]
     return files
 
 
@@ -121,10 +129,10 @@ def _make_gqa(folder, truth, seed):
     files = {}
     for split, name in {"train": "train", "minival": "val", "test": "testdev"}.items():
         bar = tqdm(truth[split], f"gqa {split}", unit="picture")
-        asked = [_gqa_entries(scene_truth, seed, GQA_ALL_PER_SCENE) for scene_truth in bar]
+        asked = [_gqa_entries(facts, seed, GQA_ALL_PER_SCENE) for facts in bar]
         files[f"gqa_bal_qla_{name}.json"] = [entry for entries in asked for entry in entries[:GQA_PER_SCENE]]
         files[f"gqa_all_qla_{name}.json"] = [entry for entries in asked for entry in entries]
-    asked = [_gqa_entries(scene_truth, seed, GQA_PER_SCENE, "submission") for scene_truth in truth["test"]]
+    asked = [_gqa_entries(facts, seed, GQA_PER_SCENE, "submission") for facts in truth["test"]]
     files["gqa_all_qla_submission.json"] = [entry for entries in asked for entry in entries]
     files = _with_known_answers(files, "gqa_bal_qla_train.json")
     for name, entries in files.items():
@@ -133,14 +141,14 @@ def _make_gqa(folder, truth, seed):
     return files
 
 
-def _gqa_entries(scene_truth, seed, num_questions, part=""):
+def _gqa_entries(facts, seed, num_questions, part=""):
     """Questions about one scene; those of the submission have tags between semicolons, as published."""
-    scene, entries = scene_truth["scene"], []
+    scene, entries = facts["scene"], []
     for number, question in enumerate(gqa_questions(scene, seed, num_questions, part)):
         # Eight digits or more, each id once. The scene's number stands backwards, so that one in ten begins with 0.
         split, index = divmod(scene.image_id, 1_000_000)
         question_id = f"{index:05d}"[::-1] + f"{split}{number + (50 if part else 0):02d}"
-        record = {"q": question.text, "o": _tags(scene_truth, ";" if part else " "), "an": None}
+        record = {"q": question.text, "o": _tags(facts, ";" if part else " "), "an": None}
         record |= {"img_id": str(scene.image_id), "q_id": question_id}
         entries.append(Entry(record, question.kind, question.answers))
     return entries
@@ -149,10 +157,10 @@ def _gqa_entries(scene_truth, seed, num_questions, part=""):
 def _make_nlvr2(folder, truth, seed):
     files = {}
     for split, name in {"train": "train", "minival": "dev", "test": "test1"}.items():
-        tags = {scene_truth["scene"].image_id: _tags(scene_truth) for scene_truth in truth[split]}
-        scenes, entries = [scene_truth["scene"] for scene_truth in truth[split]], []
-        with tqdm(total=SENTENCES_PER_SCENE * len(scenes), desc=f"nlvr2 {split}", unit="sentence") as bar:
-            statements = write_statements(scenes, seed, SENTENCES_PER_SCENE * len(scenes), bar.update)
+        tags = {facts["scene"].image_id: _tags(facts) for facts in truth[split]}
+        number, entries = SENTENCES_PER_SCENE * len(tags), []
+        with tqdm(total=number, desc=f"nlvr2 {split}", unit="sentence") as bar:
+            statements = write_statements([facts["scene"] for facts in truth[split]], seed, number, bar.update)
         for statement in statements:
             for left, right, true in statement.pairs:
                 record = {"q": statement.text, "label": int(true)}
@@ -163,9 +171,9 @@ def _make_nlvr2(folder, truth, seed):
     return files
 
 
-def _tags(scene_truth, separator=" "):
+def _tags(facts, separator=" "):
     """What the simulated detector saw, most confident first."""
-    return separator.join(region["tag"] for region in scene_truth["regions"])
+    return separator.join(region["tag"] for region in facts["regions"])
 
 
 def _with_known_answers(files, train_file):
@@ -183,8 +191,7 @@ def _with_known_answers(files, train_file):
 
 def _write_labels(pattern, labels):
     """The two pickles of a dictionary answer -> label; `pattern` has a place for their names."""
-    answers = sorted(labels, key=labels.get)
-    for name, value in (("ans2label", labels), ("label2ans", answers)):
+    for name, value in (("ans2label", labels), ("label2ans", sorted(labels, key=labels.get))):
         with open(str(pattern).format(name), "wb") as file:
             write_pickle(file, value, protocol=2)
 

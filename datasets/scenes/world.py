@@ -10,11 +10,11 @@ two splits share a set of objects, whatever the seed and the split sizes.
 
 import hashlib
 import random
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from oscar_paddle.datasets.scenes.shapes import SHAPES, extent, inside_mask
+from oscar_paddle.datasets.scenes.shapes import SHAPES, extent, inside, local_coordinates
 
 VERSION = 4  # part of every random key: raise it whenever the data would change
 WIDTH, HEIGHT = 192, 144  # pixels
@@ -36,6 +36,8 @@ SIZES = {"small": (12, 14), "medium": (19, 22), "large": (30, 35)}  # radius ran
 BACKGROUNDS = ("grass", "sky", "sand", "night", "brick", "wood")
 SPLITS = ("train", "minival", "test")
 
+RELATIONS = ("left", "right", "above", "below", "front", "behind", "larger", "smaller")
+CONTRARY = {name: RELATIONS[place ^ 1] for place, name in enumerate(RELATIONS)}  # every second is its neighbour's
 LEFT_GAP, ABOVE_GAP = 28, 24  # pixels between centres before "left of" / "above" is said or counted as true
 LARGER_PERCENT = 130  # "larger than" needs 1.3 times the radius
 MIN_VISIBLE = 0.62  # of every object's area; less would make the picture unreadable
@@ -120,13 +122,18 @@ class Scene:
     width: int = WIDTH
     height: int = HEIGHT
 
-    def as_dict(self):
-        """JSON-ready dictionary; `scene_from_dict` is the way back."""
-        return asdict(self)
-
     def holds(self, relation, i, j):
-        """Whether object `i` stands in `relation` to object `j` (see `RELATIONS`)."""
-        return bool(RELATIONS[relation](self, i, j))
+        """Whether object `i` stands in a relation (of `RELATIONS`) to object `j`."""
+        if relation in ("right", "below", "behind", "smaller"):
+            return self.holds(CONTRARY[relation], j, i)
+        first, second = self.objects[i], self.objects[j]
+        if relation == "left":
+            return second.centre[0] - first.centre[0] >= LEFT_GAP
+        if relation == "above":
+            return second.centre[1] - first.centre[1] >= ABOVE_GAP
+        if relation == "front":
+            return (i, j) in self.overlaps
+        return first.radius * 100 >= second.radius * LARGER_PERCENT
 
 
 def scene_from_dict(record):
@@ -137,34 +144,6 @@ def scene_from_dict(record):
     )
     plain = {key: record[key] for key in ("image_id", "split", "background", "width", "height")}
     return Scene(objects=objects, overlaps=tuple(tuple(pair) for pair in record["overlaps"]), **plain)
-
-
-def _left(scene, i, j):
-    return scene.objects[j].centre[0] - scene.objects[i].centre[0] >= LEFT_GAP
-
-
-def _above(scene, i, j):
-    return scene.objects[j].centre[1] - scene.objects[i].centre[1] >= ABOVE_GAP
-
-
-def _front(scene, i, j):
-    return (i, j) in scene.overlaps
-
-
-def _larger(scene, i, j):
-    return scene.objects[i].radius * 100 >= scene.objects[j].radius * LARGER_PERCENT
-
-
-RELATIONS = {
-    "left": _left,
-    "right": lambda scene, i, j: _left(scene, j, i),
-    "above": _above,
-    "below": lambda scene, i, j: _above(scene, j, i),
-    "front": _front,
-    "behind": lambda scene, i, j: _front(scene, j, i),
-    "larger": _larger,
-    "smaller": lambda scene, i, j: _larger(scene, j, i),
-}
 
 
 def object_set(objects):
@@ -256,7 +235,7 @@ def _measure(placed):
     masks = np.zeros((len(placed), HEIGHT, WIDTH), bool)
     for mask, item in zip(masks, placed, strict=True):
         x1, y1, x2, y2 = extent(item, WIDTH, HEIGHT)
-        mask[y1:y2, x1:x2] = inside_mask(item, (x1, y1, x2, y2))
+        mask[y1:y2, x1:x2] = inside(item.shape, *local_coordinates(item, (x1, y1, x2, y2)))
     areas = masks.sum(axis=(1, 2))
     objects, overlaps = [], []
     for i, item in enumerate(placed):

@@ -1,6 +1,5 @@
-"""The quick start: a whole run in small, its second run, what it says when a tool fails, and its small parts."""
+"""The quick starts as make targets: real runs in small, and what is made again after what."""
 
-import importlib.util
 import json
 import os
 import re
@@ -12,101 +11,82 @@ from pathlib import Path
 
 import pytest
 
-from oscar_paddle.tools import stages
 from oscar_paddle.tools.command_line import load_task_config
 
+# Stands for python: notes the tool, and leaves what make looks for. Files "fail" and "wait" name a tool that does so.
+FAKE = r"""#!/bin/sh
+here=$(dirname "$0"); tool=$(basename "$1" .py);
+named() { [ "$tool" = "$(cat "$here/$1" 2>/dev/null)" ]; }
+echo "$tool" >> "$here/log"
+if named wait; then echo $$ > "$here/new"; mv "$here/new" "$here/pid"; exec sleep 99; fi
+case "$*" in
+  *--tasks*) mkdir -p "$3/${*##*--tasks }"; touch "$3/${*##*--tasks }/task.json" ;;
+  *make_scenes*) mkdir -p "$3/init"; [ -e "$3/init/config.json" ] || touch "$3/init/config.json" ;;
+  *--output_dir*) mkdir -p "$5"; touch "$5/metrics.json" ;;
+esac
+if named fail; then echo "error: no luck" >&2; exit 1; fi
+"""
 
-@pytest.fixture(scope="module")
-def quickstart(repository):
-    """tools/quickstart.py as a module."""
-    spec = importlib.util.spec_from_file_location("quickstart", repository / "tools" / "quickstart.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+
+def make(repository, place, *words, python=Path(sys.executable).parent):
+    """The command of a person, in small, below another folder; nothing is installed. make -n only shows commands."""
+    (place / ".installed").touch()
+    command = ["make", "-C", repository, "--no-print-directory", "FAST=1", f"VENV={place}", f"BIN={python}"]
+    command = [*map(str, command), f"ROOT={place / 'root'}", *words]
+    clean = {name: value for name, value in os.environ.items() if "MAKE" not in name}  # we may be below `make test`
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean)
 
 
-def run(repository, folder, *arguments):
-    """The tool as a person starts it, from another folder than the project's."""
-    command = [sys.executable, str(repository / "tools" / "quickstart.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+def finish(process):
+    """The process when it has ended, with all its output."""
+    process.out, process.err = process.communicate(timeout=300)
+    return process
 
 
-# ---- the whole of it ----
+# ---- real runs ----
 
 
 @pytest.fixture(scope="module")
 def finished(repository, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("quickstart")
-    done = run(repository, folder, "--fast")
-    assert done.returncode == 0, done.stderr
-    return folder, done
+    place = tmp_path_factory.mktemp("quickstart")
+    done = finish(make(repository, place, "quickstart"))
+    assert done.returncode == 0, done.err
+    return place, done
 
 
 @pytest.mark.slow
-def test_fast_run_does_everything(finished):
-    folder, done = finished
-    root = folder / "quickstart" / "fast"
+def test_a_run_does_everything(finished):
+    place, done = finished
+    root = place / "root"
     metrics = json.loads((root / "eval" / "metrics.json").read_text())
     for direction, name in (("i2t_retrieval", "text retrieval"), ("t2i_retrieval", "image retrieval")):
-        (row,) = re.findall(rf"^{name} .*", done.stdout, re.MULTILINE)
+        (row,) = re.findall(rf"^{name} .*", done.out, re.MULTILINE)
         assert re.findall(r"[\d.]+(?= %)", row) == [f"{100 * value:.1f}" for value in metrics[direction].values()]
-    chance = re.findall(r"(?<=  by chance).*", done.stdout)
+    chance = re.findall(r"(?<=  by chance).*", done.out)
     assert [re.findall(r"[\d.]+", row)[0] for row in chance] == ["8.3", "8.3"]  # 5 of 60 captions, 1 of 12 pictures
     page = (root / "report.html").read_text(encoding="utf-8")
     assert page.count("<article") >= 12 + 12 and 'class="boxes"' in page and 'id="curves"' in page
-    assert str(root / "report.html") in done.stdout
-    for stage in ("scenes", "training", "evaluation", "report"):
-        assert re.search(rf"^time: .*{stage} (\d+ min )?\d+ s", done.stdout, re.MULTILINE), stage
-    assert {path.name for path in root.iterdir()} == {"scenes", "scenes_train", "eval", "report.html", "stages.json"}
-
-
-@pytest.mark.slow
-def test_second_run_uses_what_is_finished(repository, finished):
-    folder, first = finished
-    root = folder / "quickstart" / "fast"
-    made = {path: path.stat().st_mtime_ns for path in root.rglob("*.safetensors")}
-    (root / "report.html").unlink()
-    done = run(repository, folder, "--fast")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("used as it is") == 3 and "$ python" not in done.stdout
-    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.safetensors")} == made
-    assert (root / "report.html").is_file()
-    table = re.compile(r"^text retrieval[^$]*?\n\n", re.MULTILINE)
-    assert table.search(done.stdout)[0] == table.search(first.stdout)[0]
-
-
-@pytest.mark.slow
-def test_only_what_is_missing_is_made_again(repository, finished):
-    (finished[0] / "quickstart" / "fast" / "eval" / "metrics.json").unlink()
-    done = run(repository, finished[0], "--fast")
-    assert done.returncode == 0 and done.stdout.count("used as it is") == 2
-    assert re.findall(r"^\$ python .*?(\w+)\.py", done.stdout, re.MULTILINE) == ["eval_retrieval"]
+    assert "1 layer of width 32, from scratch" in page and "s, breaks included" in page
+    assert f"{root / 'report.html'}:" in done.out
+    assert {path.name for path in root.iterdir()} == {"scenes", "scenes_train", "eval", "report.html"}
 
 
 @pytest.mark.slow
 def test_scenes_of_other_sizes_are_not_replaced(repository, finished):
-    done = run(repository, finished[0], "--fast", "--test", "13")
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "num_test 12 (asked 13)" in done.stderr and "--root DIR" in done.stderr
-
-
-# ---- questions about the scenes ----
-
-
-def ask(repository, folder, *arguments):
-    command = [sys.executable, str(repository / "tools" / "quickstart_tasks.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = finish(make(repository, finished[0], "quickstart", "SIZES=--train 60 --dev 10 --test 13"))
+    assert done.returncode == 2 and "num_test 12 (asked 13)" in done.err and "train_retrieval" not in done.out
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["vqa", "gqa", "nlvr2"])
 def test_the_model_goes_on_to_answer_questions(repository, finished, task):
-    folder, root = finished[0], finished[0] / "quickstart" / "fast"
-    done = ask(repository, folder, task, "--fast")
-    assert done.returncode == 0, done.stderr
+    place, root = finished[0], finished[0] / "root"
+    done = finish(make(repository, place, f"quickstart-{task}"))
+    assert done.returncode == 0, done.err
+    assert "train_retrieval" not in done.out and "eval_retrieval" not in done.out  # finished, used as it is
     metrics = json.loads((root / f"{task}_eval" / "metrics.json").read_text())
     score = metrics["score" if task == "vqa" else "accuracy"]
-    (row,) = re.findall(r"^all questions .*", done.stdout, re.MULTILINE)
+    (row,) = re.findall(r"^all questions .*", done.out, re.MULTILINE)
     shown = re.findall(r"[\d.,]+", row)
     assert shown[0] == f"{100 * score:.1f}" and shown[2] == f"{metrics['num_examples']:,}"
     guesses = json.loads((root / "scenes" / task / "task.json").read_text())["files"]
@@ -115,82 +95,117 @@ def test_the_model_goes_on_to_answer_questions(repository, finished, task):
     page = (root / f"{task}.html").read_text(encoding="utf-8")
     assert page.count("<article") >= 12 and 'class="boxes"' in page and "guessing" in page
     assert page.count("<img") >= 12 * (2 if task == "nlvr2" else 1)
-    again = ask(repository, folder, task, "--fast")
-    assert again.returncode == 0 and again.stdout.count("used as it is") == 2 and "$ python" not in again.stdout
+    assert f"{root / task}.html:" in done.out
 
 
-def test_questions_need_the_quick_start(repository, tmp_path):
-    done = ask(repository, tmp_path, "vqa")
-    assert done.returncode == 1 and "`make quickstart` trains it" in done.stderr and done.stderr.count("\n") == 1
+# ---- what is made after what ----
+
+TRUNK, REPORT = ["train_retrieval", "eval_retrieval"], ["report_retrieval"]
 
 
-# ---- what goes wrong ----
+@pytest.fixture
+def fake(repository, tmp_path):
+    """Runs make with a python that only notes which tools were asked for; returns them, and the process."""
+    python = tmp_path / "bin"
+    python.mkdir()
+    (python / "python").write_text(FAKE)
+    (python / "python").chmod(0o755)
+
+    def run(*words):
+        (python / "log").write_text("")
+        done = finish(make(repository, tmp_path, *words or ["quickstart-gqa"], python=python))
+        return (python / "log").read_text().split(), done
+
+    run.start = lambda: make(repository, tmp_path, "quickstart", python=python)
+    run.root, run.python = tmp_path / "root", python
+    return run
+
+
+def test_what_is_finished_is_not_done_again(fake):
+    scenes = ["make_scenes"]
+    task = [*scenes, "train_gqa", "eval_gqa"]
+    assert sorted(fake()[0]) == sorted([*scenes, *TRUNK, *task, *REPORT, "report_answers"])
+    assert fake()[0] == [*scenes, *REPORT, "report_answers"]
+    (fake.root / "eval" / "metrics.json").unlink()
+    assert fake("quickstart")[0] == [*scenes, "eval_retrieval", *REPORT]
+    (fake.root / "scenes_gqa_train" / "trained").unlink()  # as if it had been interrupted
+    assert fake()[0] == [*scenes, *REPORT, "train_gqa", "eval_gqa", "report_answers"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
-    [(["--train", "1"], "--train is 1; expected at least 2"), (["--dev", "3"], "--dev is 3; expected at least 4")],
+    ("changed", "made"),
+    [
+        ("scenes_train", [*TRUNK, *REPORT, "train_gqa", "eval_gqa"]),
+        ("scenes_test", ["eval_retrieval", *REPORT]),
+        ("scenes_gqa_train", [*REPORT, "train_gqa", "eval_gqa"]),
+        ("scenes_vqa_train", [*REPORT, "train_gqa", "eval_gqa"]),  # its _BASE_
+        ("scenes_gqa_test", [*REPORT, "eval_gqa"]),
+    ],
 )
-def test_bad_sizes_are_one_line(repository, tmp_path, arguments, words):
-    done = run(repository, tmp_path, *arguments)
-    assert (done.returncode, done.stderr) == (2, f"error: {words}\n") and not list(tmp_path.iterdir())
+def test_changed_settings_start_a_run_afresh_and_what_follows(fake, changed, made):
+    fake()
+    weights = {task: fake.root / f"scenes_{task}train" / "weights" for task in ("", "gqa_")}
+    for path in weights.values():
+        path.touch()
+    assert fake("quickstart-gqa", "-W", f"configs/{changed}.yaml")[0] == ["make_scenes", *made, "report_answers"]
+    assert weights[""].exists() == ("train_retrieval" not in made)
+    assert weights["gqa_"].exists() == ("train_gqa" not in made)
 
 
-def small_start(quickstart, root, **sizes):
-    return quickstart.QuickStart(root, {**quickstart.FAST_SIZES, **sizes}, quickstart.FAST_MODEL, quickstart.FAST_OPTS)
+def test_another_model_or_other_scenes_are_trained_on(fake):
+    fake("quickstart")
+    later = time.time() + 1
+    os.utime(fake.root / "scenes" / "init" / "config.json", (later, later))
+    assert fake("quickstart")[0] == ["make_scenes", *TRUNK, *REPORT]
 
 
-@pytest.mark.parametrize(("code", "exit_code", "words"), [(2, 2, "code 2"), (-9, 1, "signal 9"), (0, 1, "code 0")])
-def test_a_tool_that_fails_ends_the_quick_start(quickstart, monkeypatch, tmp_path, code, exit_code, words):
-    commands = []
-    monkeypatch.setattr(stages, "_run", lambda command: commands.append(command) or code)
-    start = small_start(quickstart, tmp_path, train=4, dev=4, test=2)
-    with pytest.raises(stages.StageError, match=f"training .*{words}.* goes on from here") as caught:
-        start.run()
-    assert caught.value.exit_code == exit_code
-    assert len(commands) == 1 and commands[0][1].endswith("train_retrieval.py")
-    assert not stages.Diary(tmp_path / "stages.json").has_finished("training", start.key("training"))
+@pytest.mark.parametrize("tool", TRUNK)
+def test_a_tool_that_fails_ends_the_quick_start(fake, tool):
+    """Half of what it has made does not count: the fake evaluation fails after writing metrics.json."""
+    (fake.python / "fail").write_text(tool)
+    made, done = fake("quickstart")
+    assert done.returncode == 2 and "error: no luck" in done.err and made[-1] == tool
+    assert not (fake.root / "eval" / "metrics.json").exists()
+    (fake.python / "fail").unlink()
+    assert fake("quickstart")[0] == ["make_scenes", *TRUNK[TRUNK.index(tool) :], *REPORT]
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
-def test_a_stopped_quick_start_leaves_no_tool_behind(repository, tmp_path):
-    script = f"""
-import importlib.util, signal, sys
-from oscar_paddle.tools import stages
-spec = importlib.util.spec_from_file_location("quickstart", {str(repository / "tools" / "quickstart.py")!r})
-quickstart = importlib.util.module_from_spec(spec); spec.loader.exec_module(quickstart)
-class Long:
-    def __init__(self, *arguments): pass
-    def run(self):
-        tool = "import os, time; open('new', 'w').write(str(os.getpid())); os.rename('new', 'pid'); time.sleep(99)"
-        stages._run([sys.executable, "-c", tool])
-quickstart.QuickStart = Long
-sys.exit(quickstart.run_plain_tool("x", quickstart.main, quickstart.add_arguments, "x", []))
-"""
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
+def test_a_stopped_quick_start_leaves_no_tool_behind_and_goes_on(fake):
+    fake("quickstart")
+    (fake.root / "scenes_train" / "trained").unlink()
+    (fake.root / "scenes_train" / "checkpoint-5").mkdir()
+    (fake.python / "wait").write_text("train_retrieval")
+    process = fake.start()
     end = time.monotonic() + 30
-    while not (tmp_path / "pid").exists() and time.monotonic() < end:
+    while not (fake.python / "pid").exists() and time.monotonic() < end:
         time.sleep(0.05)
-    tool = (tmp_path / "pid").read_text()
+    tool = (fake.python / "pid").read_text().strip()
     assert os.path.exists(f"/proc/{tool}")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM
-    assert not os.path.exists(f"/proc/{tool}")
+    assert finish(process).returncode != 0 and not os.path.exists(f"/proc/{tool}")
+    (fake.python / "wait").unlink()
+    assert fake("quickstart")[0] == ["make_scenes", *TRUNK, *REPORT]
+    assert (fake.root / "scenes_train" / "checkpoint-5").exists()  # the trainer goes on from it
 
 
-# ---- small parts ----
+# ---- settings ----
 
 
-def test_settings_follow_the_root(quickstart, tmp_path):
-    # The files' own commands work as they are.
-    assert not stages.moved_settings(quickstart.TRAIN_FILE, Path("quickstart"))
-    start = small_start(quickstart, tmp_path)
-    for cfg in (start.train, start.test):
-        values = [str(value) for section in cfg.values() for value in section.values()]
+def test_settings_follow_the_root(repository, tmp_path):
+    """No path of the YAML files stays behind, and without ROOT they are used as they are."""
+    words = [f"quickstart-{task}" for task in ("vqa", "gqa", "nlvr2")]
+    shown = finish(make(repository, tmp_path, "-n", *words)).out
+    commands = re.findall(r"tools/(train|eval)_(\w+)\.py --cfg_file (\S+).*? --opts (.*)", shown)
+    assert len(commands) == 8
+    for tool, task, file, opts in commands:
+        cfg = load_task_config(repository / file, opts.split(), tool if task == "retrieval" else f"{tool}_{task}")
+        values = [value for section in cfg.values() for value in section.values() if isinstance(value, str)]
         assert not [value for value in values if value.startswith("quickstart")]
-    assert Path(start.train.PRETRAINED.DIR) == tmp_path / "scenes" / "init"
-    assert Path(start.train.OUTPUT.CHECKPOINT_DIR) == tmp_path
-    assert Path(start.test.EVAL.CHECKPOINT_DIR).parent == tmp_path / "scenes_train"
+        assert str(tmp_path / "root") == cfg.OUTPUT.CHECKPOINT_DIR
+        assert cfg.PRETRAINED.RESUME == "auto"
+    plain = finish(make(repository, tmp_path, "-n", "quickstart-gqa", "FAST=", "ROOT=quickstart")).out
+    assert "tools/train_gqa.py" in plain and "--opts" not in plain
 
 
 def test_files_keep_the_quick_start_going(repository):
@@ -200,39 +215,3 @@ def test_files_keep_the_quick_start_going(repository):
     assert test.EVAL.EVAL_CROSS_IMAGE and test.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV == 5
     for key in ("MAX_SEQ_LEN", "MAX_REGION"):
         assert test.INPUT[key] == train.INPUT[key]
-
-
-def test_diary_adds_up_what_was_stopped(quickstart, monkeypatch, tmp_path):
-    clock = iter([0, 5, 100, 107, 200, 203, 300, 301])
-    monkeypatch.setattr(quickstart.time, "monotonic", lambda: next(clock))
-    path = tmp_path / "new" / "stages.json"
-    with pytest.raises(KeyboardInterrupt), stages.Diary(path).stage("training", "a"):
-        raise KeyboardInterrupt
-    diary = stages.Diary(path)
-    assert diary.seconds("training") == 5 and not diary.has_finished("training", "a")
-    with diary.stage("training", "a"):
-        pass
-    diary = stages.Diary(path)
-    assert diary.seconds("training") == 12 and diary.has_finished("training", "a")
-    assert not diary.has_finished("training", "b") and not diary.has_finished("evaluation", "a")
-    with diary.stage("training", "b"):  # other settings: the earlier time is not this result's
-        pass
-    with diary.stage("report"):
-        pass
-    assert diary.summary() == "training 3 s, report 1 s; all together 4 s"
-    path.write_text('{"training": 3}')
-    assert stages.Diary(path).stages == {}
-
-
-def test_durations_are_said_in_words(quickstart):
-    assert [stages.duration(seconds) for seconds in (0.2, 59.6, 245)] == ["0 s", "1 min 0 s", "4 min 5 s"]
-
-
-def test_table_shows_both_directions_above_chance(quickstart):
-    recalls = {"R@1": 0.5, "R@5": 0.825, "R@10": 1.0}
-    chance = {key: {"R@1": 0.005, "R@5": 0.025, "R@10": 0.05} for key in ("i2t_retrieval", "t2i_retrieval")}
-    lines = quickstart.recall_table({"i2t_retrieval": recalls, "t2i_retrieval": recalls}, chance).splitlines()
-    assert len(lines) == 5 and len({len(line) for line in lines}) == 1
-    assert lines[0].split() == ["R@1", "R@5", "R@10"]
-    assert re.findall(r"[\d.]+ %", lines[3]) == ["50.0 %", "82.5 %", "100.0 %"]
-    assert re.findall(r"[\d.]+ %", lines[4]) == ["0.5 %", "2.5 %", "5.0 %"]

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oscar_paddle.datasets.scenes import captions as grammar
-from oscar_paddle.datasets.scenes.chains import GQA_KINDS, gqa_questions
+from oscar_paddle.datasets.scenes import chains
+from oscar_paddle.datasets.scenes import questions as plain
 from oscar_paddle.datasets.scenes.files import vocabulary
-from oscar_paddle.datasets.scenes.questions import GQA_ANSWERS, SYNONYMS, VQA_ANSWERS, VQA_KINDS, vqa_questions
+from oscar_paddle.datasets.scenes.questions import SYNONYMS
+from oscar_paddle.datasets.scenes.tasks import GQA_ANSWERS, VQA_ANSWERS, gqa_questions, vqa_questions
 from oscar_paddle.datasets.scenes.world import Scene, SceneObject, Stream, sample_scene
 from oscar_paddle.datasets.tokenization import Tokenizer
 
@@ -23,11 +25,7 @@ TABLES = {
     "size": grammar.SIZE_WORDS,
 }
 MEANING = {words: (name, value) for name, table in TABLES.items() for value, row in table.items() for words in row}
-MEANING |= {
-    grammar.PLURALS.get(word, word + "s"): (name, value)
-    for word, (name, value) in list(MEANING.items())
-    if name == "shape"
-}
+MEANING |= {grammar.plural(word): (name, value) for word, (name, value) in list(MEANING.items()) if name == "shape"}
 ANYTHING = {word + ending for word in grammar.GENERIC_WORDS for ending in ("", "s")}
 RELATION = {words: name for name, row in grammar.RELATION_WORDS.items() for words in row}
 RELATIONS = re.compile(rf"(.*?)(?:^| )({'|'.join(sorted(RELATION, key=len, reverse=True))}) (the .+)")
@@ -216,7 +214,7 @@ def test_the_oracle_refuses_what_is_not_unique_or_in_doubt():
             answer_of(scene, text)
 
 
-@pytest.mark.parametrize(("name", "kinds"), [("vqa", VQA_KINDS), ("gqa", GQA_KINDS)])
+@pytest.mark.parametrize(("name", "kinds"), [("vqa", plain.KINDS), ("gqa", chains.KINDS)])
 def test_every_kind_is_asked_and_no_answer_dominates(asked, name, kinds):
     answers = defaultdict(Counter)
     for question in questions(asked, name):
@@ -260,7 +258,7 @@ def test_words_alone_do_not_tell_yes_from_no(asked, name, pieces):
 
 
 def test_a_relation_is_denied_as_often_as_claimed(asked):
-    said, (_, make) = Counter(), VQA_KINDS["relation"]
+    said, (_, make) = Counter(), plain.KINDS["relation"]
     for scene, _ in asked["vqa"]:
         stream = Stream("relations", scene.image_id)
         for text, answer in filter(None, (make(stream, scene) for _ in range(8))):

@@ -16,11 +16,7 @@ from oscar_paddle.datasets.tokenization import Tokenizer
 
 TABLES = {"shape": grammar.SHAPE_WORDS, "colour": grammar.COLOUR_WORDS, "texture": grammar.TEXTURE_WORDS}
 MEANING = {words: (name, value) for name, table in TABLES.items() for value, row in table.items() for words in row}
-MEANING |= {
-    grammar.PLURALS.get(word, word + "s"): (name, value)
-    for word, (name, value) in list(MEANING.items())
-    if name == "shape"
-}
+MEANING |= {grammar.plural(word): (name, value) for word, (name, value) in list(MEANING.items()) if name == "shape"}
 PLACE = {words: name for name, row in grammar.BACKGROUND_WORDS.items() for words in row}
 NUMBERS = {"no": 0, "a": 1, "an": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 PLACES = "|".join(PLACE)

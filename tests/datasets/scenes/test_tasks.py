@@ -18,8 +18,7 @@ from oscar_paddle.datasets.questions.answers import read_answer_labels
 from oscar_paddle.datasets.scenes import tasks as scenes_tasks
 from oscar_paddle.datasets.scenes.build import read_truth, write_scenes
 from oscar_paddle.datasets.scenes.guessing import guessing_scores
-from oscar_paddle.datasets.scenes.questions import GQA_ANSWERS, VQA_ANSWERS, vqa_questions
-from oscar_paddle.datasets.scenes.tasks import TASKS, Entry, write_task
+from oscar_paddle.datasets.scenes.tasks import GQA_ANSWERS, TASKS, VQA_ANSWERS, Entry, vqa_questions, write_task
 from oscar_paddle.datasets.scenes.world import object_set
 from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.datasets.vqa_dataset import build_vqa_data

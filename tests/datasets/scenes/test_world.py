@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import asdict
 from itertools import permutations
 
 import pytest
@@ -65,7 +66,7 @@ def test_draws_stay_in_their_ranges(seed, n):
 def test_a_scene_is_a_pure_function_and_survives_json(seed, split, index):
     scene = sample_scene(seed, split, index)
     assert scene == sample_scene(seed, split, index)
-    assert scene_from_dict(json.loads(json.dumps(scene.as_dict()))) == scene
+    assert scene_from_dict(json.loads(json.dumps(asdict(scene)))) == scene
 
 
 def test_objects_can_be_seen(scenes):
