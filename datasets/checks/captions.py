@@ -1,46 +1,115 @@
 """Captions, image lists and candidate lists of the splits, read to the end however many entries are damaged."""
 
-import json
 import os
+from dataclasses import dataclass, field
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions.own_pictures import find_annotations, read_split_captions
-from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys
+from oscar_paddle.datasets.captions.published import (
+    MissingFile,
+    as_image_id,
+    captions_of,
+    read_caption_index,
+    read_image_keys,
+)
+from oscar_paddle.datasets.checks.findings import without
 from oscar_paddle.datasets.formats import torch_files
-from oscar_paddle.datasets.regions.source import image_key
 
 
+@dataclass
 class Split:
     """One split as far as it can be read.
 
     Attributes:
         name: such as "train". path: its caption file (or what stands for it in messages).
+        per_image: captions that each image must have.
         captions: dict image id -> list of str; entries that cannot be read are missing.
         damaged: list of image ids whose captions cannot be read.
-        per_image: captions that each image must have.
     """
 
-    def __init__(self, name, path, per_image):
-        self.name, self.path, self.per_image = name, str(path), per_image
-        self.captions, self.damaged = {}, []
+    name: str
+    path: str
+    per_image: int
+    captions: dict = field(default_factory=dict)
+    damaged: list = field(default_factory=list)
+
+    @property
+    def images(self):
+        """list of all image ids."""
+        return [*self.captions, *self.damaged]
 
 
-def read_split(data_dir, name, per_image, findings):
-    """Read and check the captions of a split.
+def check_captions(cfg, split_names, findings):
+    """Check the captions of all splits and the lists that belong to them.
 
+    Args:
+        cfg: frozen configuration.
+        split_names: list of str; None = those of the config: what it needs must be there, the others may be.
+        findings: Findings to add to.
     Returns:
-        Split, or None if there is nothing to read (a finding says why).
+        list of Split, those that could be read.
     """
-    path, published = caption_file(data_dir, name)
-    split = Split(name, path, per_image)
+    data_dir, train = cfg.DATASET.DATA_DIR, cfg.DATASET.TRAIN
+    names, needed = _splits_of(cfg, split_names)
+    splits = []
+    for name in names:
+        path, published = caption_file(data_dir, name)
+        if name not in needed and published and not os.path.isfile(path):
+            findings.add("no_check", path, f"no captions of split {name!r}, which this config does not need")
+            continue
+        # With candidate lists the DEV key is the length of those.
+        own = name == train or not cfg.EVAL.EVAL_CROSS_IMAGE
+        per_image = cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_TRN if own else cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV
+        splits.append(_read_split(Split(name, path, per_image), data_dir, published, findings))
+    splits = [split for split in splits if split is not None]
+    _check_leaks(splits, train, findings)
+    evaluated = [split for split in splits if split.name != train] or splits
+    if cfg.EVAL.EVAL_IMG_KEYS_FILE:
+        path = os.path.join(data_dir, cfg.EVAL.EVAL_IMG_KEYS_FILE)
+        _check_key_list(path, evaluated, not split_names, findings)
+    if cfg.EVAL.EVAL_CAPTION_INDEX_FILE:
+        path = os.path.join(data_dir, cfg.EVAL.EVAL_CAPTION_INDEX_FILE)
+        _check_candidates(path, evaluated, not split_names, cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV, findings)
+    return splits
+
+
+def _splits_of(cfg, split_names):
+    """(names of the splits to check, names of those that must be there)."""
+    if split_names:
+        return list(dict.fromkeys(split_names)), set(split_names)
+    data = cfg.DATASET
+    names = list(dict.fromkeys(name for name in (data.TRAIN, data.DEV, data.TEST) if name))
+    needed = set()
+    if cfg.PRETRAINED.DIR:
+        needed |= {data.TRAIN} | ({data.DEV} if cfg.MONITOR.EVAL_FREQ or cfg.MONITOR.EVAL_STEPS else set())
+    if cfg.EVAL.CHECKPOINT_DIR:
+        needed.add(data.TEST)
+    return names, needed or set(names)
+
+
+def images_of(splits):
+    """dict image id -> name of the (first) split it is in."""
+    images = {}
+    for split in splits:
+        for image_id in split.images:
+            images.setdefault(image_id, split.name)
+    return images
+
+
+# ---- one split ----
+
+
+def _read_split(split, data_dir, published, findings):
+    """Read and check the captions of a split: the Split, or None if there is nothing to read (a finding says why)."""
     try:
-        split.captions = read_split_captions(data_dir, name)
+        split.captions = read_split_captions(data_dir, split.name)
     except DataError as error:
-        if not os.path.isfile(path):
-            findings.add("missing_file", path, f"split {name!r}: {_without(error, path)}")
+        text = f"split {split.name!r}: {without(error, split.path)}"
+        if not os.path.isfile(split.path):
+            findings.add("missing_file", split.path, text)
             return None
         if not (published and _read_what_can_be(split, findings)):
-            findings.add("bad_captions", path, f"split {name!r}: {_without(error, path)}")
+            findings.add("bad_captions", split.path, text)
             return None
     _check_texts(split, findings)
     return split
@@ -63,29 +132,25 @@ def caption_file(data_dir, name):
 def _read_what_can_be(split, findings):
     """Fill a split entry by entry; True if anything was read or found wrong in an entry."""
     try:
-        data = torch_files.load(split.path)
+        entries = torch_files.load(split.path)
     except DataError:
         return False
-    if not isinstance(data, dict):
+    if not isinstance(entries, dict):
         return False
-    for key, value in data.items():
-        image_id = image_key(key)
-        if type(image_id) is not int:
+    for key, value in entries.items():
+        image_id = as_image_id(key)
+        if image_id is None:
             findings.add("bad_captions", split.path, f"the key {str(key)[:40]!r} is no image id")
             continue
         if image_id in split.captions:
             findings.add("bad_captions", split.path, f"image {image_id} is there twice, as a number and as text")
         try:
-            texts = json.loads(value) if isinstance(value, str) else value
-        except (ValueError, RecursionError):
-            texts = None
-        if isinstance(texts, (list, tuple)) and texts and all(isinstance(text, str) for text in texts):
-            split.captions[image_id] = list(texts)
-        else:
+            split.captions[image_id] = captions_of(value, image_id, split.path)
+        except DataError:
             found = repr(value)[:60] if isinstance(value, str) else f"a {type(value).__name__} without texts"
             findings.add("bad_captions", split.path, f"image {image_id} has {found}; expected a list of captions")
             split.damaged.append(image_id)
-    return bool(data)
+    return bool(entries)
 
 
 def _check_texts(split, findings):
@@ -102,25 +167,21 @@ def _check_texts(split, findings):
             findings.add("same_captions", split.path, f"{where}: {repeated[:100]!r}")
 
 
-def check_leaks(splits, train, findings):
+# ---- all splits ----
+
+
+def _check_leaks(splits, train, findings):
     """The same image, by id or by its captions, in two splits.
 
     Two evaluation splits may share images where one is a part of the other (COCO's minival is one of val).
-
-    Args:
-        splits: list of Split.
-        train: name of the training split.
     """
-    for number, second in enumerate(splits):
-        for first in splits[:number]:
-            shared = [image_id for image_id in second.captions if image_id in first.captions]
-            kind = "leak_id"
-            part = len(shared) == min(len(first.captions), len(second.captions))
-            if part and train not in (first.name, second.name):
-                kind = "shared_id"
-            for image_id in shared:
-                findings.add(kind, second.path, f"image {image_id} is in {first.name} and in {second.name}")
-            _check_equal_texts(first, second, findings)
+    for first, second in ((first, second) for n, second in enumerate(splits) for first in splits[:n]):
+        shared = [image_id for image_id in second.captions if image_id in first.captions]
+        is_part = len(shared) == min(len(first.captions), len(second.captions))
+        kind = "shared_id" if is_part and train not in (first.name, second.name) else "leak_id"
+        for image_id in shared:
+            findings.add(kind, second.path, f"image {image_id} is in {first.name} and in {second.name}")
+        _check_equal_texts(first, second, findings)
 
 
 def _check_equal_texts(first, second, findings):
@@ -137,44 +198,49 @@ def _signature(texts):
     return hash(tuple(sorted(text.strip().lower() for text in texts)))
 
 
-def check_key_list(path, splits, findings, all_splits=True):
+# ---- lists ----
+
+
+def _check_key_list(path, splits, all_splits, findings):
     """Check EVAL.EVAL_IMG_KEYS_FILE against the split it fits best.
 
     Args:
         splits: list of Split, those it may be for.
         all_splits: whether these are all it may be for; if not, a list of other images is only noted.
     """
-    try:
-        keys = read_image_keys(path)
-    except DataError as error:
-        findings.add(_kind(path, "bad_list"), path, f"{_without(error, path)} (EVAL.EVAL_IMG_KEYS_FILE)")
-        return
-    split = _best_split(keys, splits, path, findings, all_splits)
-    for row, key in enumerate(keys):
-        if split is not None and key not in split.captions:
+    keys = _read_list(read_image_keys, path, "EVAL.EVAL_IMG_KEYS_FILE", findings)
+    split = keys and _best_split(keys, splits, all_splits, path, findings)
+    for row, key in enumerate(keys if split else ()):
+        if key not in split.captions:
             findings.add("unknown_in_list", path, f"image {key} has no captions in split {split.name!r}", row)
 
 
-def check_candidates(path, splits, per_image, findings, all_splits=True):
+def _check_candidates(path, splits, all_splits, per_image, findings):
     """Check EVAL.EVAL_CAPTION_INDEX_FILE against the split it fits best.
 
     Args:
-        splits, all_splits: as for `check_key_list`.
+        splits, all_splits: as for `_check_key_list`.
         per_image: INPUT.NUM_CAPTIONS_PER_IMAGE_DEV, candidates of each image.
     """
-    try:
-        lists = read_caption_index(path)
-    except DataError as error:
-        findings.add(_kind(path, "bad_list"), path, f"{_without(error, path)} (EVAL.EVAL_CAPTION_INDEX_FILE)")
-        return
-    split = _best_split(lists, splits, path, findings, all_splits)
+    lists = _read_list(read_caption_index, path, "EVAL.EVAL_CAPTION_INDEX_FILE", findings)
+    split = lists and _best_split(lists, splits, all_splits, path, findings)
     for image_id in split.captions if split else ():
         pairs = lists.get(image_id, [])
         if len(pairs) < per_image:
             text = f"image {image_id} of split {split.name!r} has {len(pairs)} candidates; expected {per_image}"
             findings.add("short_candidates", path, text)
-            continue
-        _check_pairs(path, image_id, pairs[:per_image], split, findings)
+        else:
+            _check_pairs(path, image_id, pairs[:per_image], split, findings)
+
+
+def _read_list(read, path, key, findings):
+    """What the reader of a list gives (never empty), or None with a finding."""
+    try:
+        return read(path)
+    except DataError as error:
+        kind = "missing_file" if isinstance(error, MissingFile) else "bad_list"
+        findings.add(kind, path, f"{without(error, path)} ({key})")
+        return None
 
 
 def _check_pairs(path, image_id, pairs, split, findings):
@@ -188,7 +254,7 @@ def _check_pairs(path, image_id, pairs, split, findings):
         findings.add("no_positive", path, f"image {image_id}")
 
 
-def _best_split(image_ids, splits, path, findings, all_splits):
+def _best_split(image_ids, splits, all_splits, path, findings):
     """The split that has most of these images; None (with a finding) if none has any."""
     shared = [sum(image_id in split.captions for image_id in image_ids) for split in splits]
     if any(shared):
@@ -197,14 +263,3 @@ def _best_split(image_ids, splits, path, findings, all_splits):
     text = f"none of its {len(image_ids)} images is in the splits that are checked ({names})"
     findings.add("unknown_in_list" if all_splits and splits else "no_check", path, text)
     return None
-
-
-def _kind(path, otherwise):
-    stem, ending = os.path.splitext(str(path))
-    exists = os.path.isfile(path) or (ending in (".pt", ".pd") and os.path.isfile(stem + ".pd"))
-    return otherwise if exists else "missing_file"
-
-
-def _without(error, path):
-    """A reader's message without the file's name, which the report says already."""
-    return str(error).removeprefix(f"{path}: ")
