@@ -13,7 +13,7 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.checks.captions import check_captions, images_of
-from oscar_paddle.datasets.checks.figures import FeatureFigures, TagFigures
+from oscar_paddle.datasets.checks.figures import TagFigures
 from oscar_paddle.datasets.checks.findings import Findings, file_and_text
 from oscar_paddle.datasets.checks.pictures import check_picture_sizes
 from oscar_paddle.datasets.checks.published import check_published
@@ -85,21 +85,20 @@ def check_dataset(cfg, split_names=None, max_images=0, processes=1, picture_file
     show = _draw(rng, pictured or looked_into, shown)
     files = _check_files(cfg, splits, chosen, show, processes, findings)
     _check_equal_features(files, images, findings)
-    features, tags = FeatureFigures(), TagFigures()
+    features, tags = [image for file in files for image in file.features], TagFigures()
     for file in files:
-        features.merge(file.features)
-        tags.merge(file.tags)
+        tags += file.tags
     check_picture_sizes(tags.sizes, picture_files, findings)
     text = check_text(cfg, splits, chosen, tags.tags, findings)
-    regions = features.regions()
+    regions = {image.key: image.count for image in features}
     return DatasetCheck(
         findings=findings,
         splits=splits,
         images=images,
         chosen=chosen,
         regions=regions,
-        negative=features.negative / max(1, len(features.keys)),
-        norm=features.norm / max(1, sum(regions.values())),
+        negative=sum(image.negative for image in features) / max(1, len(features)),
+        norm=sum(image.norm for image in features) / max(1, sum(regions.values())),
         tags=tags.tags,
         classes=tags.classes,
         tag_counts=list(tags.counts),
@@ -143,14 +142,15 @@ def _check_files(cfg, splits, chosen, show, processes, findings):
         else:
             found = [check_other_layout(cfg, path, split, chosen, processes, findings) for split in users]
         if not path.endswith(".packed"):
-            keys = [key for file in found for key in file.features.keys]
+            keys = [image.key for file in found for image in file.features]
             found[0].store = check_store(cfg, path, keys, processes, findings)
         files += found
     limit = cfg.INPUT.MAX_REGION
     for file in files:
-        for key, count in zip(file.features.keys, file.features.counts, strict=True):
-            if count > limit:
-                findings.add("regions_cut", file.path, f"image {key}: {count} regions; {limit} are kept")
+        for image in file.features:
+            if image.count > limit:
+                text = f"image {image.key}: {image.count} regions; {limit} are kept"
+                findings.add("regions_cut", file.path, text)
     return files
 
 
@@ -158,10 +158,9 @@ def _check_equal_features(files, images, findings):
     """Images with the same values: in two splits they are a leak."""
     owners = {}
     for file in files:
-        for key, mark in zip(file.features.keys, file.features.marks, strict=True):
+        for key, mark in ((image.key, image.checksum) for image in file.features):
             other = owners.setdefault(mark, key)
-            if other == key or key not in images or other not in images:
-                continue
-            kind = "leak_features" if images[key] != images[other] else "same_features"
-            where = f"image {other} of {images[other]} and image {key} of {images[key]}"
-            findings.add(kind, file.path, where)
+            if other != key and key in images and other in images:
+                kind = "leak_features" if images[key] != images[other] else "same_features"
+                where = f"image {other} of {images[other]} and image {key} of {images[key]}"
+                findings.add(kind, file.path, where)

@@ -1,52 +1,23 @@
 """The figures that a check gathers: of rows of features, of rows of tags, and of a file with both."""
 
-import math
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 KEPT_DRAWINGS = 6  # of images with box problems
 
 
-def _array(code):
-    return field(default_factory=lambda: array(code))
+class ImageRegions(NamedTuple):
+    """What is kept of the regions of an image: how many, and of the first one a checksum, whether it has a negative
+    value, and its corners as fractions of the picture (None without box values); the sum of the regions' L2 norms."""
 
-
-@dataclass
-class FeatureFigures:
-    """Figures of the features that were looked into.
-
-    Attributes:
-        keys: list of image ids. counts: regions of each. marks: checksum of each one's values.
-        boxes: 4 floats each, the first region's corners as fractions of the picture (NaN where there are none).
-        negative: images whose first region has a negative value. norm: sum of the regions' L2 norms.
-    """
-
-    keys: list = field(default_factory=list)
-    counts: array = _array("q")
-    marks: array = _array("Q")
-    boxes: array = _array("f")
-    negative: int = 0
-    norm: float = 0.0
-
-    def regions(self):
-        """dict image id -> regions it has."""
-        return dict(zip(self.keys, self.counts, strict=True))
-
-    def first_boxes(self):
-        """(image id, (x1, y1, x2, y2)) of the images that have box values."""
-        for key, *box in zip(self.keys, *[iter(self.boxes)] * 4, strict=True):
-            if not math.isnan(box[0]):
-                yield key, box
-
-    def merge(self, other):
-        """Take over the figures of what follows."""
-        self.keys += other.keys
-        self.counts += other.counts
-        self.marks += other.marks
-        self.boxes += other.boxes
-        self.negative += other.negative
-        self.norm += other.norm
+    key: int | str
+    count: int
+    checksum: int
+    negative: bool
+    corners: tuple | None
+    norm: float
 
 
 @dataclass
@@ -65,7 +36,7 @@ class TagFigures:
 
     tags: dict = field(default_factory=dict)
     classes: Counter = field(default_factory=Counter)
-    counts: array = _array("q")
+    counts: array = field(default_factory=lambda: array("q"))
     boxes: dict = field(default_factory=dict)
     sizes: dict = field(default_factory=dict)
     drawings: dict = field(default_factory=dict)
@@ -81,16 +52,20 @@ class TagFigures:
         if len(self.marked) < KEPT_DRAWINGS:
             self.marked[key] = drawing
 
-    def merge(self, other):
+    def __iadd__(self, other):
         """Take over the figures of what follows."""
-        self.tags |= other.tags
-        self.classes.update(other.classes)
+        for own, others in (
+            (self.tags, other.tags),
+            (self.classes, other.classes),
+            (self.boxes, other.boxes),
+            (self.sizes, other.sizes),
+            (self.drawings, other.drawings),
+        ):
+            own.update(others)
         self.counts += other.counts
-        self.boxes |= other.boxes
-        self.sizes |= other.sizes
-        self.drawings |= other.drawings
         for key, drawing in other.marked.items():
             self.mark(key, drawing)
+        return self
 
 
 @dataclass
@@ -99,7 +74,7 @@ class FileFigures:
 
     Attributes:
         path: of the features.
-        features: FeatureFigures. tags: TagFigures.
+        features: list of ImageRegions. tags: TagFigures.
         agreement: (images whose first box is the same in features and tags, images compared).
         other_rows: rows that belong to no checked split.
         read_bytes: how much was read.
@@ -107,7 +82,7 @@ class FileFigures:
     """
 
     path: str
-    features: FeatureFigures = field(default_factory=FeatureFigures)
+    features: list = field(default_factory=list)
     tags: TagFigures = field(default_factory=TagFigures)
     agreement: tuple = (0, 0)
     other_rows: int = 0

@@ -3,7 +3,7 @@
 import os
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.checks.figures import FeatureFigures, FileFigures
+from oscar_paddle.datasets.checks.figures import FileFigures
 from oscar_paddle.datasets.checks.findings import without
 from oscar_paddle.datasets.checks.index import (
     check_id_map,
@@ -49,7 +49,7 @@ def check_published(cfg, path, splits, chosen, show, processes, findings):
 
 
 def _check_features(cfg, path, images, wanted, whole, processes, findings):
-    """(FeatureFigures, number of rows). With a choice of images, the rows are found through the index files where
+    """([ImageRegions, ...], number of rows). With a choice of images, the rows are found through the index files where
     those can be right, and the file is not read as a whole."""
     checker = FeatureChecker(cfg.INPUT.IMG_FEATURE_DIM, wanted)
     index = None if whole else rows_by_index(path, images)
@@ -57,7 +57,7 @@ def _check_features(cfg, path, images, wanted, whole, processes, findings):
         return _check_rows(path, checker, images, processes, findings)
     places, num_rows = index
     _check_presence("no_features", path, places, images, findings)
-    figures = FeatureFigures()
+    figures = checker.new_figures()
     asked = sorted((places[key], key) for key in wanted if key in places)
     parts = scan_rows(path, [start for (_, start), _ in asked], checker, processes)
     for part, ((row, start), key) in zip(parts, asked, strict=True):
@@ -69,7 +69,7 @@ def _check_features(cfg, path, images, wanted, whole, processes, findings):
             findings.add("id_map", id_map_of(path), text)
         else:
             findings.merge(part.findings, row)
-            figures.merge(part.figures)
+            figures += part.figures
     return figures, num_rows
 
 
@@ -106,14 +106,15 @@ def _compare_first_boxes(found, findings):
         (images whose first boxes agree, images compared).
     """
     agree = compared = 0
-    for key, own in found.features.first_boxes():
-        other = found.tags.boxes.get(key)
-        if other is None:
+    for image in found.features:
+        own, other = image.corners, found.tags.boxes.get(image.key)
+        if own is None or other is None:
             continue
         compared += 1
         if max(abs(a - b) for a, b in zip(own, other, strict=True)) <= 2 * BOX_TOLERANCE:
             agree += 1
         else:
             shown = [", ".join(f"{value:.3f}" for value in box) for box in (own, other)]
-            findings.add("boxes_differ", found.path, f"image {key}: ({shown[0]}) and ({shown[1]}) of the picture")
+            text = f"image {image.key}: ({shown[0]}) and ({shown[1]}) of the picture"
+            findings.add("boxes_differ", found.path, text)
     return agree, compared

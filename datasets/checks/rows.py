@@ -4,12 +4,11 @@ Shape letters: R regions of an image, D values of a region.
 Source of the layout: specs/retrieval.md section 2.3, specs/region_features.md section 8.
 """
 
-import math
 import zlib
 
 import numpy as np
 
-from oscar_paddle.datasets.checks.figures import FeatureFigures, TagFigures
+from oscar_paddle.datasets.checks.figures import ImageRegions, TagFigures
 from oscar_paddle.datasets.regions.source import BOX_DIM, VISUAL_DIM
 from oscar_paddle.datasets.regions.vinvl import DEFAULT_SIZE, parse_detections, parse_features, region_width
 
@@ -31,7 +30,7 @@ class FeatureChecker:
         self.feature_dim, self.wanted = feature_dim, wanted
 
     def new_figures(self):
-        return FeatureFigures()
+        return []  # of ImageRegions
 
     def check(self, key, fields, where, figures, problem):
         """See `scan_range`."""
@@ -50,7 +49,7 @@ def check_regions(key, regions, figures, problem):
 
     Args:
         regions: [R, D] float32 with R > 0.
-        figures: FeatureFigures to add to.
+        figures: list of ImageRegions to add to.
         problem: function (kind, text).
     """
     visual = regions[:, :VISUAL_DIM]
@@ -67,17 +66,19 @@ def check_regions(key, regions, figures, problem):
     empty = np.flatnonzero(squares == 0)
     if len(empty):
         problem("zero_region", f"region {empty[0] + 1} of {len(regions)} is all zeros ({len(empty)} such regions)")
-    figures.keys.append(key)
-    figures.counts.append(len(regions))
-    figures.marks.append(zlib.crc32(np.ascontiguousarray(visual[0])) << 16 | len(regions) & 0xFFFF)
-    figures.norm += float(np.sqrt(squares, dtype=np.float64).sum())
-    figures.negative += bool((visual[0] < 0).any())
-    if regions.shape[1] == VISUAL_DIM + BOX_DIM:
-        boxes = regions[:, VISUAL_DIM:].astype(np.float64)
-        figures.boxes.extend(boxes[0, :4])
+    boxes = regions[:, VISUAL_DIM:].astype(np.float64) if regions.shape[1] == VISUAL_DIM + BOX_DIM else None
+    figures.append(
+        ImageRegions(
+            key=key,
+            count=len(regions),
+            checksum=zlib.crc32(np.ascontiguousarray(visual[0])) << 16 | len(regions) & 0xFFFF,
+            negative=bool((visual[0] < 0).any()),
+            corners=None if boxes is None else tuple(boxes[0, :4].tolist()),
+            norm=float(np.sqrt(squares, dtype=np.float64).sum()),
+        )
+    )
+    if boxes is not None:
         _check_boxes(boxes, problem)
-    else:
-        figures.boxes.extend([math.nan] * 4)
 
 
 def _check_boxes(boxes, problem):

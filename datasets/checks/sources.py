@@ -1,7 +1,6 @@
 """Features and tags in the other layouts (Oscar v1, the Paddle ports, one's own files, a packed store), through their
 readers: image by image, collecting what each reader complains about."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -12,8 +11,8 @@ from oscar_paddle.datasets.captions.own_pictures import read_names
 from oscar_paddle.datasets.checks.figures import FileFigures
 from oscar_paddle.datasets.checks.findings import file_and_text, without
 from oscar_paddle.datasets.checks.rows import check_regions
-from oscar_paddle.datasets.regions.layouts import open_regions
-from oscar_paddle.datasets.regions.packed import PackedFeatures, store_path, why_not_used
+from oscar_paddle.datasets.regions.layouts import find_store, open_regions
+from oscar_paddle.datasets.regions.packed import PackedFeatures
 
 _AHEAD = 64  # images read ahead of the one that is looked at: bounds the memory
 _PROGRESS = {"unit": " images", "delay": 1, "leave": False}
@@ -57,7 +56,7 @@ def check_other_layout(cfg, path, split, chosen, threads, findings):
                 findings.add("no_captions", path, f"image {image_id} is not in split {split.name!r}")
     images = [key for key in split.images if chosen is None or key in chosen]
     _check_features(source, split.name, images, threads, found.features, findings)
-    found.read_bytes = sum(found.features.counts) * cfg.INPUT.IMG_FEATURE_DIM * 4
+    found.read_bytes = sum(image.count for image in found.features) * cfg.INPUT.IMG_FEATURE_DIM * 4
     if cfg.INPUT.ADD_OD_LABEL:
         try:
             tags = source.open_tags(cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.OD_LABEL_TYPE)
@@ -108,24 +107,20 @@ def check_store(cfg, source_path, image_ids, threads, findings):
     Returns:
         path of the store that is read in place of the source, or None.
     """
-    for dtype in {"off": (), "float16": ("float16", "float32")}.get(cfg.DATASET.PACKED, ("float32",)):
-        path = store_path(source_path, dtype)
-        if not os.path.isfile(path):
-            continue
-        try:
-            store = PackedFeatures(path, cfg.INPUT.IMG_FEATURE_DIM)
-            reason = why_not_used(store, SimpleNamespace(path=source_path))
-        except (DataError, OSError) as error:
-            reason = _place_and_text(error, path)
-        if reason is not None:
-            findings.add("packed_stale", path, reason)
-            continue
-        present = [image_id for image_id in image_ids if image_id in store]
-        for _, regions in _read_all(store, present, threads, "checking packed features"):
-            if isinstance(regions, DataError):
-                findings.add("packed_damaged", path, _place_and_text(regions, path))
-        return path
-    return None
+    store = find_store(
+        SimpleNamespace(path=source_path),
+        cfg.DATASET.PACKED,
+        lambda path: PackedFeatures(path, cfg.INPUT.IMG_FEATURE_DIM),
+        lambda path, reason: findings.add("packed_stale", path, _place_and_text(reason, path)),
+    )
+    if store is None:
+        return None
+    path = store.store_path
+    present = [image_id for image_id in image_ids if image_id in store]
+    for _, regions in _read_all(store, present, threads, "checking packed features"):
+        if isinstance(regions, DataError):
+            findings.add("packed_damaged", path, _place_and_text(regions, path))
+    return path
 
 
 def _present(source, path, image_ids, absence, split, findings):
