@@ -4,14 +4,8 @@ import os
 from dataclasses import dataclass, field
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.captions import published
 from oscar_paddle.datasets.captions.own_pictures import find_annotations, read_split_captions
-from oscar_paddle.datasets.captions.published import (
-    MissingFile,
-    as_image_id,
-    captions_of,
-    read_caption_index,
-    read_image_keys,
-)
 from oscar_paddle.datasets.checks.findings import without
 from oscar_paddle.datasets.formats import torch_files
 
@@ -53,15 +47,17 @@ def check_captions(cfg, split_names, findings):
     names, needed = _splits_of(cfg, split_names)
     splits = []
     for name in names:
-        path, published = caption_file(data_dir, name)
-        if name not in needed and published and not os.path.isfile(path):
+        path, in_published_layout = _caption_file(data_dir, name)
+        if name not in needed and in_published_layout and not os.path.isfile(path):
             findings.add("no_check", path, f"no captions of split {name!r}, which this config does not need")
             continue
         # With candidate lists the DEV key is the length of those.
         own = name == train or not cfg.EVAL.EVAL_CROSS_IMAGE
         per_image = cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_TRN if own else cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV
-        splits.append(_read_split(Split(name, path, per_image), data_dir, published, findings))
-    splits = [split for split in splits if split is not None]
+        split = Split(name, path, per_image)
+        if _read_split(split, data_dir, in_published_layout, findings):
+            _check_texts(split, findings)
+            splits.append(split)
     _check_leaks(splits, train, findings)
     evaluated = [split for split in splits if split.name != train] or splits
     if cfg.EVAL.EVAL_IMG_KEYS_FILE:
@@ -96,37 +92,29 @@ def images_of(splits):
     return images
 
 
-# ---- one split ----
-
-
-def _read_split(split, data_dir, published, findings):
-    """Read and check the captions of a split: the Split, or None if there is nothing to read (a finding says why)."""
+def _read_split(split, data_dir, in_published_layout, findings):
+    """Read the captions of a split; False if there is nothing to read (a finding says why)."""
     try:
         split.captions = read_split_captions(data_dir, split.name)
+        return True
     except DataError as error:
         text = f"split {split.name!r}: {without(error, split.path)}"
-        if not os.path.isfile(split.path):
-            findings.add("missing_file", split.path, text)
-            return None
-        if not (published and _read_what_can_be(split, findings)):
-            findings.add("bad_captions", split.path, text)
-            return None
-    _check_texts(split, findings)
-    return split
+    is_there = os.path.isfile(split.path)
+    if is_there and in_published_layout and _read_what_can_be(split, findings):
+        return True
+    findings.add("bad_captions" if is_there else "missing_file", split.path, text)
+    return False
 
 
-def caption_file(data_dir, name):
-    """(path of the file that holds a split's captions, whether it is one of the published layout).
-
-    The path may not exist.
-    """
+def _caption_file(data_dir, name):
+    """(path of the file that should hold a split's captions, whether it is one of the published layout)."""
     places = [os.path.join(str(data_dir), f"{name}_captions{ending}") for ending in (".pt", ".pd")]
-    published = next(filter(os.path.isfile, places), None)
+    found = next(filter(os.path.isfile, places), None)
     try:
-        annotations = None if published else find_annotations(data_dir)
+        annotations = None if found else find_annotations(data_dir)
     except DataError:  # several; the reader says which
         annotations = str(data_dir)
-    return published or annotations or places[0], annotations is None
+    return found or annotations or places[0], annotations is None
 
 
 def _read_what_can_be(split, findings):
@@ -138,14 +126,14 @@ def _read_what_can_be(split, findings):
     if not isinstance(entries, dict):
         return False
     for key, value in entries.items():
-        image_id = as_image_id(key)
+        image_id = published.as_image_id(key)
         if image_id is None:
             findings.add("bad_captions", split.path, f"the key {str(key)[:40]!r} is no image id")
             continue
         if image_id in split.captions:
             findings.add("bad_captions", split.path, f"image {image_id} is there twice, as a number and as text")
         try:
-            split.captions[image_id] = captions_of(value, image_id, split.path)
+            split.captions[image_id] = published.captions_of(value, image_id, split.path)
         except DataError:
             found = repr(value)[:60] if isinstance(value, str) else f"a {type(value).__name__} without texts"
             findings.add("bad_captions", split.path, f"image {image_id} has {found}; expected a list of captions")
@@ -167,9 +155,6 @@ def _check_texts(split, findings):
             findings.add("same_captions", split.path, f"{where}: {repeated[:100]!r}")
 
 
-# ---- all splits ----
-
-
 def _check_leaks(splits, train, findings):
     """The same image, by id or by its captions, in two splits.
 
@@ -181,34 +166,22 @@ def _check_leaks(splits, train, findings):
         kind = "shared_id" if is_part and train not in (first.name, second.name) else "leak_id"
         for image_id in shared:
             findings.add(kind, second.path, f"image {image_id} is in {first.name} and in {second.name}")
-        _check_equal_texts(first, second, findings)
-
-
-def _check_equal_texts(first, second, findings):
-    """Images of two splits under different ids whose captions are all equal."""
-    owners = {_signature(texts): image_id for image_id, texts in first.captions.items() if len(texts) > 1}
-    for image_id, texts in second.captions.items():
-        owner = owners.get(_signature(texts))
-        if owner is not None and owner != image_id and image_id not in first.captions:
-            where = f"image {owner} of {first.name} and image {image_id} of {second.name}"
-            findings.add("leak_captions", second.path, f"{where}: {texts[0][:80]!r}, ...")
+        # Under different ids, but with equal captions.
+        owners = {_signature(texts): image_id for image_id, texts in first.captions.items() if len(texts) > 1}
+        for image_id, texts in second.captions.items():
+            owner = owners.get(_signature(texts), image_id)
+            if owner != image_id and image_id not in first.captions:
+                where = f"image {owner} of {first.name} and image {image_id} of {second.name}"
+                findings.add("leak_captions", second.path, f"{where}: {texts[0][:80]!r}, ...")
 
 
 def _signature(texts):
     return hash(tuple(sorted(text.strip().lower() for text in texts)))
 
 
-# ---- lists ----
-
-
 def _check_key_list(path, splits, all_splits, findings):
-    """Check EVAL.EVAL_IMG_KEYS_FILE against the split it fits best.
-
-    Args:
-        splits: list of Split, those it may be for.
-        all_splits: whether these are all it may be for; if not, a list of other images is only noted.
-    """
-    keys = _read_list(read_image_keys, path, "EVAL.EVAL_IMG_KEYS_FILE", findings)
+    """EVAL.EVAL_IMG_KEYS_FILE against the split it fits best."""
+    keys = _read_list(published.read_image_keys, path, "EVAL.EVAL_IMG_KEYS_FILE", findings)
     split = keys and _best_split(keys, splits, all_splits, path, findings)
     for row, key in enumerate(keys if split else ()):
         if key not in split.captions:
@@ -216,13 +189,8 @@ def _check_key_list(path, splits, all_splits, findings):
 
 
 def _check_candidates(path, splits, all_splits, per_image, findings):
-    """Check EVAL.EVAL_CAPTION_INDEX_FILE against the split it fits best.
-
-    Args:
-        splits, all_splits: as for `_check_key_list`.
-        per_image: INPUT.NUM_CAPTIONS_PER_IMAGE_DEV, candidates of each image.
-    """
-    lists = _read_list(read_caption_index, path, "EVAL.EVAL_CAPTION_INDEX_FILE", findings)
+    """EVAL.EVAL_CAPTION_INDEX_FILE, lists of `per_image` candidates, against the split it fits best."""
+    lists = _read_list(published.read_caption_index, path, "EVAL.EVAL_CAPTION_INDEX_FILE", findings)
     split = lists and _best_split(lists, splits, all_splits, path, findings)
     for image_id in split.captions if split else ():
         pairs = lists.get(image_id, [])
@@ -238,7 +206,7 @@ def _read_list(read, path, key, findings):
     try:
         return read(path)
     except DataError as error:
-        kind = "missing_file" if isinstance(error, MissingFile) else "bad_list"
+        kind = "missing_file" if isinstance(error, published.MissingFile) else "bad_list"
         findings.add(kind, path, f"{without(error, path)} ({key})")
         return None
 
@@ -255,7 +223,10 @@ def _check_pairs(path, image_id, pairs, split, findings):
 
 
 def _best_split(image_ids, splits, all_splits, path, findings):
-    """The split that has most of these images; None (with a finding) if none has any."""
+    """The split that has most of these images; None (with a finding) if none has any.
+
+    `all_splits`: whether these are all that a list may be for; if not, a list of other images is only noted.
+    """
     shared = [sum(image_id in split.captions for image_id in image_ids) for split in splits]
     if any(shared):
         return splits[shared.index(max(shared))]

@@ -13,7 +13,7 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.checks.captions import check_captions, images_of
-from oscar_paddle.datasets.checks.figures import TagFigures
+from oscar_paddle.datasets.checks.figures import Scope, TagFigures
 from oscar_paddle.datasets.checks.findings import Findings, file_and_text
 from oscar_paddle.datasets.checks.pictures import check_picture_sizes
 from oscar_paddle.datasets.checks.published import check_published
@@ -83,13 +83,13 @@ def check_dataset(cfg, split_names=None, max_images=0, processes=1, picture_file
     looked_into = images if chosen is None else sorted(chosen, key=str)
     pictured = [image_id for image_id in looked_into if str(image_id) in picture_files]
     show = _draw(rng, pictured or looked_into, shown)
-    files = _check_files(cfg, splits, chosen, show, processes, findings)
+    files = _check_files(Scope(cfg, findings, processes, chosen, show), splits)
     _check_equal_features(files, images, findings)
     features, tags = [image for file in files for image in file.features], TagFigures()
     for file in files:
         tags += file.tags
     check_picture_sizes(tags.sizes, picture_files, findings)
-    text = check_text(cfg, splits, chosen, tags.tags, findings)
+    captions, tag_text, rows = check_text(cfg, splits, chosen, tags.tags, findings)
     regions = {image.key: image.count for image in features}
     return DatasetCheck(
         findings=findings,
@@ -107,9 +107,9 @@ def check_dataset(cfg, split_names=None, max_images=0, processes=1, picture_file
         agreement=tuple(map(sum, zip((0, 0), *(file.agreement for file in files), strict=True))),
         other_rows=sum(file.other_rows for file in files),
         stores=[file.store for file in files if file.store],
-        captions=text.captions,
-        tag_text=text.tag_text,
-        rows=text.rows,
+        captions=captions,
+        tag_text=tag_text,
+        rows=rows,
         read_bytes=sum(file.read_bytes for file in files),
         seconds=time.perf_counter() - start,
     )
@@ -120,30 +120,24 @@ def _draw(rng, image_ids, count):
     return {ids[index] for index in rng.choice(len(ids), min(count, len(ids)), replace=False)}
 
 
-def _check_files(cfg, splits, chosen, show, processes, findings):
-    """Check the features and tags of every split; splits that share a file are checked together.
-
-    Returns:
-        list of FileFigures.
-    """
-    by_path = defaultdict(list)
+def _check_files(scope, splits):
+    """Check the features and tags of every split, splits that share a file together: list of FileFigures."""
+    cfg, findings, by_path = scope.cfg, scope.findings, defaultdict(list)
     for split in splits:
         try:
             path = find_regions(cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.FEAT_FILE, cfg.INPUT.IMG_FEATURE_TYPE)
+            by_path[str(path)].append(split)
         except DataError as error:
             file, text = file_and_text(error)
             findings.add("missing_file", file, f"split {split.name!r}: {text}")
-        else:
-            by_path[str(path)].append(split)
     files = []
     for path, users in by_path.items():
         if path.endswith(".tsv"):
-            found = [check_published(cfg, path, users, chosen, show, processes, findings)]
+            found = [check_published(scope, path, users)]
         else:
-            found = [check_other_layout(cfg, path, split, chosen, processes, findings) for split in users]
+            found = [check_other_layout(scope, path, split) for split in users]
         if not path.endswith(".packed"):
-            keys = [image.key for file in found for image in file.features]
-            found[0].store = check_store(cfg, path, keys, processes, findings)
+            found[0].store = check_store(scope, path, [image.key for file in found for image in file.features])
         files += found
     limit = cfg.INPUT.MAX_REGION
     for file in files:

@@ -1,4 +1,4 @@
-"""The figures that a check gathers: of rows of features, of rows of tags, and of a file with both."""
+"""What the steps of a check are given, and the figures that they give back: of images, of tags, of a file with both."""
 
 from array import array
 from collections import Counter
@@ -6,6 +6,23 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 KEPT_DRAWINGS = 6  # of images with box problems
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a check of features and tags looks into.
+
+    Attributes:
+        cfg: frozen configuration. findings: Findings to add to. processes: how many read.
+        chosen: set of image ids; None = all of the splits.
+        show: set of image ids whose boxes are kept for drawing.
+    """
+
+    cfg: object
+    findings: object
+    processes: int
+    chosen: set | None
+    show: set
 
 
 class ImageRegions(NamedTuple):

@@ -19,8 +19,8 @@ def id_map_of(path):
     return os.path.join(os.path.dirname(str(path)), "imageid2idx.json")
 
 
-def check_ids(path, scan, findings):
-    """Which row holds which image; repeated ids and empty rows are findings.
+def check_index_files(path, scan, has_id_map, findings):
+    """Compare a scanned file with its index files; repeated ids and empty rows are findings, too.
 
     Returns:
         dict image id -> row; of repeated ids the last one, as the readers take it.
@@ -29,20 +29,20 @@ def check_ids(path, scan, findings):
     for row, key in enumerate(scan.keys):
         if key is None:
             findings.add("blank_row", path, "nothing here", row)
-        if key is None or key == "":
-            continue
-        if key in rows:
+        elif key in rows:
             findings.add("repeated_id", path, f"image {key} is also in row {rows[key] + 1}", row)
-        rows[key] = row
+        if key not in (None, ""):
+            rows[key] = row
+    _check_line_index(path, np.array(scan.starts, np.int64), findings)
+    if has_id_map:
+        _check_id_map(path, rows, findings)
     return rows
 
 
-def check_line_index(path, scan, findings):
-    """`X.lineidx` must hold the byte where each row of `X.tsv` starts."""
-    found = read_line_index(path, findings)
+def _check_line_index(path, starts, findings):
+    found = _read_line_index(path, findings)
     if found is None:
         return
-    starts = np.array(scan.starts, np.int64)
     shared = min(len(found), len(starts))
     differs = np.flatnonzero(found[:shared] != starts[:shared])
     if len(differs):
@@ -54,13 +54,8 @@ def check_line_index(path, scan, findings):
         findings.add("lineidx", line_index_of(path), f"{len(found)} rows; {path} has {len(starts)}")
 
 
-def check_id_map(path, rows, findings):
-    """`imageid2idx.json` must map every image to its row of features.tsv.
-
-    Args:
-        rows: dict image id -> row, as found.
-    """
-    mapping = read_id_map(path, findings)
+def _check_id_map(path, rows, findings):
+    mapping = _read_id_map(path, findings)
     if mapping is None:
         return
     for name, number in mapping.items():
@@ -69,43 +64,40 @@ def check_id_map(path, rows, findings):
             text = f"image {name} has {str(number)[:40]!r}; expected a row number"
         elif row is None:
             text = f"image {name} is in no row of the file"
-        elif row != number:
-            text = f"image {name} is in row {row}, the map says {number} (counted from 0)"
         else:
-            continue
-        findings.add("id_map", id_map_of(path), text)
+            text = f"image {name} is in row {row}, the map says {number} (counted from 0)"
+        if type(number) is not int or row != number:
+            findings.add("id_map", id_map_of(path), text)
     for key, row in rows.items():
         if key not in mapping:
             findings.add("id_map", id_map_of(path), f"image {key} of row {row} (counted from 0) is missing")
 
 
-def read_line_index(path, findings):
+def _read_line_index(path, findings):
     """The row starts that the `.lineidx` of a file gives, [rows] int64, or None with a finding."""
-    index_path = line_index_of(path)
     try:
-        with open(index_path, "rb") as file:
+        with open(line_index_of(path), "rb") as file:
             return np.array(file.read().split(), dtype=np.int64)
     except FileNotFoundError:
-        findings.add("no_lineidx", index_path, "no such file")
+        findings.add("no_lineidx", line_index_of(path), "no such file")
     except (OSError, ValueError, OverflowError) as error:
-        findings.add("lineidx", index_path, f"not one whole number a line ({error})")
+        findings.add("lineidx", line_index_of(path), f"not one whole number a line ({error})")
     return None
 
 
-def read_id_map(path, findings):
+def _read_id_map(path, findings):
     """dict image id -> row as `imageid2idx.json` says, or None with a finding."""
-    map_path = id_map_of(path)
     try:
-        with open(map_path, encoding="utf-8") as file:
+        with open(id_map_of(path), encoding="utf-8") as file:
             mapping = json.load(file)
-        if isinstance(mapping, dict):
-            return {image_key(name): number for name, number in mapping.items()}
-        findings.add("id_map", map_path, f"holds a {type(mapping).__name__}; expected image id -> row number")
     except FileNotFoundError:
-        findings.add("no_id_map", map_path, "no such file")
+        return findings.add("no_id_map", id_map_of(path), "no such file")
     except (OSError, ValueError, RecursionError) as error:
-        findings.add("id_map", map_path, f"no JSON text ({error})")
-    return None
+        return findings.add("id_map", id_map_of(path), f"no JSON text ({error})")
+    if not isinstance(mapping, dict):
+        text = f"holds a {type(mapping).__name__}; expected image id -> row number"
+        return findings.add("id_map", id_map_of(path), text)
+    return {image_key(name): number for name, number in mapping.items()}
 
 
 def rows_by_index(path, wanted):
@@ -118,7 +110,7 @@ def rows_by_index(path, wanted):
         index that could be right. Reads no row.
     """
     unwanted = Findings()
-    starts, mapping = read_line_index(path, unwanted), read_id_map(path, unwanted)
+    starts, mapping = _read_line_index(path, unwanted), _read_id_map(path, unwanted)
     if starts is None or mapping is None or not len(starts) or len(starts) != len(mapping):
         return None
     if starts[0] != 0 or np.any(starts[1:] <= starts[:-1]) or starts[-1] >= os.path.getsize(path):

@@ -84,30 +84,29 @@ def check_regions(key, regions, figures, problem):
 def _check_boxes(boxes, problem):
     """Six values a box: x1/W, y1/H, x2/W, y2/H, w/W, h/H; [R, 6] float64."""
     corners, names = boxes[:, :4], ("x1", "y1", "x2", "y2", "w", "h")
-    outside = np.argwhere((corners < -BOX_TOLERANCE) | (corners > 1 + BOX_TOLERANCE))
-    if len(outside):
-        region, column = outside[0]
+    sides = corners[:, 2:] - corners[:, :2]
+    if (at := _first((corners < -BOX_TOLERANCE) | (corners > 1 + BOX_TOLERANCE))) is not None:
+        region, column = at
         value = boxes[region, column]
         pixels = " (pixels?)" if value > 2 else ""
         problem("box_outside", f"region {region + 1}: {names[column]} is {value:.4g}{pixels}; expected 0 to 1")
-        return
-    sides = corners[:, 2:] - corners[:, :2]
-    swapped = np.argwhere(sides < -BOX_TOLERANCE)
-    if len(swapped):
-        region, axis = swapped[0]
+    elif (at := _first(sides < -BOX_TOLERANCE)) is not None:
+        region, axis = at
         low, high = corners[region, axis], corners[region, axis + 2]
         problem("box_inverted", f"region {region + 1}: {names[axis]} is {low:.4g}, {names[axis + 2]} is {high:.4g}")
-        return
-    wrong = np.argwhere(np.abs(boxes[:, 4:] - sides) > BOX_TOLERANCE)
-    if len(wrong):
-        region, axis = wrong[0]
+    elif (at := _first(np.abs(boxes[:, 4:] - sides) > BOX_TOLERANCE)) is not None:
+        region, axis = at
         found, expected = boxes[region, 4 + axis], sides[region, axis]
         corner = f"{names[axis + 2]} - {names[axis]}"
         problem("box_size", f"region {region + 1}: {names[4 + axis]} is {found:.4g}; {corner} is {expected:.4g}")
-        return
-    flat = np.flatnonzero((sides <= 0).any(axis=1))
-    if len(flat):
+    elif (sides <= 0).any():
+        flat = np.flatnonzero((sides <= 0).any(axis=1))
         problem("box_flat", f"region {flat[0] + 1} of {len(boxes)} ({len(flat)} such regions)")
+
+
+def _first(mask):
+    """Where the first True of [R, n] is, (row, column), or None."""
+    return divmod(int(mask.argmax()), mask.shape[1]) if mask.any() else None
 
 
 class TagChecker:
@@ -171,34 +170,21 @@ def _picture_size(value, problem):
 
 
 def _check_rects(rects, size, problem):
-    """Boxes in pixels against each other and the picture.
-
-    Args:
-        rects: list of [x1, y1, x2, y2].
-        size: (height, width), or None where it is not known.
-    Returns:
-        list of the numbers of boxes that are wrong.
-    """
+    """The numbers of the boxes in pixels that are wrong, by themselves or in a picture of (height, width) or None."""
     wrong = [number for number, (x1, y1, x2, y2) in enumerate(rects) if x2 < x1 or y2 < y1]
+    kind, more = "rect_inverted", ""
+    if not wrong and size is not None:
+        height, width = size
+        slack_x, slack_y = max(1, BOX_TOLERANCE * width), max(1, BOX_TOLERANCE * height)
+        for number, (x1, y1, x2, y2) in enumerate(rects):
+            if min(x1 + slack_x, y1 + slack_y) < 0 or x2 > width + slack_x or y2 > height + slack_y:
+                wrong.append(number)
+        kind, more = "rect_outside", f"; the picture is {width:g} x {height:g}"
     if wrong:
-        problem("rect_inverted", f"detection {wrong[0] + 1}: rect is {_shown(rects[wrong[0]])} ({len(wrong)} in all)")
-        return wrong
-    if size is None:
-        return []
-    height, width = size
-    slack_x, slack_y = max(1, BOX_TOLERANCE * width), max(1, BOX_TOLERANCE * height)
-    for number, (x1, y1, x2, y2) in enumerate(rects):
-        if min(x1 + slack_x, y1 + slack_y) < 0 or x2 > width + slack_x or y2 > height + slack_y:
-            wrong.append(number)
-    if wrong:
-        found = f"detection {wrong[0] + 1}: rect is {_shown(rects[wrong[0]])} ({len(wrong)} in all)"
-        problem("rect_outside", f"{found}; the picture is {width:g} x {height:g}")
+        rect = ", ".join(f"{value:.5g}" for value in rects[wrong[0]])
+        problem(kind, f"detection {wrong[0] + 1}: rect is [{rect}] ({len(wrong)} in all){more}")
     return wrong
 
 
 def _is_finite(value):
     return type(value) in (int, float) and -1e300 < value < 1e300  # also false for NaN, and safe for endless integers
-
-
-def _shown(rect):
-    return "[" + ", ".join(f"{value:.5g}" for value in rect) + "]"

@@ -50,12 +50,6 @@ class Scan:
         self.keys += other.keys
         self.end = max(self.end, other.end)
 
-    def drop_blank_end(self):
-        """Blank lines at the end of a file are no rows."""
-        while self.keys and self.keys[-1] is None:
-            self.keys.pop()
-            self.end = self.starts.pop()
-
 
 def scan_file(path, checker, processes=1):
     """Check every row of a file.
@@ -77,6 +71,9 @@ def scan_file(path, checker, processes=1):
     whole = Scan(checker.new_figures())
     for part in _scan_ranges(path, ranges, checker, processes if size >= _PARALLEL_FROM else 1, "B"):
         whole.append(part)
+    while whole.keys and whole.keys[-1] is None:  # blank lines at the end are no rows
+        whole.keys.pop()
+        whole.end = whole.starts.pop()
     return whole
 
 
@@ -182,10 +179,7 @@ def _skip_line(file):
 def _take_row(path, scan, position, line, checker):
     row = len(scan.starts)
     scan.starts.append(position)
-    if len(line) == LONGEST_ROW and line[-1:] != b"\n":
-        key, fault = "", f"more than {LONGEST_ROW >> 20} MB without a line end at byte {position}"
-    else:
-        key, fault = _row_key(line)
+    key, fault = _row_key(line, position)
     scan.keys.append(key)
     if fault:
         scan.findings.add("bad_row", path, fault, row)
@@ -208,9 +202,10 @@ def _columns(line):
     return [field.strip() for field in fields]
 
 
-def _row_key(line):
-    """(image id, None); (None, None) of an empty row, judged when it is known whether anything follows; or ("", what
-    is there in place of an id)."""
+def _row_key(line, position):
+    """(image id, None); (None, None) of an empty row, judged when it is known whether anything follows; ("", fault)."""
+    if len(line) == LONGEST_ROW and line[-1:] != b"\n":
+        return "", f"more than {LONGEST_ROW >> 20} MB without a line end at byte {position}"
     if line.isspace():
         return None, None
     tab = line.find(b"\t")
@@ -219,4 +214,4 @@ def _row_key(line):
         key = image_key(start.decode()) if len(start) <= 200 else ""
     except UnicodeDecodeError:
         key = ""
-    return (key, None) if key != "" else ("", f"the row starts with {start[:20]!r}; expected an image id")
+    return key, f"the row starts with {start[:20]!r}; expected an image id" if key == "" else None

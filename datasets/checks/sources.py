@@ -18,30 +18,13 @@ _AHEAD = 64  # images read ahead of the one that is looked at: bounds the memory
 _PROGRESS = {"unit": " images", "delay": 1, "leave": False}
 
 
-def check_other_layout(cfg, path, split, chosen, threads, findings):
-    """Check the features and tags of one split.
-
-    Args:
-        cfg: frozen configuration.
-        path: of the features.
-        split: Split.
-        chosen: set of image ids to look into; None = all.
-        threads: how many read.
-        findings: Findings to add to.
-    Returns:
-        FileFigures.
-    """
-    found = FileFigures(path)
+def check_other_layout(scope, path, split):
+    """Check the features at a path and their tags for one split: FileFigures."""
+    cfg, findings, found = scope.cfg, scope.findings, FileFigures(path)
+    place = cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.FEAT_FILE, cfg.INPUT.IMG_FEATURE_TYPE
+    packed = cfg.DATASET.PACKED if path.endswith(".packed") else "off"  # a store beside it comes later
     try:
-        source = open_regions(
-            cfg.DATASET.DATA_DIR,
-            split.name,
-            cfg.DATASET.FEAT_FILE,
-            cfg.INPUT.IMG_FEATURE_TYPE,
-            packed=cfg.DATASET.PACKED if path.endswith(".packed") else "off",  # a store beside it comes later
-            feature_dim=cfg.INPUT.IMG_FEATURE_DIM,
-            cache_bytes=0,
-        )
+        source = open_regions(*place, packed, feature_dim=cfg.INPUT.IMG_FEATURE_DIM, cache_bytes=0)
     except DataError as error:
         findings.add("unreadable", path, without(error, path))
         return found
@@ -54,8 +37,8 @@ def check_other_layout(cfg, path, split, chosen, threads, findings):
         for image_id in source.ids:
             if image_id not in split.captions:
                 findings.add("no_captions", path, f"image {image_id} is not in split {split.name!r}")
-    images = [key for key in split.images if chosen is None or key in chosen]
-    _check_features(source, split.name, images, threads, found.features, findings)
+    images = [key for key in split.images if scope.chosen is None or key in scope.chosen]
+    _check_features(scope, source, split.name, images, found.features)
     found.read_bytes = sum(image.count for image in found.features) * cfg.INPUT.IMG_FEATURE_DIM * 4
     if cfg.INPUT.ADD_OD_LABEL:
         try:
@@ -63,13 +46,14 @@ def check_other_layout(cfg, path, split, chosen, threads, findings):
         except DataError as error:
             findings.add("missing_file", *file_and_text(error))
         else:
-            _check_tags(tags, split.name, images, found.tags, findings)
+            _check_tags(scope, tags, split.name, images, found.tags)
     return found
 
 
-def _check_features(source, split, image_ids, threads, figures, findings):
+def _check_features(scope, source, split, image_ids, figures):
+    findings = scope.findings
     present = _present(source, source.path, image_ids, "no_features", split, findings)
-    for image_id, regions in _read_all(source, present, threads, f"checking features of {split}"):
+    for image_id, regions in _read_all(source, present, scope.processes, f"checking features of {split}"):
         if isinstance(regions, DataError):
             findings.add(_kind(regions), source.path, _place_and_text(regions, source.path))
             continue
@@ -80,9 +64,8 @@ def _check_features(source, split, image_ids, threads, figures, findings):
         check_regions(image_id, regions, figures, problem)
 
 
-def _check_tags(tags, split, image_ids, figures, findings):
-    """Read the tags of these images; `tags` is a mapping image id -> str with a `path`."""
-    path = getattr(tags, "path", "tags")
+def _check_tags(scope, tags, split, image_ids, figures):
+    findings, path = scope.findings, getattr(tags, "path", "tags")
     present = _present(tags, path, image_ids, "no_tag_row", split, findings)
     for image_id in tqdm(present, desc=f"checking tags of {split}", **_PROGRESS):
         try:
@@ -95,18 +78,9 @@ def _check_tags(tags, split, image_ids, figures, findings):
         figures.add(image_id, text, text.split())
 
 
-def check_store(cfg, source_path, image_ids, threads, findings):
-    """Check the packed store beside a source, which training reads in its place.
-
-    Args:
-        cfg: frozen configuration.
-        source_path: features.tsv or another source.
-        image_ids: list of image ids.
-        threads: how many read.
-        findings: Findings to add to.
-    Returns:
-        path of the store that is read in place of the source, or None.
-    """
+def check_store(scope, source_path, image_ids):
+    """Check the packed store beside a source: its path, or None where none is read in place of the source."""
+    cfg, findings = scope.cfg, scope.findings
     store = find_store(
         SimpleNamespace(path=source_path),
         cfg.DATASET.PACKED,
@@ -117,7 +91,7 @@ def check_store(cfg, source_path, image_ids, threads, findings):
         return None
     path = store.store_path
     present = [image_id for image_id in image_ids if image_id in store]
-    for _, regions in _read_all(store, present, threads, "checking packed features"):
+    for _, regions in _read_all(store, present, scope.processes, "checking packed features"):
         if isinstance(regions, DataError):
             findings.add("packed_damaged", path, _place_and_text(regions, path))
     return path

@@ -69,30 +69,18 @@ class RowLengths:
         self.tag_pieces, self.tag_pieces_kept = int(tag_lengths.sum()), int(tags_kept.sum())
 
 
-@dataclass
-class TextCheck:
-    """What a check of the texts gives: TextFigures of captions and of tags, RowLengths; None = not looked into."""
-
-    captions: TextFigures | None = None
-    tag_text: TextFigures | None = None
-    rows: RowLengths | None = None
-
-
 def check_text(cfg, splits, chosen, tags, findings):
     """Cut captions and tags into word pieces.
 
     Args:
-        cfg: frozen configuration.
-        splits: list of Split.
-        chosen: set of image ids whose tags were looked into; None = all.
-        tags: dict image id -> tag string.
-        findings: Findings to add to.
+        chosen: set of image ids whose tags were looked into; None = all. tags: dict image id -> tag string.
     Returns:
-        TextCheck; empty where there is no vocabulary (a finding says so) or no split.
+        (TextFigures of captions, of tags, RowLengths); None where nothing can be said: no vocabulary (a finding says
+        so), no split, no tags.
     """
     tokenizer = _tokenizer(cfg, findings)
     if tokenizer is None or not splits:
-        return TextCheck()
+        return None, None, None
     path, limit = splits[0].path, cfg.INPUT.MAX_SEQ_LEN
     texts = {key: group[: split.per_image] for split in splits for key, group in split.captions.items()}
     captions = measure(texts, tokenizer, "captions")
@@ -110,7 +98,7 @@ def check_text(cfg, splits, chosen, tags, findings):
     if rows.tags_cut:
         kept = f"{100 * rows.tag_pieces_kept / max(1, rows.tag_pieces):.1f} % of the tags' word pieces fit"
         findings.add("tags_cut", "object tags", kept, count=rows.tags_cut)
-    return TextCheck(captions, tag_text, rows)
+    return captions, tag_text, rows
 
 
 def _check_unknown(figures, name, path, findings):
