@@ -60,14 +60,15 @@ def _check_id_map(path, rows, findings):
         return
     for name, number in mapping.items():
         row = rows.get(name)
+        if type(number) is int and number == row:
+            continue
         if type(number) is not int:
             text = f"image {name} has {str(number)[:40]!r}; expected a row number"
         elif row is None:
             text = f"image {name} is in no row of the file"
         else:
             text = f"image {name} is in row {row}, the map says {number} (counted from 0)"
-        if type(number) is not int or row != number:
-            findings.add("id_map", id_map_of(path), text)
+        findings.add("id_map", id_map_of(path), text)
     for key, row in rows.items():
         if key not in mapping:
             findings.add("id_map", id_map_of(path), f"image {key} of row {row} (counted from 0) is missing")

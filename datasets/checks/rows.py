@@ -150,11 +150,12 @@ class TagChecker:
         if rects and size is not None:
             x1, y1, x2, y2 = rects[0]
             figures.boxes[key] = (x1 / width, y1 / height, x2 / width, y2 / height)
-        boxes = list(zip(classes, rects, strict=True))
-        if wrong:
-            figures.mark(key, ([boxes.pop(wrong[0]), *boxes][:DRAWN], height, width))
-        elif key in self.show:
-            figures.drawings[key] = (boxes[:DRAWN], height, width)
+        if wrong or key in self.show:
+            boxes = list(zip(classes, rects, strict=True))
+            if wrong:
+                figures.mark(key, ([boxes.pop(wrong[0]), *boxes][:DRAWN], height, width))
+            else:
+                figures.drawings[key] = (boxes[:DRAWN], height, width)
 
 
 def _picture_size(value, problem):

@@ -33,14 +33,12 @@ class Scan:
         starts: array of int64, byte where each row starts.
         keys: list of image ids; None for an empty row, "" where the id cannot be read.
         findings: Findings; rows are counted from the first row of this scan.
-        end: byte behind the last row.
     """
 
     figures: object
     starts: array = field(default_factory=lambda: array("q"))
     keys: list = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
-    end: int = 0
 
     def append(self, other):
         """Take over the scan of what follows in the file."""
@@ -48,7 +46,6 @@ class Scan:
         self.figures += other.figures
         self.starts += other.starts
         self.keys += other.keys
-        self.end = max(self.end, other.end)
 
 
 def scan_file(path, checker, processes=1):
@@ -73,7 +70,7 @@ def scan_file(path, checker, processes=1):
         whole.append(part)
     while whole.keys and whole.keys[-1] is None:  # blank lines at the end are no rows
         whole.keys.pop()
-        whole.end = whole.starts.pop()
+        whole.starts.pop()
     return whole
 
 
@@ -163,7 +160,6 @@ def scan_range(path, start, end, checker):
                 _take_row(path, scan, position, line, checker)
                 if len(line) == LONGEST_ROW and line[-1:] != b"\n":
                     _skip_line(file)
-                scan.end = file.tell()
     except OSError as error:
         scan.findings.add("unreadable", path, f"bytes {start} to {end}: {error.strerror or error}")
     return scan

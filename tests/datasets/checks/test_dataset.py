@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.checks import scan as check_scan
 from oscar_paddle.datasets.checks import text as text_checks
@@ -18,7 +19,7 @@ from oscar_paddle.datasets.checks.rows import FeatureChecker
 from oscar_paddle.datasets.checks.scan import scan_file, scan_range
 from oscar_paddle.datasets.checks.text import RowLengths, measure
 from oscar_paddle.datasets.regions.packing import pack
-from oscar_paddle.datasets.regions.vinvl import RegionFeatures
+from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
 
 TRAIN, DEV, TEST = (101, 102, 103, 104), (201, 202), (301, 302, 303)
 EVERYTHING = TRAIN + DEV + TEST
@@ -285,6 +286,10 @@ def test_a_damaged_row_of_features_is_named_with_its_row(data, kind, row, text):
     (number, words), *_ = examples(check, kind, "features.tsv")
     assert number == 2 and words.startswith("image 102: ") and text in words
     assert [(name, path) for (name, path) in check.findings.counts if name in DAMAGED_FEATURES and name != kind] == []
+    if kind == "bad_row":
+        with pytest.raises(DataError) as error:  # the reader judges by the same parser
+            RegionFeatures(data.model_dir / "features.tsv")[102]
+        assert str(error.value).endswith(words.removeprefix("image 102: "))
 
 
 def test_very_large_values_are_finite(data):
@@ -383,6 +388,9 @@ def test_a_damaged_row_of_tags_is_named_with_its_row(data, kind, row, text):
     assert found(check).pop(kind) == 1 and check.findings.total() == 1
     ((number, words),) = examples(check, kind, "predictions.tsv")
     assert number == 2 and words.startswith("image 102: ") and text in words
+    if row in ("102", "102\t{", "102\t3"):
+        with pytest.raises(DataError, match=text):
+            ObjectTags(data.model_dir / "predictions.tsv")[102]
     if kind.startswith("rect_"):
         assert list(check.marked) == [102], "it is drawn on the page, the wrong box first"
         assert check.marked[102][0][0] == ("red ball", json.loads(row.split("\t")[1])["objects"][1]["rect"])
@@ -462,7 +470,7 @@ def test_ranges_and_processes_give_what_one_reading_gives(data, monkeypatch):
     monkeypatch.setattr(check_scan, "_PARALLEL_FROM", 1)
     for processes in (1, 2):
         parts = scan_file(path, FeatureChecker(2054), processes)
-        assert parts.starts == whole.starts and parts.keys == whole.keys and parts.end == whole.end
+        assert parts.starts == whole.starts and parts.keys == whole.keys
         assert parts.findings.examples == whole.findings.examples and parts.findings.counts == whole.findings.counts
         assert parts.figures == whole.figures
     for cut in range(0, path.stat().st_size, 997):
