@@ -19,25 +19,14 @@ EXAMPLE = """\
 
 
 def add_arguments(parser):
-    parser.add_argument("--splits", nargs="+", metavar="NAME", help="splits to check (default: those of the config)")
-    parser.add_argument("--html", metavar="FILE", default="", help="also write the report as a page with pictures")
-    parser.add_argument(
-        "--images",
-        metavar="DIR",
-        default="",
-        help="pictures for the page, named by image id (default: DATA_DIR/../images where that exists)",
-    )
-    parser.add_argument(
-        "--max_images",
-        type=int,
-        default=0,
-        metavar="N",
-        help="a quick look: features and tags of N images drawn at random (default: of all)",
-    )
-    parser.add_argument(
-        "--processes", type=int, default=0, metavar="N", help="processes that read (default: one for each core)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the random draws (default: %(default)s)")
+    add, numbers = parser.add_argument, {"type": int, "default": 0, "metavar": "N"}
+    add("--splits", nargs="+", metavar="NAME", help="splits to check (default: those of the config)")
+    add("--html", metavar="FILE", default="", help="also write the report as a page with pictures")
+    where = "(default: DATA_DIR/../images where that exists)"
+    add("--images", metavar="DIR", default="", help=f"pictures for the page, named by image id {where}")
+    add("--max_images", help="a quick look: features and tags of N images drawn at random (default: of all)", **numbers)
+    add("--processes", help="processes that read (default: one for each core)", **numbers)
+    add("--seed", type=int, default=0, help="of the random draws (default: %(default)s)")
 
 
 def main(cfg, args):

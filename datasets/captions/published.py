@@ -24,16 +24,18 @@ def read_captions(data_dir, split):
         DataError: no such file, or it does not hold captions; names the image.
     """
     path = _either(os.path.join(str(data_dir), f"{split}_captions.pt"), "DATASET.DATA_DIR")
-    captions = {}
-    for image_id, value in _entries(path, "captions"):
-        found = _decoded(value, path, image_id)
-        if not isinstance(found, (list, tuple)) or not found:
-            raise DataError(f"{path}: image {image_id} has {_short(value)}; expected a list of captions")
-        for number, text in enumerate(found, start=1):
-            if not isinstance(text, str):
-                raise DataError(f"{path}: caption {number} of image {image_id} is {_short(text)}; expected text")
-        captions[image_id] = list(found)
-    return captions
+    return {image_id: captions_of(value, image_id, path) for image_id, value in _entries(path, "captions")}
+
+
+def captions_of(value, image_id, path):
+    """The captions in an entry of `{split}_captions.pt`: list of str, never empty (raises as `read_captions`)."""
+    found = _decoded(value, path, image_id)
+    if not isinstance(found, (list, tuple)) or not found:
+        raise DataError(f"{path}: image {image_id} has {_short(value)}; expected a list of captions")
+    for number, text in enumerate(found, start=1):
+        if not isinstance(text, str):
+            raise DataError(f"{path}: caption {number} of image {image_id} is {_short(text)}; expected text")
+    return list(found)
 
 
 def read_caption_index(path):
@@ -70,7 +72,7 @@ def read_image_keys(path):
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        image_id = _image_id(line.strip())
+        image_id = as_image_id(line.strip())
         if image_id is None:
             raise DataError(f"{path} line {number}: {_short(line.strip())}; expected one integer image id")
         if image_id in first_lines:
@@ -92,7 +94,7 @@ def _entries(path, what):
     """(image id, value) pairs of a file that holds one dictionary."""
     seen = set()
     for key, value in torch_files.load_dictionary(path, what).items():
-        image_id = _image_id(key)
+        image_id = as_image_id(key)
         if image_id is None:
             raise DataError(f"{path}: the key {_short(key)} is no image id; expected a dictionary image id -> {what}")
         if image_id in seen:
@@ -111,7 +113,7 @@ def _decoded(value, path, image_id):
         raise DataError(f"{path}: image {image_id} has {_short(value)}; expected a list or its JSON text") from None
 
 
-def _image_id(value):
+def as_image_id(value):
     """The integer that a key stands for (9, "9", numpy's 9), or None."""
     if isinstance(value, bool):
         return None
@@ -125,7 +127,7 @@ def _image_id(value):
 def _is_pair(pair):
     if not isinstance(pair, (list, tuple)) or len(pair) != 2:
         return False
-    return all(_image_id(number) is not None for number in pair) and int(pair[1]) >= 0
+    return all(as_image_id(number) is not None for number in pair) and int(pair[1]) >= 0
 
 
 def _short(value):

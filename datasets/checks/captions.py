@@ -1,91 +1,145 @@
 """Captions, image lists and candidate lists of the splits, read to the end however many entries are damaged."""
 
-import json
 import os
+from dataclasses import dataclass, field
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.captions import published
 from oscar_paddle.datasets.captions.own_pictures import find_annotations, read_split_captions
-from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys
+from oscar_paddle.datasets.checks.findings import without
 from oscar_paddle.datasets.formats import torch_files
-from oscar_paddle.datasets.regions.source import image_key
+from oscar_paddle.datasets.formats.reading import MissingFile
 
 
+@dataclass
 class Split:
     """One split as far as it can be read.
 
     Attributes:
         name: such as "train". path: its caption file (or what stands for it in messages).
+        per_image: captions that each image must have.
         captions: dict image id -> list of str; entries that cannot be read are missing.
         damaged: list of image ids whose captions cannot be read.
-        per_image: captions that each image must have.
     """
 
-    def __init__(self, name, path, per_image):
-        self.name, self.path, self.per_image = name, str(path), per_image
-        self.captions, self.damaged = {}, []
+    name: str
+    path: str
+    per_image: int
+    captions: dict = field(default_factory=dict)
+    damaged: list = field(default_factory=list)
+
+    @property
+    def images(self):
+        """list of all image ids."""
+        return [*self.captions, *self.damaged]
 
 
-def read_split(data_dir, name, per_image, findings):
-    """Read and check the captions of a split.
+def check_captions(cfg, split_names, findings):
+    """Check the captions of all splits and the lists that belong to them.
 
+    Args:
+        cfg: frozen configuration.
+        split_names: list of str; None = those of the config: what it needs must be there, the others may be.
+        findings: Findings to add to.
     Returns:
-        Split, or None if there is nothing to read (a finding says why).
+        list of Split, those that could be read.
     """
-    path, published = caption_file(data_dir, name)
-    split = Split(name, path, per_image)
+    data_dir, train = cfg.DATASET.DATA_DIR, cfg.DATASET.TRAIN
+    names, needed = _splits_of(cfg, split_names)
+    splits = []
+    for name in names:
+        path, in_published_layout = _caption_file(data_dir, name)
+        if name not in needed and in_published_layout and not os.path.isfile(path):
+            findings.add("no_check", path, f"no captions of split {name!r}, which this config does not need")
+            continue
+        # With candidate lists the DEV key is the length of those.
+        own = name == train or not cfg.EVAL.EVAL_CROSS_IMAGE
+        per_image = cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_TRN if own else cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV
+        split = Split(name, path, per_image)
+        if _read_split(split, data_dir, in_published_layout, findings):
+            _check_texts(split, findings)
+            splits.append(split)
+    _check_leaks(splits, train, findings)
+    evaluated = [split for split in splits if split.name != train] or splits
+    if cfg.EVAL.EVAL_IMG_KEYS_FILE:
+        path = os.path.join(data_dir, cfg.EVAL.EVAL_IMG_KEYS_FILE)
+        _check_key_list(path, evaluated, not split_names, findings)
+    if cfg.EVAL.EVAL_CAPTION_INDEX_FILE:
+        path = os.path.join(data_dir, cfg.EVAL.EVAL_CAPTION_INDEX_FILE)
+        _check_candidates(path, evaluated, not split_names, cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV, findings)
+    return splits
+
+
+def _splits_of(cfg, split_names):
+    """(names of the splits to check, names of those that must be there)."""
+    if split_names:
+        return list(dict.fromkeys(split_names)), set(split_names)
+    data = cfg.DATASET
+    names = list(dict.fromkeys(name for name in (data.TRAIN, data.DEV, data.TEST) if name))
+    needed = set()
+    if cfg.PRETRAINED.DIR:
+        needed |= {data.TRAIN} | ({data.DEV} if cfg.MONITOR.EVAL_FREQ or cfg.MONITOR.EVAL_STEPS else set())
+    if cfg.EVAL.CHECKPOINT_DIR:
+        needed.add(data.TEST)
+    return names, needed or set(names)
+
+
+def images_of(splits):
+    """dict image id -> name of the (first) split it is in."""
+    images = {}
+    for split in splits:
+        for image_id in split.images:
+            images.setdefault(image_id, split.name)
+    return images
+
+
+def _read_split(split, data_dir, in_published_layout, findings):
+    """Read the captions of a split; False if there is nothing to read (a finding says why)."""
     try:
-        split.captions = read_split_captions(data_dir, name)
+        split.captions = read_split_captions(data_dir, split.name)
+        return True
     except DataError as error:
-        if not os.path.isfile(path):
-            findings.add("missing_file", path, f"split {name!r}: {_without(error, path)}")
-            return None
-        if not (published and _read_what_can_be(split, findings)):
-            findings.add("bad_captions", path, f"split {name!r}: {_without(error, path)}")
-            return None
-    _check_texts(split, findings)
-    return split
+        text = f"split {split.name!r}: {without(error, split.path)}"
+    is_there = os.path.isfile(split.path)
+    if is_there and in_published_layout and _read_what_can_be(split, findings):
+        return True
+    findings.add("bad_captions" if is_there else "missing_file", split.path, text)
+    return False
 
 
-def caption_file(data_dir, name):
-    """(path of the file that holds a split's captions, whether it is one of the published layout).
-
-    The path may not exist.
-    """
+def _caption_file(data_dir, name):
+    """(path of the file that should hold a split's captions, whether it is one of the published layout)."""
     places = [os.path.join(str(data_dir), f"{name}_captions{ending}") for ending in (".pt", ".pd")]
-    published = next(filter(os.path.isfile, places), None)
+    found = next(filter(os.path.isfile, places), None)
     try:
-        annotations = None if published else find_annotations(data_dir)
+        annotations = None if found else find_annotations(data_dir)
     except DataError:  # several; the reader says which
         annotations = str(data_dir)
-    return published or annotations or places[0], annotations is None
+    return found or annotations or places[0], annotations is None
 
 
 def _read_what_can_be(split, findings):
     """Fill a split entry by entry; True if anything was read or found wrong in an entry."""
     try:
-        data = torch_files.load(split.path)
+        entries = torch_files.load(split.path)
     except DataError:
         return False
-    if not isinstance(data, dict):
+    if not isinstance(entries, dict):
         return False
-    for key, value in data.items():
-        image_id = image_key(key)
-        if type(image_id) is not int:
+    for key, value in entries.items():
+        image_id = published.as_image_id(key)
+        if image_id is None:
             findings.add("bad_captions", split.path, f"the key {str(key)[:40]!r} is no image id")
             continue
         if image_id in split.captions:
             findings.add("bad_captions", split.path, f"image {image_id} is there twice, as a number and as text")
         try:
-            texts = json.loads(value) if isinstance(value, str) else value
-        except (ValueError, RecursionError):
-            texts = None
-        if isinstance(texts, (list, tuple)) and texts and all(isinstance(text, str) for text in texts):
-            split.captions[image_id] = list(texts)
-        else:
+            split.captions[image_id] = published.captions_of(value, image_id, split.path)
+        except DataError:
             found = repr(value)[:60] if isinstance(value, str) else f"a {type(value).__name__} without texts"
             findings.add("bad_captions", split.path, f"image {image_id} has {found}; expected a list of captions")
             split.damaged.append(image_id)
-    return bool(data)
+    return bool(entries)
 
 
 def _check_texts(split, findings):
@@ -102,79 +156,60 @@ def _check_texts(split, findings):
             findings.add("same_captions", split.path, f"{where}: {repeated[:100]!r}")
 
 
-def check_leaks(splits, train, findings):
+def _check_leaks(splits, train, findings):
     """The same image, by id or by its captions, in two splits.
 
     Two evaluation splits may share images where one is a part of the other (COCO's minival is one of val).
-
-    Args:
-        splits: list of Split.
-        train: name of the training split.
     """
-    for number, second in enumerate(splits):
-        for first in splits[:number]:
-            shared = [image_id for image_id in second.captions if image_id in first.captions]
-            kind = "leak_id"
-            part = len(shared) == min(len(first.captions), len(second.captions))
-            if part and train not in (first.name, second.name):
-                kind = "shared_id"
-            for image_id in shared:
-                findings.add(kind, second.path, f"image {image_id} is in {first.name} and in {second.name}")
-            _check_equal_texts(first, second, findings)
-
-
-def _check_equal_texts(first, second, findings):
-    """Images of two splits under different ids whose captions are all equal."""
-    owners = {_signature(texts): image_id for image_id, texts in first.captions.items() if len(texts) > 1}
-    for image_id, texts in second.captions.items():
-        owner = owners.get(_signature(texts))
-        if owner is not None and owner != image_id and image_id not in first.captions:
-            where = f"image {owner} of {first.name} and image {image_id} of {second.name}"
-            findings.add("leak_captions", second.path, f"{where}: {texts[0][:80]!r}, ...")
+    for first, second in ((first, second) for n, second in enumerate(splits) for first in splits[:n]):
+        shared = [image_id for image_id in second.captions if image_id in first.captions]
+        is_part = len(shared) == min(len(first.captions), len(second.captions))
+        kind = "shared_id" if is_part and train not in (first.name, second.name) else "leak_id"
+        for image_id in shared:
+            findings.add(kind, second.path, f"image {image_id} is in {first.name} and in {second.name}")
+        # Under different ids, but with equal captions.
+        owners = {_signature(texts): image_id for image_id, texts in first.captions.items() if len(texts) > 1}
+        for image_id, texts in second.captions.items():
+            owner = owners.get(_signature(texts), image_id)
+            if owner != image_id and image_id not in first.captions:
+                where = f"image {owner} of {first.name} and image {image_id} of {second.name}"
+                findings.add("leak_captions", second.path, f"{where}: {texts[0][:80]!r}, ...")
 
 
 def _signature(texts):
     return hash(tuple(sorted(text.strip().lower() for text in texts)))
 
 
-def check_key_list(path, splits, findings, all_splits=True):
-    """Check EVAL.EVAL_IMG_KEYS_FILE against the split it fits best.
-
-    Args:
-        splits: list of Split, those it may be for.
-        all_splits: whether these are all it may be for; if not, a list of other images is only noted.
-    """
-    try:
-        keys = read_image_keys(path)
-    except DataError as error:
-        findings.add(_kind(path, "bad_list"), path, f"{_without(error, path)} (EVAL.EVAL_IMG_KEYS_FILE)")
-        return
-    split = _best_split(keys, splits, path, findings, all_splits)
-    for row, key in enumerate(keys):
-        if split is not None and key not in split.captions:
+def _check_key_list(path, splits, all_splits, findings):
+    """EVAL.EVAL_IMG_KEYS_FILE against the split it fits best."""
+    keys = _read_list(published.read_image_keys, path, "EVAL.EVAL_IMG_KEYS_FILE", findings)
+    split = keys and _best_split(keys, splits, all_splits, path, findings)
+    for row, key in enumerate(keys if split else ()):
+        if key not in split.captions:
             findings.add("unknown_in_list", path, f"image {key} has no captions in split {split.name!r}", row)
 
 
-def check_candidates(path, splits, per_image, findings, all_splits=True):
-    """Check EVAL.EVAL_CAPTION_INDEX_FILE against the split it fits best.
-
-    Args:
-        splits, all_splits: as for `check_key_list`.
-        per_image: INPUT.NUM_CAPTIONS_PER_IMAGE_DEV, candidates of each image.
-    """
-    try:
-        lists = read_caption_index(path)
-    except DataError as error:
-        findings.add(_kind(path, "bad_list"), path, f"{_without(error, path)} (EVAL.EVAL_CAPTION_INDEX_FILE)")
-        return
-    split = _best_split(lists, splits, path, findings, all_splits)
+def _check_candidates(path, splits, all_splits, per_image, findings):
+    """EVAL.EVAL_CAPTION_INDEX_FILE, lists of `per_image` candidates, against the split it fits best."""
+    lists = _read_list(published.read_caption_index, path, "EVAL.EVAL_CAPTION_INDEX_FILE", findings)
+    split = lists and _best_split(lists, splits, all_splits, path, findings)
     for image_id in split.captions if split else ():
         pairs = lists.get(image_id, [])
         if len(pairs) < per_image:
             text = f"image {image_id} of split {split.name!r} has {len(pairs)} candidates; expected {per_image}"
             findings.add("short_candidates", path, text)
-            continue
-        _check_pairs(path, image_id, pairs[:per_image], split, findings)
+        else:
+            _check_pairs(path, image_id, pairs[:per_image], split, findings)
+
+
+def _read_list(read, path, key, findings):
+    """What the reader of a list gives (never empty), or None with a finding."""
+    try:
+        return read(path)
+    except DataError as error:
+        kind = "missing_file" if isinstance(error, MissingFile) else "bad_list"
+        findings.add(kind, path, f"{without(error, path)} ({key})")
+        return None
 
 
 def _check_pairs(path, image_id, pairs, split, findings):
@@ -188,8 +223,11 @@ def _check_pairs(path, image_id, pairs, split, findings):
         findings.add("no_positive", path, f"image {image_id}")
 
 
-def _best_split(image_ids, splits, path, findings, all_splits):
-    """The split that has most of these images; None (with a finding) if none has any."""
+def _best_split(image_ids, splits, all_splits, path, findings):
+    """The split that has most of these images; None (with a finding) if none has any.
+
+    `all_splits`: whether these are all that a list may be for; if not, a list of other images is only noted.
+    """
     shared = [sum(image_id in split.captions for image_id in image_ids) for split in splits]
     if any(shared):
         return splits[shared.index(max(shared))]
@@ -197,14 +235,3 @@ def _best_split(image_ids, splits, path, findings, all_splits):
     text = f"none of its {len(image_ids)} images is in the splits that are checked ({names})"
     findings.add("unknown_in_list" if all_splits and splits else "no_check", path, text)
     return None
-
-
-def _kind(path, otherwise):
-    stem, ending = os.path.splitext(str(path))
-    exists = os.path.isfile(path) or (ending in (".pt", ".pd") and os.path.isfile(stem + ".pd"))
-    return otherwise if exists else "missing_file"
-
-
-def _without(error, path):
-    """A reader's message without the file's name, which the report says already."""
-    return str(error).removeprefix(f"{path}: ")

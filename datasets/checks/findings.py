@@ -131,31 +131,24 @@ class Findings:
     def __init__(self):
         self.counts, self.examples, self.summed = {}, {}, set()
 
-    def add(self, kind, file, text, row=None):
+    def add(self, kind, file, text, row=None, count=1):
         """One more case.
 
         Args:
             kind: key of KINDS.
             file: path of the file it is in.
-            text: one line; what was found and what was expected.
+            text: one line (or a DataError with it); what was found and what was expected.
             row: 0-based row, or None.
+            count: cases that the text sums up.
         """
         assert kind in KINDS, kind
-        self.counts[kind, str(file)] = self.counts.get((kind, str(file)), 0) + 1
-        kept = self.examples.setdefault((kind, str(file)), [])
+        key = kind, str(file)
+        self.counts[key] = self.counts.get(key, 0) + count
+        kept = self.examples.setdefault(key, [])
         if len(kept) < KEPT_EXAMPLES:
             kept.append(Example(row, one_line(text)))
-
-    def add_many(self, kind, file, count, texts):
-        """`count` cases, more than 0, of which these texts are the first."""
-        for text in texts:
-            self.add(kind, file, text)
-        self.counts[kind, str(file)] += count - len(texts)
-
-    def add_total(self, kind, file, count, text):
-        """`count` cases, more than 0, that one text sums up."""
-        self.add_many(kind, file, count, [text])
-        self.summed.add((kind, str(file)))
+        if count > 1:
+            self.summed.add(key)
 
     def merge(self, other, rows_before=0):
         """Take over what another part of a check found; its rows are counted from `rows_before`."""
@@ -183,6 +176,17 @@ class Findings:
 
     def total(self, problems=True):
         return sum(count for (name, _), count in self.counts.items() if KINDS[name].is_problem == problems)
+
+
+def without(error, path):
+    """A reader's message without the file's name, which the report says already."""
+    return str(error).removeprefix(f"{path}: ")
+
+
+def file_and_text(error):
+    """(the file that a reader's message names, the rest of it)."""
+    file, _, text = str(error).partition(": ")
+    return file, text
 
 
 def one_line(text, limit=300):

@@ -29,4 +29,4 @@ def check_picture_sizes(sizes, files, findings):
     missing = len(sizes) - sum(str(image_id) in files for image_id in sizes)
     if files and missing and here:
         folder = next(iter(files.values())).parent
-        findings.add_total("no_picture", folder, missing, f"{missing:,} of {len(sizes):,} images")
+        findings.add("no_picture", folder, f"{missing:,} of {len(sizes):,} images", count=missing)

@@ -1,8 +1,8 @@
 """Reads every row of a `.tsv` file once, in several processes, and finds the rows from the file itself.
 
-No index is trusted here: `.lineidx` and `imageid2idx.json` are compared with what this finds (check_index.py). A file
-is cut into ranges of bytes; a range takes the rows that start in it. Memory is bounded by a range and its longest row
-in every process, whatever the file holds.
+No index is trusted here: `.lineidx` and `imageid2idx.json` are compared with what this finds (index.py). A file is cut
+into ranges of bytes; a range takes the rows that start in it. Memory is bounded by a range and its longest row in every
+process, whatever the file holds.
 """
 
 import multiprocessing
@@ -10,6 +10,7 @@ import os
 from array import array
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
@@ -20,31 +21,31 @@ from oscar_paddle.datasets.regions.source import image_key
 RANGE_BYTES = 16 << 20
 LONGEST_ROW = 64 << 20  # bytes; 100 regions of 2054 values take 1.1 MB
 _PARALLEL_FROM = 96 << 20  # bytes of work below which starting processes does not pay
+_USUAL_ROW = 1 << 19  # bytes; a row of VinVL's has 0.4 MB
 
 
+@dataclass
 class Scan:
     """What is known about the rows of a file, or of a part of it, in their order.
 
     Attributes:
+        figures: what the row checker has gathered.
         starts: array of int64, byte where each row starts.
         keys: list of image ids; None for an empty row, "" where the id cannot be read.
         findings: Findings; rows are counted from the first row of this scan.
-        summary: what the row checker has gathered.
-        end: byte behind the last row.
     """
 
-    def __init__(self, summary):
-        self.starts, self.keys = array("q"), []
-        self.findings, self.summary, self.end = Findings(), summary, 0
+    figures: object
+    starts: array = field(default_factory=lambda: array("q"))
+    keys: list = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
 
     def append(self, other):
         """Take over the scan of what follows in the file."""
-        before = len(self.starts)
-        self.findings.merge(other.findings, before)
-        self.summary.merge(other.summary)
-        self.starts.extend(other.starts)
-        self.keys.extend(other.keys)
-        self.end = max(self.end, other.end)
+        self.findings.merge(other.findings, len(self.starts))
+        self.figures += other.figures
+        self.starts += other.starts
+        self.keys += other.keys
 
 
 def scan_file(path, checker, processes=1):
@@ -64,11 +65,12 @@ def scan_file(path, checker, processes=1):
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     ranges = [(start, min(start + RANGE_BYTES, size)) for start in range(0, size, RANGE_BYTES)]
-    whole = Scan(checker.new_summary())
-    with _progress(path, size, "B") as progress:
-        for (start, end), part in zip(ranges, _run(path, ranges, checker, processes, size), strict=True):
-            whole.append(part)
-            progress.update(end - start)
+    whole = Scan(checker.new_figures())
+    for part in _scan_ranges(path, ranges, checker, processes if size >= _PARALLEL_FROM else 1, "B"):
+        whole.append(part)
+    while whole.keys and whole.keys[-1] is None:  # blank lines at the end are no rows
+        whole.keys.pop()
+        whole.starts.pop()
     return whole
 
 
@@ -81,15 +83,15 @@ def scan_rows(path, starts, checker, processes=1):
         a Scan for each: of one row, or of none where no row starts.
     """
     ranges = [(start, start + 1) for start in starts]
-    with _progress(path, len(ranges), " rows") as progress:
-        for part in _run(path, ranges, checker, processes, len(ranges) << 19):  # a row of VinVL's has 0.4 MB
-            yield part
-            progress.update()
+    pays = len(ranges) * _USUAL_ROW >= _PARALLEL_FROM
+    # Single rows travel in bundles.
+    return _scan_ranges(path, ranges, checker, processes if pays else 1, " rows", bundle=16)
 
 
-def _progress(path, total, unit):
-    return tqdm(
-        total=total,
+def _scan_ranges(path, ranges, checker, processes, unit, bundle=1):
+    """The scans of all ranges, in their order."""
+    progress = tqdm(
+        total=sum(end - start for start, end in ranges),
         desc=f"checking {os.path.basename(path)}",
         unit=unit,
         unit_scale=unit == "B",
@@ -97,21 +99,23 @@ def _progress(path, total, unit):
         mininterval=0.5,
         leave=False,
     )
+    if processes < 2 or len(ranges) < 2:
+        parts = (scan_range(path, *ends, checker) for ends in ranges)
+    else:
+        parts = _in_processes(path, ranges, checker, processes, bundle)
+    with progress:
+        for (start, end), part in zip(ranges, parts, strict=True):
+            yield part
+            progress.update(end - start)
 
 
-def _run(path, ranges, checker, processes, work):
-    """The scans of all ranges, in their order; `work` is about how many bytes they are."""
-    if processes < 2 or len(ranges) < 2 or work < _PARALLEL_FROM:
-        for start, end in ranges:
-            yield scan_range(path, start, end, checker)
-        return
+def _in_processes(path, ranges, checker, processes, bundle):
     # Processes that start afresh: a fork of a process with threads (tqdm has one) may hang.
     context = multiprocessing.get_context("spawn")
-    single = ranges[0][1] - ranges[0][0] == 1  # single rows travel in bundles
     try:
         with ProcessPoolExecutor(processes, context, _start_process, (str(path), checker)) as pool:
             try:
-                yield from pool.map(_scan_task, ranges, chunksize=16 if single else 1)
+                yield from pool.map(_scan_task, ranges, chunksize=bundle)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -136,13 +140,13 @@ def scan_range(path, start, end, checker):
     """Check the rows that start in bytes [start, end) of a file.
 
     Args:
-        checker: has `wanted` (set of image ids to look into; None = all), `new_summary()` and
-            `check(key, line, row, summary, problem)`, where `line` is bytes without its end and `problem(kind, text)`
-            notes a finding.
+        checker: a row checker. It has `wanted` (set of image ids to look into; None = all), `new_figures()` and
+            `check(key, fields, where, figures, problem)`, where `fields` are the columns of a row and
+            `problem(kind, text)` notes a finding; a DataError that it raises is one of the kind `damage`.
     Returns:
         Scan; a range that the disk cannot read is a finding.
     """
-    scan = Scan(checker.new_summary())
+    scan = Scan(checker.new_figures())
     try:
         with open(path, "rb", buffering=1 << 20) as file:
             if start:
@@ -156,7 +160,6 @@ def scan_range(path, start, end, checker):
                 _take_row(path, scan, position, line, checker)
                 if len(line) == LONGEST_ROW and line[-1:] != b"\n":
                     _skip_line(file)
-                scan.end = file.tell()
     except OSError as error:
         scan.findings.add("unreadable", path, f"bytes {start} to {end}: {error.strerror or error}")
     return scan
@@ -172,27 +175,39 @@ def _skip_line(file):
 def _take_row(path, scan, position, line, checker):
     row = len(scan.starts)
     scan.starts.append(position)
+    key, fault = _row_key(line, position)
+    scan.keys.append(key)
+    if fault:
+        scan.findings.add("bad_row", path, fault, row)
+    if key in (None, "") or not (checker.wanted is None or key in checker.wanted):
+        return
+    where = f"image {key}"
 
     def problem(kind, text):
-        scan.findings.add(kind, path, text if scan.keys[row] == "" else f"image {scan.keys[row]}: {text}", row)
+        scan.findings.add(kind, path, f"{where}: {text}", row)
 
-    scan.keys.append("")
-    if len(line) == LONGEST_ROW and line[-1:] != b"\n":
-        problem("bad_row", f"more than {LONGEST_ROW >> 20} MB without a line end at byte {position}")
-        return
-    line = line.rstrip(b"\r\n")
-    if not line.strip():
-        scan.keys[row] = None  # judged when it is known whether anything follows
-        return
-    tab = line.find(b"\t")
-    field = (line if tab < 0 else line[:tab]).strip()
     try:
-        key = image_key(field.decode()) if len(field) <= 200 else None
+        checker.check(key, _columns(line), where, scan.figures, problem)
+    except DataError as error:
+        scan.findings.add(checker.damage, path, error, row)
+
+
+def _columns(line):
+    *fields, rest = line.split(b"\t", 2)  # without a limit, `split` looks for tabs in base64 a byte at a time
+    fields += rest.split(b"\t") if b"\t" in rest else [rest]
+    return [field.strip() for field in fields]
+
+
+def _row_key(line, position):
+    """(image id, None); (None, None) of an empty row, judged when it is known whether anything follows; ("", fault)."""
+    if len(line) == LONGEST_ROW and line[-1:] != b"\n":
+        return "", f"more than {LONGEST_ROW >> 20} MB without a line end at byte {position}"
+    if line.isspace():
+        return None, None
+    tab = line.find(b"\t")
+    start = (line if tab < 0 else line[:tab]).strip()
+    try:
+        key = image_key(start.decode()) if len(start) <= 200 else ""
     except UnicodeDecodeError:
-        key = None
-    if key is None or key == "":
-        problem("bad_row", f"the row starts with {field[:20]!r}; expected an image id")
-        return
-    scan.keys[row] = key
-    if checker.wanted is None or key in checker.wanted:
-        checker.check(key, line, row, scan.summary, problem)
+        key = ""
+    return key, f"the row starts with {start[:20]!r}; expected an image id" if key == "" else None

@@ -1,75 +1,108 @@
 """Features and tags in the other layouts (Oscar v1, the Paddle ports, one's own files, a packed store), through their
 readers: image by image, collecting what each reader complains about."""
 
-import os
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.checks.rows import FeatureSummary, check_regions
-from oscar_paddle.datasets.regions.packed import PackedFeatures, store_path, why_not_used
+from oscar_paddle.datasets.captions.own_pictures import read_names
+from oscar_paddle.datasets.checks.figures import FileFigures
+from oscar_paddle.datasets.checks.findings import file_and_text, without
+from oscar_paddle.datasets.checks.rows import check_regions
+from oscar_paddle.datasets.regions.layouts import find_store, open_regions
+from oscar_paddle.datasets.regions.packed import PackedFeatures
 
 _AHEAD = 64  # images read ahead of the one that is looked at: bounds the memory
+_PROGRESS = {"unit": " images", "delay": 1, "leave": False}
 
 
-def check_features(source, split, image_ids, threads, findings):
-    """Read and check the regions of these images.
-
-    Args:
-        source: RegionSource.
-        split: name of the split, for messages.
-        image_ids: list of image ids.
-        threads: how many read.
-    Returns:
-        FeatureSummary.
-    """
-    summary = FeatureSummary()
-    present = []
-    for image_id in image_ids:
-        if image_id in source:
-            present.append(image_id)
-        else:
-            findings.add("no_features", source.path, f"image {image_id} of split {split!r}")
-    for image_id, regions in _read_all(source, present, threads, f"checking features of {split}"):
-        if isinstance(regions, DataError):
-            findings.add(_kind(regions), source.path, _without(regions, source.path))
-        else:
-            check_regions(image_id, regions, summary, _reporter(findings, source.path, image_id))
-    return summary
-
-
-def check_store(source_path, feature_dim, packed, image_ids, threads, findings):
-    """Check the packed store beside a source, which training reads in its place.
-
-    Args:
-        source_path: features.tsv or another source.
-        feature_dim: INPUT.IMG_FEATURE_DIM. packed: DATASET.PACKED.
-        image_ids: list of image ids.
-        threads: how many read.
-    Returns:
-        path of the store that is read in place of the source, or None.
-    """
-    for dtype in {"off": (), "float16": ("float16", "float32")}.get(packed, ("float32",)):
-        path = store_path(source_path, dtype)
-        if not os.path.isfile(path):
-            continue
+def check_other_layout(scope, path, split):
+    """Check the features at a path and their tags for one split: FileFigures."""
+    cfg, findings, found = scope.cfg, scope.findings, FileFigures(path)
+    place = cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.FEAT_FILE, cfg.INPUT.IMG_FEATURE_TYPE
+    packed = cfg.DATASET.PACKED if path.endswith(".packed") else "off"  # a store beside it comes later
+    try:
+        source = open_regions(*place, packed, feature_dim=cfg.INPUT.IMG_FEATURE_DIM, cache_bytes=0)
+    except DataError as error:
+        findings.add("unreadable", path, without(error, path))
+        return found
+    if source.names_images:
         try:
-            store = PackedFeatures(path, feature_dim)
-            reason = why_not_used(store, SimpleNamespace(path=source_path))
-        except (DataError, OSError) as error:
-            reason = _without(error, path)
-        if reason is not None:
-            findings.add("packed_stale", path, reason)
+            source.use_names(read_names(cfg.DATASET.DATA_DIR))
+        except DataError as error:
+            findings.add("bad_list", *file_and_text(error))
+    if source.orders_images:
+        for image_id in source.ids:
+            if image_id not in split.captions:
+                findings.add("no_captions", path, f"image {image_id} is not in split {split.name!r}")
+    images = [key for key in split.images if scope.chosen is None or key in scope.chosen]
+    _check_features(scope, source, split.name, images, found.features)
+    found.read_bytes = sum(image.count for image in found.features) * cfg.INPUT.IMG_FEATURE_DIM * 4
+    if cfg.INPUT.ADD_OD_LABEL:
+        try:
+            tags = source.open_tags(cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.OD_LABEL_TYPE)
+        except DataError as error:
+            findings.add("missing_file", *file_and_text(error))
+        else:
+            _check_tags(scope, tags, split.name, images, found.tags)
+    return found
+
+
+def _check_features(scope, source, split, image_ids, figures):
+    findings = scope.findings
+    present = _present(source, source.path, image_ids, "no_features", split, findings)
+    for image_id, regions in _read_all(source, present, scope.processes, f"checking features of {split}"):
+        if isinstance(regions, DataError):
+            findings.add(_kind(regions), source.path, _place_and_text(regions, source.path))
             continue
-        present = [image_id for image_id in image_ids if image_id in store]
-        for _, regions in _read_all(store, present, threads, "checking packed features"):
-            if isinstance(regions, DataError):
-                findings.add("packed_damaged", path, _without(regions, path))
-        return path
-    return None
+
+        def problem(kind, text, where=f"image {image_id}"):
+            findings.add(kind, source.path, f"{where}: {text}")
+
+        check_regions(image_id, regions, figures, problem)
+
+
+def _check_tags(scope, tags, split, image_ids, figures):
+    findings, path = scope.findings, getattr(tags, "path", "tags")
+    present = _present(tags, path, image_ids, "no_tag_row", split, findings)
+    for image_id in tqdm(present, desc=f"checking tags of {split}", **_PROGRESS):
+        try:
+            text = tags[image_id]
+        except DataError as error:
+            findings.add("bad_tags", path, _place_and_text(error, path))
+            continue
+        if not text.strip():
+            findings.add("no_tags", path, f"image {image_id} of split {split!r}")
+        figures.add(image_id, text, text.split())
+
+
+def check_store(scope, source_path, image_ids):
+    """Check the packed store beside a source: its path, or None where none is read in place of the source."""
+    cfg, findings = scope.cfg, scope.findings
+    store = find_store(
+        SimpleNamespace(path=source_path),
+        cfg.DATASET.PACKED,
+        lambda path: PackedFeatures(path, cfg.INPUT.IMG_FEATURE_DIM),
+        lambda path, reason: findings.add("packed_stale", path, _place_and_text(reason, path)),
+    )
+    if store is None:
+        return None
+    path = store.store_path
+    present = [image_id for image_id in image_ids if image_id in store]
+    for _, regions in _read_all(store, present, scope.processes, "checking packed features"):
+        if isinstance(regions, DataError):
+            findings.add("packed_damaged", path, _place_and_text(regions, path))
+    return path
+
+
+def _present(source, path, image_ids, absence, split, findings):
+    """Those of the images that a source has; the others are findings."""
+    for image_id in image_ids:
+        if image_id not in source:
+            findings.add(absence, path, f"image {image_id} of split {split!r}")
+    return [image_id for image_id in image_ids if image_id in source]
 
 
 def _read_all(source, image_ids, threads, words):
@@ -81,7 +114,7 @@ def _read_all(source, image_ids, threads, words):
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor(threads) as pool, _progress(words, len(image_ids)) as progress:
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(image_ids), desc=words, **_PROGRESS) as progress:
         for start in range(0, len(image_ids), _AHEAD):
             bundle = image_ids[start : start + _AHEAD]
             for image_id, regions in zip(bundle, pool.map(read, bundle), strict=True):
@@ -89,39 +122,8 @@ def _read_all(source, image_ids, threads, words):
                 yield image_id, regions
 
 
-def check_tags(tags, split, image_ids, findings):
-    """Read the tags of these images.
-
-    Args:
-        tags: mapping image id -> str with a `path`.
-    Returns:
-        (dict image id -> tag string, Counter of words).
-    """
-    found, words = {}, Counter()
-    path = getattr(tags, "path", "tags")
-    with _progress(f"checking tags of {split}", len(image_ids)) as progress:
-        for image_id in image_ids:
-            progress.update()
-            if image_id not in tags:
-                findings.add("no_tag_row", path, f"image {image_id} of split {split!r}")
-                continue
-            try:
-                found[image_id] = tags[image_id]
-            except DataError as error:
-                findings.add("bad_tags", path, _without(error, path))
-                continue
-            if not found[image_id].strip():
-                findings.add("no_tags", path, f"image {image_id} of split {split!r}")
-            words.update(found[image_id].split())
-    return found, words
-
-
-def _reporter(findings, path, image_id):
-    return lambda kind, text: findings.add(kind, path, f"image {image_id}: {text}")
-
-
-def _without(error, path):
-    """A reader's message without the file's name, which the report says already."""
+def _place_and_text(error, path):
+    """A reader's message without the file's name, but with the place in the file."""
     return str(error).removeprefix(str(path)).lstrip(": ")
 
 
@@ -129,7 +131,3 @@ def _kind(error):
     if "INPUT.IMG_FEATURE_DIM" in str(error) or "box values are missing" in str(error):
         return "width"
     return "not_finite" if "finite number" in str(error) else "bad_row"
-
-
-def _progress(words, total):
-    return tqdm(total=total, desc=words, unit=" images", delay=1, leave=False)

@@ -1,36 +1,132 @@
 """Captions and tags as the model sees them: unknown word pieces, and what does not fit into INPUT.MAX_SEQ_LEN."""
 
+import os
+import sys
 from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.tensorize import TextBuilder
+from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 
 MANY_UNKNOWN = 0.05  # share of pieces from which the vocabulary is probably the wrong one
 _SHOWN_WORDS = 8
+_ENDLESS = 1 << 40  # positions: nothing is cut
 
 
+@dataclass
 class TextFigures:
     """Word pieces of many texts.
 
     Attributes:
         lengths: dict key -> list of lengths in word pieces, one for each text.
-        pieces, unknown: int, word pieces in all and those that are [UNK].
+        pieces, unknown: word pieces in all and those that are [UNK].
         words: Counter of the words that hold an unknown piece.
     """
 
-    def __init__(self):
-        self.lengths, self.words = {}, Counter()
-        self.pieces = self.unknown = 0
+    lengths: dict = field(default_factory=dict)
+    pieces: int = 0
+    unknown: int = 0
+    words: Counter = field(default_factory=Counter)
 
     @property
     def unknown_share(self):
         return self.unknown / max(1, self.pieces)
 
-    def most_unknown(self):
+    def most_unknown(self, count=_SHOWN_WORDS):
         """[(word, count), ...], the most frequent first."""
-        return self.words.most_common(_SHOWN_WORDS)
+        return self.words.most_common(count)
+
+
+class RowLengths:
+    """Every caption with the tags of its own image, as a row of the model.
+
+    Args:
+        captions: dict key -> lengths of its captions in word pieces.
+        tags: dict key -> [length of its tags]; {} without tags.
+        max_seq_len: INPUT.MAX_SEQ_LEN.
+    Attributes:
+        rows: [N] int64, positions of the rows before anything is cut, special tokens included.
+        cut: [(key, number of the caption, its pieces), ...], the captions that lose word pieces.
+        captions_cut: how many those are. tags_cut: rows that lose tag pieces.
+        tag_pieces, tag_pieces_kept: over all rows.
+    """
+
+    def __init__(self, captions, tags, max_seq_len):
+        entries = [(key, number, length) for key, group in captions.items() for number, length in enumerate(group)]
+        caption_lengths = np.array([length for _, _, length in entries], np.int64)
+        tag_lengths = np.array([tags[key][0] if key in tags else 0 for key, _, _ in entries], np.int64)
+        lengths = caption_lengths, tag_lengths, tag_lengths > 0
+        caption_kept, tags_kept, _ = TextBuilder(0, 0, max_seq_len).row_lengths(*lengths)
+        self.rows = TextBuilder(0, 0, _ENDLESS).row_lengths(*lengths)[2]
+        self.cut = [entries[index] for index in np.flatnonzero(caption_kept < caption_lengths)]
+        self.captions_cut = len(self.cut)
+        tags_kept = np.maximum(tags_kept, 0)
+        self.tags_cut = int((tags_kept < tag_lengths).sum())
+        self.tag_pieces, self.tag_pieces_kept = int(tag_lengths.sum()), int(tags_kept.sum())
+
+
+def check_text(cfg, splits, chosen, tags, findings):
+    """Cut captions and tags into word pieces.
+
+    Args:
+        chosen: set of image ids whose tags were looked into; None = all. tags: dict image id -> tag string.
+    Returns:
+        (TextFigures of captions, of tags, RowLengths); None where nothing can be said: no vocabulary (a finding says
+        so), no split, no tags.
+    """
+    tokenizer = _tokenizer(cfg, findings)
+    if tokenizer is None or not splits:
+        return None, None, None
+    path, limit = splits[0].path, cfg.INPUT.MAX_SEQ_LEN
+    texts = {key: group[: split.per_image] for split in splits for key, group in split.captions.items()}
+    captions = measure(texts, tokenizer, "captions")
+    _check_unknown(captions, "captions", path, findings)
+    tag_text, counted = None, captions.lengths
+    if cfg.INPUT.ADD_OD_LABEL and tags:
+        tag_text = measure({key: [text] for key, text in tags.items()}, tokenizer, "tags")
+        _check_unknown(tag_text, "tags", "object tags", findings)
+        if chosen is not None:  # rows of the images whose tags were looked into
+            counted = {key: lengths for key, lengths in counted.items() if key in tag_text.lengths}
+    rows = RowLengths(counted, {} if tag_text is None else tag_text.lengths, limit)
+    for key, number, length in rows.cut:
+        text = f"image {key} caption {number + 1}: {length} word pieces; {limit - 2} fit"
+        findings.add("caption_cut", path, text)
+    if rows.tags_cut:
+        kept = f"{100 * rows.tag_pieces_kept / max(1, rows.tag_pieces):.1f} % of the tags' word pieces fit"
+        findings.add("tags_cut", "object tags", kept, count=rows.tags_cut)
+    return captions, tag_text, rows
+
+
+def _check_unknown(figures, name, path, findings):
+    if figures.unknown_share > MANY_UNKNOWN:
+        words = ", ".join(f"{word!r} ({count})" for word, count in figures.most_unknown(4))
+        share = f"{100 * figures.unknown_share:.1f} % of the word pieces of the {name}"
+        findings.add("unknown_pieces", path, f"{share} are unknown, as in {words}")
+
+
+def _tokenizer(cfg, findings):
+    """The tokenizer of the config, or None with a finding."""
+    folders = {"PRETRAINED.DIR": cfg.PRETRAINED.DIR, "EVAL.CHECKPOINT_DIR": cfg.EVAL.CHECKPOINT_DIR}
+    named = [(key, folder) for key, folder in folders.items() if folder]
+    source = next((folder for _, folder in named if os.path.isfile(os.path.join(folder, VOCAB_FILE))), None)
+    if source is None and named and not os.path.isdir(named[0][1]):
+        key, folder = named[0]  # as long as the weights are not here, do not fetch anything
+        text = f"no such folder ({key}): word pieces and lengths of captions and tags"
+        findings.add("no_check", folder, text)
+        return None
+    source = source or cfg.INPUT.BERT_MODEL
+    try:
+        tokenizer = build_tokenizer(source, cfg.INPUT.DO_LOWER_CASE)
+        tqdm.write("loading PaddleNLP for the word pieces", file=sys.stderr)
+        tokenizer.encode("a first word, so that no progress bar waits for the import")
+        return tokenizer
+    except DataError as error:
+        findings.add("no_check", source, f"word pieces and lengths of captions and tags: {error}")
+        return None
 
 
 def measure(texts, tokenizer, name):
@@ -56,35 +152,3 @@ def measure(texts, tokenizer, name):
                 figures.words.update(word for word in text.split() if tokenizer.unk_id in tokenizer.encode(word))
         figures.pieces += sum(lengths)
     return figures
-
-
-class RowLengths:
-    """Every caption with the tags of its own image, as a row of the model.
-
-    Attributes:
-        rows: [N] int64, positions of the rows before anything is cut, special tokens included.
-        captions_cut: int, captions that lose word pieces. tags_cut: int, rows that lose tag pieces.
-        tag_pieces, tag_pieces_kept: int, over all rows.
-        first_cut: [(key, number of the caption, its pieces), ...], the first captions that are cut.
-    """
-
-    def __init__(self, captions, tags, max_seq_len):
-        """
-        Args:
-            captions: TextFigures, several texts a key. tags: TextFigures with one text a key, or None without tags.
-            max_seq_len: INPUT.MAX_SEQ_LEN.
-        """
-        entries = [
-            (key, number, length) for key, group in captions.lengths.items() for number, length in enumerate(group)
-        ]
-        caption_lengths = np.array([length for _, _, length in entries], np.int64)
-        of_tags = {} if tags is None else {key: group[0] for key, group in tags.lengths.items()}
-        tag_lengths = np.array([of_tags.get(key, 0) for key, _, _ in entries], np.int64)
-        builder = TextBuilder(0, 0, max_seq_len)
-        caption_kept, tags_kept, _ = builder.row_lengths(caption_lengths, tag_lengths, tag_lengths > 0)
-        self.rows = caption_lengths + 2 + np.where(tag_lengths > 0, tag_lengths + 1, 0)
-        cut = np.flatnonzero(caption_kept < caption_lengths)
-        self.captions_cut, self.first_cut = len(cut), [entries[index] for index in cut[:5]]
-        tags_kept = np.maximum(tags_kept, 0)
-        self.tags_cut = int((tags_kept < tag_lengths).sum())
-        self.tag_pieces, self.tag_pieces_kept = int(tag_lengths.sum()), int(tags_kept.sum())

@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from oscar_paddle.config.errors import DataError
 
 
+class MissingFile(DataError):
+    """There is no such file."""
+
+
 @contextmanager
 def reading(path, hint=""):
     """Context in which a file or folder is opened: what the system says becomes a DataError that names it.
@@ -18,7 +22,7 @@ def reading(path, hint=""):
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file{hint}") from None
+        raise MissingFile(f"{path}: no such file{hint}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error})") from None
     except (OSError, ValueError) as error:  # open: ValueError for a path with a zero byte
@@ -49,7 +53,7 @@ def first_file(places, hint):
     for place in places:
         if os.path.isfile(place):
             return place
-    raise DataError(f"{' and '.join(map(str, places))}: no such file{hint}")
+    raise MissingFile(f"{' and '.join(map(str, places))}: no such file{hint}")
 
 
 class RandomAccessFile:

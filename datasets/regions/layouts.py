@@ -16,7 +16,7 @@ from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.regions.offset_map import OffsetMapFeatures, offset_map_of
 from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures, list_files
 from oscar_paddle.datasets.regions.oscar_v1 import DictionaryFeatures
-from oscar_paddle.datasets.regions.packed import PackedFeatures, open_store, store_path
+from oscar_paddle.datasets.regions.packed import PackedFeatures, store_path, why_not_used
 from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 
 _LOG = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def open_regions(data_dir, split, feat_file="", feature_type="frcnn", packed="au
             raise DataError(f"{path}: holds float16 values, which are not exact; set DATASET.PACKED to 'float16'")
         return store
     source = open_source(path, **options)
-    return source if packed == "off" else _with_store(source, packed)
+    return _with_store(source, packed)
 
 
 def open_source(path, **options):
@@ -117,17 +117,41 @@ def _holds_arrays(folder):
     return os.path.isdir(folder) and any(list_files(folder, ending) for ending in (".npy", ".npz"))
 
 
-def _with_store(source, packed):
-    """The packed store beside a source, where there is one that may be used; otherwise the source."""
-    for dtype in ("float16", "float32") if packed == "float16" else ("float32",):
+def find_store(source, packed, open_store, refused):
+    """The packed store that is read in place of a source, or None.
+
+    Args:
+        source: has the `path` of the source.
+        packed: DATASET.PACKED.
+        open_store: function path -> PackedFeatures.
+        refused: function (path, reason) that hears why a store is not used; the reason is text or an exception.
+    """
+    for dtype in {"off": (), "float16": ("float16", "float32")}.get(packed, ("float32",)):
         path = store_path(source.path, dtype)
         if not os.path.isfile(path):
             continue
-        store, reason = open_store(path, source)
+        try:
+            store = open_store(path)
+            reason = why_not_used(store, source)
+        except (DataError, OSError) as error:
+            reason = error
         if reason is None:
-            _LOG.info("the regions of %s are read from %s (%s)", source.path, path, dtype)
             return store
-        _LOG.warning("%s is not used: %s", path, reason)
+        refused(path, reason)
+    return None
+
+
+def _with_store(source, packed):
+    """The packed store beside a source, where there is one that may be used; otherwise the source."""
+    store = find_store(
+        source,
+        packed,
+        lambda path: PackedFeatures(path, source.feature_dim, source.max_region, source),
+        lambda path, reason: _LOG.warning("%s is not used: %s", path, reason),
+    )
+    if store is not None:
+        _LOG.info("the regions of %s are read from %s (%s)", source.path, store.store_path, store.dtype)
+        return store
     if packed == "float16":
         _LOG.warning("%s: no packed float16 features in use (tools/pack_features.py --dtype float16)", source.path)
     return source

@@ -223,7 +223,7 @@ def decode_base64(text, where):
     try:
         data = binascii.a2b_base64(text)
     except binascii.Error as error:
-        raise DataError(f"{where}: broken base64 in the last column ({error})") from None
+        raise DataError(f"{where}: broken base64 in the last column ({error}; {len(text)} characters)") from None
     # a2b_base64 passes over characters that are not base64; then there are too few bytes for the text.
     if len(text) != (len(data) + 2) // 3 * 4:
         raise DataError(f"{where}: broken base64 in the last column ({len(text)} characters, {len(data)} bytes)")

@@ -15,7 +15,49 @@ from oscar_paddle.datasets.formats.reading import first_file, read_json
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
 from oscar_paddle.datasets.regions.source import RegionSource, checksum, decode_base64, explain_width, image_key
 
+DEFAULT_SIZE = {"image_h": 600, "image_w": 800}  # upstream: of the picture, where a row of tags does not say
 _LOG = logging.getLogger(__name__)
+
+
+# The parser of a row, for the readers below and for the check of a data set. `fields` are a row's columns, bytes
+# without the blanks around them; `where` begins the message of the DataError that each raises.
+
+
+def parse_features(fields, where):
+    """A row of features.tsv: (number of boxes, bytes of their values)."""
+    if len(fields) < 3:
+        raise DataError(f"{where}: {len(fields)} columns; expected id, number of boxes, ..., base64")
+    try:
+        num_boxes = int(fields[1][:39])  # whatever fills a damaged column
+    except ValueError:
+        shown = repr(fields[1][:20].decode(errors="replace"))
+        raise DataError(f"{where}: number of boxes is {shown}; expected an integer") from None
+    if num_boxes < 1:
+        raise DataError(f"{where}: number of boxes is {num_boxes}; expected at least 1")
+    return num_boxes, decode_base64(fields[-1], where)
+
+
+def region_width(num_boxes, data, feature_dim, where):
+    """Values of each box in these bytes of float32; `feature_dim`, what is expected, is for the message alone."""
+    width, rest = divmod(len(data), num_boxes * 4)
+    if rest:
+        expected = f"{num_boxes * feature_dim * 4} ({num_boxes} boxes x {feature_dim} values x 4 bytes)"
+        raise DataError(f"{where}: {len(data)} bytes; expected {expected}")
+    return width
+
+
+def parse_detections(fields, where):
+    """A row of predictions.tsv: (its JSON value, a list or an object; the list of detections in it)."""
+    if len(fields) < 2:
+        raise DataError(f"{where}: one column; expected id and JSON")
+    try:
+        value = json.loads(fields[1])
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: malformed JSON ({error})") from None
+    objects = value.get("objects") if isinstance(value, dict) else value
+    if not isinstance(objects, list):
+        raise DataError(f"{where}: expected a list of detections or an object with 'objects'")
+    return value, objects
 
 
 class RegionFeatures(RegionSource):
@@ -48,9 +90,10 @@ class RegionFeatures(RegionSource):
 
     def _read(self, key):
         num_boxes, data, where = self._payload(key)
-        if len(data) != num_boxes * self.feature_dim * 4:
-            raise DataError(f"{where}: {self._explain_size(len(data), num_boxes)}")
-        return np.frombuffer(data, "<f4").reshape(num_boxes, self.feature_dim), where
+        width = region_width(num_boxes, data, self.feature_dim, where)
+        if width != self.feature_dim:
+            raise DataError(f"{where}: {explain_width(width, self.feature_dim)}")
+        return np.frombuffer(data, "<f4").reshape(num_boxes, width), where
 
     def _signature(self, key):  # of rows of any width: whether it is the right one is said when they are used
         num_boxes, data, _ = self._payload(key)
@@ -62,22 +105,7 @@ class RegionFeatures(RegionSource):
         """(number of boxes, bytes of their values, where they are)."""
         number, fields = self._rows.fields(key)
         where = f"{self.path} row {number + 1} (image {key})"
-        if len(fields) < 3:
-            raise DataError(f"{where}: {len(fields)} columns; expected id, number of boxes, ..., base64")
-        try:
-            num_boxes = int(fields[1])
-        except ValueError:
-            raise DataError(f"{where}: number of boxes is {_shown(fields[1])}; expected an integer") from None
-        if num_boxes < 1:
-            raise DataError(f"{where}: number of boxes is {num_boxes}; expected at least 1")
-        return num_boxes, decode_base64(fields[-1], where), where
-
-    def _explain_size(self, num_bytes, num_boxes):
-        width, rest = divmod(num_bytes, num_boxes * 4)
-        if rest:
-            expected = num_boxes * self.feature_dim * 4
-            return f"{num_bytes} bytes; expected {expected} ({num_boxes} boxes x {self.feature_dim} values x 4 bytes)"
-        return explain_width(width, self.feature_dim)
+        return *parse_features(fields, where), where
 
 
 class ObjectTags:
@@ -115,13 +143,13 @@ class ObjectTags:
 
         Returns:
             ([[x1, y1, x2, y2] in pixels, ...], image height, image width). Upstream: a row that is a bare list
-            has no size, 600 and 800 are assumed.
+            has no size, `DEFAULT_SIZE` is assumed.
         """
         row, objects, where = self._detections(image_id)
         rects = [self._value(item, "rect", list, where) for item in objects]
         if any(len(rect) != 4 or not all(type(x) in (int, float) for x in rect) for rect in rects):
             raise DataError(f"{where}: a 'rect' is not four numbers")
-        size = {"image_h": 600, "image_w": 800, **(row if isinstance(row, dict) else {})}
+        size = {**DEFAULT_SIZE, **(row if isinstance(row, dict) else {})}
         if not all(type(size[name]) in (int, float) and size[name] > 0 for name in ("image_h", "image_w")):
             raise DataError(f"{where}: image_h and image_w are {size['image_h']!r} and {size['image_w']!r}, not sizes")
         return rects, size["image_h"], size["image_w"]
@@ -129,15 +157,7 @@ class ObjectTags:
     def _detections(self, image_id):
         number, fields = self._rows.fields(image_key(image_id))
         where = f"{self.path} row {number + 1} (image {image_id})"
-        if len(fields) < 2:
-            raise DataError(f"{where}: one column; expected id and JSON")
-        try:
-            row = json.loads(fields[1])
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: malformed JSON ({error})") from None
-        objects = row.get("objects") if isinstance(row, dict) else row
-        if not isinstance(objects, list):
-            raise DataError(f"{where}: expected a list of detections or an object with 'objects'")
+        row, objects = parse_detections(fields, where)
         return row, objects, where
 
     @staticmethod
@@ -211,7 +231,3 @@ class _RowNumbers:
             _LOG.warning("%s does not map image ids to the %d rows of %s", path, rows, self._tsv.path)
             return None
         return {image_key(name): number for name, number in numbers.items()}
-
-
-def _shown(field):
-    return repr(field[:20].decode(errors="replace"))
