@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from oscar_paddle.solvers.build import check_training_precision, set_device, set_up_logging
 from oscar_paddle.solvers.optimizer import build_optimizer
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.run_folder import RunFolder
+from oscar_paddle.solvers.runtime import check_training_precision, set_device, set_up_logging
 from oscar_paddle.solvers.trainer import Trainer
 
 

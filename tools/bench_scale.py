@@ -65,11 +65,11 @@ def run(args):
     """
     prepare()
     from oscar_paddle.config.default import get_cfg_defaults
-    from oscar_paddle.models.bert import BertConfig
     from oscar_paddle.models.checkpoints.weights import write_model
+    from oscar_paddle.models.config import BertConfig
     from oscar_paddle.models.oscar import OscarForClassification
-    from oscar_paddle.solvers.build import set_up_logging
     from oscar_paddle.solvers.ranks import Ranks
+    from oscar_paddle.solvers.runtime import set_up_logging
     from oscar_paddle.solvers.scoring import evaluation
     from oscar_paddle.solvers.scoring.exported import build_backend
     from oscar_paddle.tools.bench.made_up import Lengths, made_up_data

@@ -121,7 +121,7 @@ def worker(args):
 
     paddle.set_device("cpu")
     if args.worker == "ours":
-        from oscar_paddle.solvers.build import set_up_cpu_kernels
+        from oscar_paddle.solvers.runtime import set_up_cpu_kernels
 
         set_up_cpu_kernels()
     say(machine)
@@ -160,7 +160,7 @@ class Bench:
         import numpy as np
         import paddle
 
-        from oscar_paddle.models.bert import BertConfig
+        from oscar_paddle.models.config import BertConfig
         from oscar_paddle.models.oscar import OscarForClassification
 
         paddle.seed(1)

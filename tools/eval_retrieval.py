@@ -40,8 +40,9 @@ def main(cfg, args):
     # Paddle loads here, after threads and maths path are chosen.
     from oscar_paddle.datasets.captions.annotation_ids import read_annotation_ids
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
-    from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device, set_up_logging
+    from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
     from oscar_paddle.solvers.ranks import Ranks, together
+    from oscar_paddle.solvers.runtime import set_device, set_up_logging
     from oscar_paddle.solvers.scoring.evaluation import default_folder, evaluate, result_lines
     from oscar_paddle.solvers.scoring.exported import build_backend, planned_backend
 

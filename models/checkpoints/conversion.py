@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, DataError, UserError, WeightsError
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
-from oscar_paddle.models.bert import BertConfig
 from oscar_paddle.models.checkpoints import export_pytorch, export_vinvl_paddle
 from oscar_paddle.models.checkpoints.input_settings import ARGS_JSON, TRAINER_STATE, InputSettings, read_input_settings
 from oscar_paddle.models.checkpoints.weights import find_weights, read_tensors
+from oscar_paddle.models.config import BertConfig
 
 log = logging.getLogger(__name__)
 

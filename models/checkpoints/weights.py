@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.pickle_names import shown
-from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.config import BertConfig
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device, set_up_logging
+from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.ranks import Ranks, together
+from oscar_paddle.solvers.runtime import set_device, set_up_logging
 from oscar_paddle.solvers.scoring.evaluation import checkpoint_provenance
 from oscar_paddle.solvers.scoring.examples import BLOCK_EXAMPLES, ExampleScorer, example_blocks
 from oscar_paddle.solvers.scoring.exported import build_backend, planned_backend

@@ -4,7 +4,8 @@ import numpy as np
 import paddle
 import pytest
 
-from oscar_paddle.models.bert import BertConfig, BertLayer
+from oscar_paddle.models.bert import BertLayer
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.packing import pack_rows
 

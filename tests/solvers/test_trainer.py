@@ -10,7 +10,7 @@ import pytest
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import DataError, TrainingError
-from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.solvers.optimizer import build_optimizer
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.run_folder import RunFolder

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.ranks import Ranks

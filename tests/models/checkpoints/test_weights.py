@@ -10,7 +10,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import UserError, WeightsError
-from oscar_paddle.models.bert import BertConfig
 from oscar_paddle.models.checkpoints.weights import (
     find_weights,
     fresh_parts,
@@ -21,6 +20,7 @@ from oscar_paddle.models.checkpoints.weights import (
     to_state,
     write_model,
 )
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
 
 TINY = {

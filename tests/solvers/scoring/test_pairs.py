@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oscar_paddle.datasets.tensorize import attention_mask
-from oscar_paddle.models.bert import HIDDEN_BIAS, BertConfig
+from oscar_paddle.models.bert import HIDDEN_BIAS
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.scoring.pairs import (
