@@ -1,4 +1,4 @@
-"""Random data with the sizes of real ones, for measuring speed and memory; nothing can be learnt from it."""
+"""Random data and models with the sizes of real ones, for measuring speed and memory; nothing can be learnt here."""
 
 import base64
 import json
@@ -11,6 +11,8 @@ from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
 from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable
+from oscar_paddle.models.config import BertConfig
+from oscar_paddle.models.oscar import OscarForClassification
 
 _PAD, _CLS, _SEP, _FIRST_WORD = range(4)
 
@@ -34,6 +36,12 @@ class Lengths(NamedTuple):
     words: int = 30522
 
 
+def made_up_model(width, layers, **more):
+    """A retrieval model with random weights; `more` goes into its config."""
+    sizes = {"hidden_size": width, "num_attention_heads": max(1, width // 64), "intermediate_size": 4 * width}
+    return OscarForClassification(BertConfig(**{**sizes, "num_hidden_layers": layers, **more}))
+
+
 def made_up_data(folder, num_images, num_captions, lengths=None, seed=0, cache_bytes=256 << 20):
     """A RetrievalDataset whose features lie in `folder` in the published layout.
 
@@ -53,7 +61,7 @@ def made_up_data(folder, num_images, num_captions, lengths=None, seed=0, cache_b
         _write_features(features, counts, lengths.feature_dim, rng)
     per_image = num_captions // num_images
     ids = list(range(num_images))
-    data = RetrievalDataset(
+    return RetrievalDataset(
         ids,
         [f"caption {number}" for number in range(num_captions)],
         [(image, number) for image in ids for number in range(per_image)],
@@ -64,7 +72,6 @@ def made_up_data(folder, num_images, num_captions, lengths=None, seed=0, cache_b
         TextBuilder(_CLS, _SEP, _PAD, lengths.max_text),
         "CLR",
     )
-    return data
 
 
 def _draw(rng, distribution, count):
