@@ -8,7 +8,8 @@ import paddle
 
 from oscar_paddle.config.errors import ConfigError, WeightsError
 from oscar_paddle.datasets.tokenization import build_tokenizer
-from oscar_paddle.models.checkpoints.weights import fresh_parts, load_into, read_model_config, read_state, without_head
+from oscar_paddle.models.checkpoints.weights import fresh_parts, load_into, read_state, without_head
+from oscar_paddle.models.config import read_model_config
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.scratch import let_equals_attend
 

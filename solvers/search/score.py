@@ -16,7 +16,8 @@ from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 from oscar_paddle.models.checkpoints.input_settings import read_input_settings
-from oscar_paddle.models.checkpoints.weights import load_into, read_model_config, read_state
+from oscar_paddle.models.checkpoints.weights import load_into, read_state
+from oscar_paddle.models.config import read_model_config
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.scoring.pairs import Block, EagerBackend, PairScorer
 

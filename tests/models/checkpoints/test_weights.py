@@ -15,12 +15,11 @@ from oscar_paddle.models.checkpoints.weights import (
     fresh_parts,
     is_linear_weight,
     load_into,
-    read_model_config,
     read_state,
     to_state,
     write_model,
 )
-from oscar_paddle.models.config import BertConfig
+from oscar_paddle.models.config import BertConfig, read_model_config
 from oscar_paddle.models.oscar import OscarForClassification
 
 TINY = {
