@@ -62,15 +62,15 @@ def made_up_data(folder, num_images, num_captions, lengths=None, seed=0, cache_b
     per_image = num_captions // num_images
     ids = list(range(num_images))
     return RetrievalDataset(
-        ids,
-        [f"caption {number}" for number in range(num_captions)],
-        [(image, number) for image in ids for number in range(per_image)],
-        captions,
-        ["tags"] * num_images,
-        tags,
-        RegionFeatures(features, lengths.feature_dim, lengths.max_region, cache_bytes),
-        TextBuilder(_CLS, _SEP, _PAD, lengths.max_text),
-        "CLR",
+        image_ids=ids,
+        captions=[f"caption {number}" for number in range(num_captions)],
+        caption_ids=[(image, number) for image in ids for number in range(per_image)],
+        caption_tokens=captions,
+        tags=["tags"] * num_images,
+        tag_tokens=tags,
+        regions=RegionFeatures(features, lengths.feature_dim, lengths.max_region, cache_bytes),
+        text=TextBuilder(_CLS, _SEP, _PAD, lengths.max_text),
+        mask_type="CLR",
     )
 
 
