@@ -52,6 +52,17 @@ def test_bench_scale_names_what_is_no_size(repository):
     assert done.stderr == "error: --sizes: 'big' is not a size such as 1000x5000\n"
 
 
+def test_what_stops_a_worker_is_said_under_its_name(tmp_path):
+    (tmp_path / "20x100").mkdir()
+    (tmp_path / "20x100" / "features.tsv").write_text("")
+    args = argparse.Namespace(out=tmp_path, hidden=32, layers=1, batch_tokens=512)
+    with (
+        Worker("scale.Scale", "20x100", args) as worker,
+        pytest.raises(UserError, match="20x100 stopped: .*features.tsv"),
+    ):
+        worker.ask("run")
+
+
 def test_a_process_that_is_killed_is_named():
     with Worker("scale.Scale", "20x100", argparse.Namespace()) as worker:
         multiprocessing.active_children()[0].kill()

@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.solvers.machine import available_cores, cpu_vendor, load_paddle, prepare
 
+_MATH_PATH = "MKL_DEBUG_CPU_TYPE"
 OURS, OUR_MATH_PATH, AS_PADDLE_COMES = "all that prepare() does", "threads and maths path", "threads only"
 
 
@@ -39,7 +40,7 @@ class Worker:
         """Call the method `what` of the work, in its process.
 
         Raises:
-            UserError: as the method, or the process was killed.
+            UserError: as the method, under this worker's name; or the process was killed.
         """
         return self._call(_answer, what, *arguments)
 
@@ -48,6 +49,8 @@ class Worker:
             return self._pool.submit(function, *arguments).result()
         except BrokenProcessPool:
             raise UserError(f"{self.name} stopped without a word; did the system run out of memory?") from None
+        except UserError as error:
+            raise UserError(f"{self.name} stopped: {error}") from None
 
     def __enter__(self):
         return self
@@ -78,13 +81,13 @@ def _start(threads, machine, work, name, args):
 def _published(threads, machine):
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
-    path = os.environ.pop("MKL_DEBUG_CPU_TYPE", "5")
-    if machine == AS_PADDLE_COMES or cpu_vendor() != "AuthenticAMD":
-        path = None
-    else:
-        os.environ["MKL_DEBUG_CPU_TYPE"] = path
+    if machine == AS_PADDLE_COMES:
+        os.environ.pop(_MATH_PATH, None)
+    elif cpu_vendor() == "AuthenticAMD":
+        os.environ.setdefault(_MATH_PATH, "5")
     load_paddle()
-    return f"{threads} CPU threads, " + (f"MKL_DEBUG_CPU_TYPE={path}" if path else "default maths path")
+    path = f"{_MATH_PATH}={os.environ[_MATH_PATH]}" if _MATH_PATH in os.environ else "default maths path"
+    return f"{threads} CPU threads, {path}"
 
 
 def _answer(what, *arguments):
