@@ -2,6 +2,7 @@
 
 import random
 import time
+import timeit
 from pathlib import Path
 
 import numpy as np
@@ -48,59 +49,56 @@ class Scoring:
             chosen = build_backend(model, backend, precision, "random weights", args.work_dir, Ranks())
             self.way = OurScorer(PairScorer(chosen, data, args.batch_tokens), random.Random(0))
         self.margins = self.way.compared().ravel().tolist()
-        self.pairs = self.seconds = self.real = self.padded = self.operations = 0
-        self.numpy_rates, self.paddle_rates = [], []
+        self.rates, self.seconds, self.lengths, self.padded = [], [], [], []
 
     def run(self, seconds):
         """Score for so long."""
-        numpy_rate, paddle_rate = matrix_product_rates()
-        self.numpy_rates.append(numpy_rate)
-        self.paddle_rates.append(paddle_rate)
+        self.rates.append(matrix_product_rates())
         stop = time.perf_counter() + seconds
         while time.perf_counter() < stop:
             started = time.perf_counter()
             lengths, padded = self.way.step()
-            self.seconds += time.perf_counter() - started
-            self.pairs += len(lengths)
-            self.real += int(lengths.sum())
-            self.padded += padded
-            self.operations += useful_operations(self.config, lengths)
+            self.seconds.append(time.perf_counter() - started)
+            self.lengths.append(lengths)
+            self.padded.append(padded)
 
     def report(self):
         """What all runs together came to, and the margins of the COMPARED pairs."""
-        pairs = self.pairs if self.average is None else self.operations / self.average
+        seconds, lengths = sum(self.seconds), np.concatenate(self.lengths)
+        operations = float(useful_operations(self.config, lengths).sum())
+        numpy_rates, paddle_rates = zip(*self.rates, strict=True)
         return {
             "margins": self.margins,
-            "pairs": self.pairs,
-            "pairs_per_s": pairs / self.seconds,
-            "padding": 1 - self.real / self.padded,
-            "useful_gflops": self.operations / self.seconds / 1e9,
-            "numpy_gflops": max(self.numpy_rates),
-            "numpy_gflops_median": float(np.median(self.numpy_rates)),
-            "paddle_gflops": max(self.paddle_rates),
+            "pairs": len(lengths),
+            "pairs_per_s": (operations / self.average if self.average else len(lengths)) / seconds,
+            "padding": float(1 - lengths.sum() / sum(self.padded)),
+            "useful_gflops": operations / seconds / 1e9,
+            "numpy_gflops": max(numpy_rates),
+            "numpy_gflops_median": float(np.median(numpy_rates)),
+            "paddle_gflops": max(paddle_rates),
             "peak_memory_gib": peak_memory_gib(),
         }
 
 
 def useful_operations(config, lengths):
-    """Multiplications and additions that pairs of these lengths need: no padding, position 0 only where that is enough.
+    """Multiplications and additions that pairs need: no padding, position 0 only where that is enough.
 
     Args:
         lengths: [pairs] int, real positions.
+    Returns:
+        [pairs] float64.
     """
     width, inner, n = config.hidden_size, config.intermediate_size, lengths.astype(np.float64)
     layer = n * (8 * width**2 + 4 * width * inner) + 4 * n**2 * width
     last = n * 4 * width**2 + 4 * width**2 + 4 * width * inner + 4 * n * width
-    return float(((config.num_hidden_layers - 1) * layer + last + 2 * width**2).sum())
+    return (config.num_hidden_layers - 1) * layer + last + 2 * width**2
 
 
 def average_operations(config, data):
     """`useful_operations` of the average pair of a data set."""
-    captions, total = np.arange(CAPTIONS), 0.0
-    for image, image_id in enumerate(data.image_ids):
-        lengths = data.text_lengths(np.full(CAPTIONS, image), captions) + len(data.regions[image_id])
-        total += useful_operations(config, lengths)
-    return total / (len(data.image_ids) * CAPTIONS)
+    images, captions = np.divmod(np.arange(IMAGES * CAPTIONS), CAPTIONS)
+    num_regions = np.array([len(data.regions[image_id]) for image_id in data.image_ids])
+    return float(useful_operations(config, data.text_lengths(images, captions) + num_regions[images]).mean())
 
 
 def matrix_product_rates(rows=4096, width=768, inner=3072):
@@ -108,15 +106,8 @@ def matrix_product_rates(rows=4096, width=768, inner=3072):
     rng = np.random.RandomState(0)
     left, right = rng.rand(rows, width).astype(np.float32), rng.rand(width, inner).astype(np.float32)
     tensors = paddle.to_tensor(left), paddle.to_tensor(right)
-    rates = []
-    for multiply in (lambda: left @ right, lambda: paddle.matmul(*tensors)):
-        times = []
-        for _ in range(3):
-            started = time.perf_counter()
-            multiply()
-            times.append(time.perf_counter() - started)
-        rates.append(2 * rows * width * inner / min(times) / 1e9)
-    return rates
+    ways = (lambda: left @ right), (lambda: paddle.matmul(*tensors))
+    return [2 * rows * width * inner / min(timeit.repeat(way, number=1, repeat=3)) / 1e9 for way in ways]
 
 
 class OurScorer:
