@@ -2,16 +2,11 @@
 
 from pathlib import Path
 
-from oscar_paddle.solvers.build import (
-    check_training_precision,
-    load_tokenizer,
-    model_for_training,
-    set_device,
-    set_up_logging,
-)
+from oscar_paddle.solvers.build import load_tokenizer, model_for_training
 from oscar_paddle.solvers.optimizer import build_optimizer
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.run_folder import RunFolder
+from oscar_paddle.solvers.runtime import check_training_precision, set_device, set_up_logging
 from oscar_paddle.solvers.trainer import Trainer
 
 

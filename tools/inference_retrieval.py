@@ -57,7 +57,8 @@ def main(cfg, args):
     # Paddle loads here, after threads and maths path are chosen.
     from oscar_paddle.datasets.captions.own_pictures import read_names
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
-    from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device
+    from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
+    from oscar_paddle.solvers.runtime import set_device
     from oscar_paddle.solvers.search.query import Collection, image_id_of
     from oscar_paddle.tools.pages.page import write_page
     from oscar_paddle.tools.pages.query import find_pictures, query_page

@@ -4,23 +4,20 @@ Names are the same everywhere (but for outdated ones, which are brought up to da
 weights transposed. Heads of other tasks keep their names and come along.
 """
 
-import json
 import logging
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, DataError, UserError, WeightsError
 from oscar_paddle.datasets.formats.whole_files import whole_folder
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
-from oscar_paddle.models.bert import BertConfig
-from oscar_paddle.models.checkpoints import export_pytorch, export_vinvl_paddle
-from oscar_paddle.models.checkpoints.input_settings import ARGS_JSON, TRAINER_STATE, InputSettings, read_input_settings
+from oscar_paddle.models.checkpoints import export
+from oscar_paddle.models.checkpoints.input_settings import TRAINER_STATE, InputSettings, read_input_settings
 from oscar_paddle.models.checkpoints.weights import find_weights, read_tensors
+from oscar_paddle.models.config import CONFIG, PORTED_NAMES, read_json_object, read_model_config
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +27,12 @@ OURS, PYTORCH, VINVL_PADDLE, VINVL_PADDLE_PRETRAINED = FORMATS = (
     "vinvl-paddle",
     "vinvl-paddle-pretrained",
 )
-_PADDLE = (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED)
-_WEIGHTS = {OURS: "model.safetensors", PYTORCH: export_pytorch.WEIGHTS, **dict.fromkeys(_PADDLE, "paddle_model.bin")}
+_WRITERS = {  # form -> its weights file, and what writes the folder
+    OURS: (export.OUR_WEIGHTS, export.write_ours),
+    PYTORCH: (export.PYTORCH_WEIGHTS, export.write_pytorch),
+    VINVL_PADDLE: (export.PADDLE_WEIGHTS, export.write_vinvl_paddle),
+    VINVL_PADDLE_PRETRAINED: (export.PADDLE_WEIGHTS, export.write_vinvl_paddle_pretrained),
+}
 
 # What the reference and VinVL-Paddle expect config.json to have; a plain BERT's lacks some.
 _EXPECTED_IN_CONFIG = {
@@ -45,6 +46,8 @@ _EXPECTED_IN_CONFIG = {
     "pruned_heads": {},
     "torchscript": False,
 }
+# Key of config.json -> the weight that shows its value, and along which axis.
+_SHOWN_BY = {"img_feature_dim": ("bert.img_embedding.weight", 1), "num_labels": ("classifier.weight", 0)}
 
 
 class Source(NamedTuple):
@@ -80,44 +83,39 @@ def read_source(folder, vocab=""):
     """
     folder = Path(folder)
     weights = find_weights(folder)
-    BertConfig.from_json_file(folder / "config.json")  # refuses what is none
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    read_model_config(folder)  # refuses what is none
     tensors = read_tensors(folder)
-    config = _complete(config, {tensor.name: tensor.value for tensor in tensors}, folder)
-    vocab_file = Path(vocab) if vocab else folder / VOCAB_FILE
-    vocab_file = vocab_file / VOCAB_FILE if vocab and vocab_file.is_dir() else vocab_file
+    config = _complete(folder, {tensor.name: tensor.value for tensor in tensors})
+    vocab_file = Path(vocab or folder)
+    vocab_file = vocab_file / VOCAB_FILE if vocab_file.is_dir() else vocab_file
     if vocab and not vocab_file.is_file():
         raise DataError(f"{vocab_file}: no such file (--vocab)")
     settings = read_input_settings(folder, config)
     return Source(weights, tensors, config, settings, vocab_file if vocab_file.is_file() else None, _last_epoch(folder))
 
 
-def _complete(config, state, folder):
+def _complete(folder, state):
     """config.json under the reference's names, with the keys that it or VinVL-Paddle cannot do without."""
-    ported = {"img_feat_dim": "img_feature_dim", "img_feat_type": "img_feature_type"}
-    config = {**{ported[key]: config[key] for key in ported if key in config}, **config}
-    config = {key: value for key, value in config.items() if key not in ported}
-    found = {**_EXPECTED_IN_CONFIG, **config}
-    shapes = ("bert.img_embedding.weight", "img_feature_dim", 1), ("classifier.weight", "num_labels", 0)
-    for name, key, axis in shapes:
-        if name in state and key not in config and state[name].ndim == 2:
-            found[key] = state[name].shape[axis]
+    said = read_json_object(folder / CONFIG)
+    ported = {name: said.pop(port) for port, name in PORTED_NAMES.items() if port in said}
+    said = {**ported, **said}
+    matrices = {name: value.shape for name, value in state.items() if value.ndim == 2}
+    shown = {key: matrices[name][axis] for key, (name, axis) in _SHOWN_BY.items() if name in matrices}
     has_norm = "bert.LayerNorm.weight" in state
-    if has_norm != bool(config.get("use_img_layernorm")) and "bert.img_embedding.weight" in state:
+    if has_norm != bool(said.get("use_img_layernorm")) and "bert.img_embedding.weight" in state:
         log.warning(
             "%s/config.json: use_img_layernorm is %s, but the weights have %s bert.LayerNorm",
             folder,
-            config.get("use_img_layernorm", "absent (off)"),
+            said.get("use_img_layernorm", "absent (off)"),
             "a" if has_norm else "no",
         )
-    return found
+    return {**_EXPECTED_IN_CONFIG, **shown, **said}
 
 
 def _last_epoch(folder):
     try:
-        finished = json.loads((folder / TRAINER_STATE).read_text(encoding="utf-8"))["epoch"]
-        return max(0, int(finished) - 1)
-    except (OSError, ValueError, KeyError, TypeError):
+        return max(0, int(read_json_object(folder / TRAINER_STATE)["epoch"]) - 1)
+    except (WeightsError, ValueError, KeyError, TypeError):
         return 0
 
 
@@ -134,7 +132,7 @@ def plan_rows(source, target):
     """
     rows = []
     for tensor in source.tensors:
-        transposed = target in _PADDLE and export_vinvl_paddle.stands_transposed(tensor)
+        transposed = target in (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED) and export.stands_transposed(tensor)
         actions = [] if tensor.name == tensor.stored_name else [f"rename from {tensor.stored_name}"]
         actions += ["transpose"] if transposed != tensor.is_transposed else []
         shape = list(tensor.value.T.shape if transposed else tensor.value.shape)
@@ -146,31 +144,31 @@ def plan_lines(source, target):
     """The plan as a table, and what else is written, one line each."""
     rows = [("name", "shape", "type", "action"), *plan_rows(source, target)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]) for row in rows]
-    lines.append(summary(source))
     settings, origin = source.settings, source.settings.source or "none in the folder: the published ones"
-    lines.append(
-        f"input settings ({origin}): max_seq_length {settings.max_seq_length}, max_img_seq_length "
-        f"{settings.max_img_seq_length}, do_lower_case {settings.do_lower_case}, add_od_labels {settings.add_od_labels}"
-    )
-    lines.append(f"vocabulary: {source.vocab or 'none'}")
-    return lines
+    shown = ("max_seq_length", "max_img_seq_length", "do_lower_case", "add_od_labels")
+    return [
+        *("  ".join([*map(str.ljust, row[:3], widths), row[3]]) for row in rows),
+        summary(source),
+        f"input settings ({origin}): " + ", ".join(f"{name} {getattr(settings, name)}" for name in shown),
+        f"vocabulary: {source.vocab or 'none'}",
+    ]
 
 
 def summary(source):
     """What a checkpoint is, in one line."""
     million = sum(tensor.value.size for tensor in source.tensors) / 1e6
-    size = sum(tensor.value.nbytes for tensor in source.tensors) / 1e6
     names = {tensor.name for tensor in source.tensors}
     heads = sorted({name.split(".")[0] for name in names if not name.startswith("bert.")})
-    return ", ".join(
-        [
-            f"{len(names)} tensors, {million:.2f} million values, {size:.1f} MB: "
-            f"{source.config.get('num_hidden_layers', 12)} layers of width {source.config.get('hidden_size', 768)}",
-            "with regions" if "bert.img_embedding.weight" in names else "text only",
-            f"head {', '.join(heads)}" if heads else "no head",
-        ]
+    regions = "with regions" if "bert.img_embedding.weight" in names else "text only"
+    return (
+        f"{len(names)} tensors, {million:.2f} million values, {_num_bytes(source) / 1e6:.1f} MB: "
+        f"{source.config.get('num_hidden_layers', 12)} layers of width {source.config.get('hidden_size', 768)}, "
+        f"{regions}, {'head ' if heads else 'no head'}{', '.join(heads)}"
     )
+
+
+def _num_bytes(source):
+    return sum(tensor.value.nbytes for tensor in source.tensors)
 
 
 # ---- writing ----
@@ -187,13 +185,13 @@ def convert(source, folder, target):
         ConfigError: the folder holds something. WeightsError: the target needs a vocabulary and there is none.
         UserError: it cannot be written.
     """
-    folder = Path(folder)
     check_target(source, folder, target)
-    total = sum(tensor.value.nbytes for tensor in source.tensors)
-    bar = tqdm(total=total, desc=_WEIGHTS[target], unit="B", unit_scale=True, delay=1, dynamic_ncols=True)
+    weights, write = _WRITERS[target]
+    bar = tqdm(total=_num_bytes(source), desc=weights, unit="B", unit_scale=True, delay=1, dynamic_ncols=True)
     try:
-        with bar, whole_folder(folder, replace=False) as unfinished:
-            _write(source, unfinished, target, bar.update)
+        with bar, whole_folder(folder, replace=False) as temporary:
+            write(temporary, source, bar.update)
+            _write_vocabulary(temporary, source, target)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
 
@@ -209,25 +207,7 @@ def check_target(source, folder, target):
         )
 
 
-def _write(source, folder, target, on_bytes):
-    if target == OURS:
-        # save_file writes the memory of an array as it lies, whatever its strides say.
-        arrays = {tensor.name: np.asarray(tensor.value, order="C") for tensor in source.tensors}
-        save_file(arrays, str(folder / _WEIGHTS[OURS]), metadata={"format": "pt"})
-        (folder / _WEIGHTS[OURS]).chmod(0o644)  # the library makes files for the owner only
-        on_bytes(sum(array.nbytes for array in arrays.values()))
-        text = json.dumps(source.config, indent=2, sort_keys=True) + "\n"
-        (folder / "config.json").write_text(text, encoding="utf-8")
-    elif target == PYTORCH:
-        export_pytorch.write_pytorch_weights(folder, source.tensors, on_bytes)
-        export_pytorch.write_pytorch_settings(folder, source.config, source.settings)
-    else:
-        epoch = source.epoch if target == VINVL_PADDLE else None
-        export_vinvl_paddle.write_paddle_weights(folder, source.tensors, on_bytes, epoch)
-        export_vinvl_paddle.write_paddle_config(folder, source.config)
-    if target != PYTORCH and source.settings.source:  # so that the way back to PyTorch still knows them
-        args = json.dumps(source.settings.to_args(), indent=2, sort_keys=True) + "\n"
-        (folder / ARGS_JSON).write_text(args, encoding="utf-8")
+def _write_vocabulary(folder, source, target):
     if source.vocab is None:
         log.warning("%s: no %s, so the new folder has none (--vocab FILE)", source.weights.parent, VOCAB_FILE)
         return

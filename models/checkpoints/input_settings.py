@@ -5,62 +5,56 @@ have them in `trainer_state.json`, converted ones in `training_args.json`.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.pickle_names import shown
+from oscar_paddle.models.config import read_json_object
 from oscar_paddle.models.visibility import MASK_TYPES
 
-ARGS_BIN, ARGS_JSON, TRAINER_STATE, TOKENIZER = (
-    "training_args.bin",
-    "training_args.json",
-    "trainer_state.json",
-    "tokenizer_config.json",
-)
-
-# Field of the reference's settings -> (its type, our key).
-_FIELDS = {
-    "max_seq_length": (int, "MAX_SEQ_LEN"),
-    "max_img_seq_length": (int, "MAX_REGION"),
-    "do_lower_case": (bool, "DO_LOWER_CASE"),
-    "add_od_labels": (bool, "ADD_OD_LABEL"),
-    "img_feature_type": (str, "IMG_FEATURE_TYPE"),
-    "od_label_type": (str, None),
-    "att_mask_type": (str, "ATT_MASK_TYPE"),
-}
+ARGS_BIN, ARGS_JSON, TRAINER_STATE = "training_args.bin", "training_args.json", "trainer_state.json"
+TOKENIZER = "tokenizer_config.json"
 _USUAL_MASK = MASK_TYPES[0]
 
 
 class InputSettings(NamedTuple):
-    """Settings under the names that the reference gives them.
+    """Settings under the names that the reference gives them; the defaults are those of VinVL.
 
     Attributes:
         max_seq_length: text positions. max_img_seq_length: regions.
-        do_lower_case, add_od_labels: bool.
-        img_feature_type, od_label_type, att_mask_type: str.
         source: file that they are from, "" when they are the published ones.
         others: dict of what else the reference's settings hold, for its own use.
     """
 
-    max_seq_length: int
-    max_img_seq_length: int
-    do_lower_case: bool
-    add_od_labels: bool
-    img_feature_type: str
-    od_label_type: str
-    att_mask_type: str
-    source: str
-    others: dict
+    max_seq_length: int = 70
+    max_img_seq_length: int = 70
+    do_lower_case: bool = True
+    add_od_labels: bool = True
+    img_feature_type: str = "frcnn"
+    od_label_type: str = "vg"
+    att_mask_type: str = _USUAL_MASK
+    source: str = ""
+    others: dict | None = None
 
     def to_args(self):
         """The reference's settings as a dict, the others included; a mask only where it is not the usual one."""
-        args = {**self.others, **{field: getattr(self, field) for field in _FIELDS}}
+        args = {**(self.others or {}), **{field: getattr(self, field) for field in _TYPES}}
         if self.att_mask_type == _USUAL_MASK:
             del args["att_mask_type"]
         return args
+
+
+_TYPES = {field: kind for field, kind in InputSettings.__annotations__.items() if field not in ("source", "others")}
+_OUR_KEYS = {
+    "max_seq_length": "MAX_SEQ_LEN",
+    "max_img_seq_length": "MAX_REGION",
+    "do_lower_case": "DO_LOWER_CASE",
+    "add_od_labels": "ADD_OD_LABEL",
+    "img_feature_type": "IMG_FEATURE_TYPE",
+    "att_mask_type": "ATT_MASK_TYPE",
+}
 
 
 def read_input_settings(folder, config):
@@ -75,37 +69,39 @@ def read_input_settings(folder, config):
         WeightsError: a file with settings is damaged, or one of them is of the wrong type.
     """
     folder = Path(folder)
-    positions = config.get("max_position_embeddings", 512)
-    found, source, others = (
-        {
-            "max_seq_length": min(70, positions) if isinstance(positions, int) else 70,
-            "max_img_seq_length": 70 if config.get("use_img_layernorm") else 50,  # VinVL | Oscar
-            "do_lower_case": True,
-            "add_od_labels": True,
-            "img_feature_type": config.get("img_feature_type", "frcnn"),
-            "od_label_type": "vg",
-            "att_mask_type": _USUAL_MASK,
-        },
-        "",
-        {},
-    )
+    settings = InputSettings(img_feature_type=config.get("img_feature_type", "frcnn"), others={})
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int):
+        settings = settings._replace(max_seq_length=min(settings.max_seq_length, positions))
+    if not config.get("use_img_layernorm"):  # Oscar
+        settings = settings._replace(max_img_seq_length=50)
     if (folder / TOKENIZER).is_file():
-        tokenizer = _read_json(folder / TOKENIZER)
-        found["do_lower_case"] = _typed(tokenizer, "do_lower_case", bool, folder / TOKENIZER, True)
-    for name, read in ((ARGS_BIN, _read_args), (ARGS_JSON, _read_json), (TRAINER_STATE, _read_own)):
-        path = folder / name
-        if path.is_file():
-            values, source = read(path), name
-            found.update({f: _typed(values, f, kind, path, found[f]) for f, (kind, _) in _FIELDS.items()})
-            others = {field: value for field, value in values.items() if field not in _FIELDS and _is_plain(value)}
+        tokenizer = read_json_object(folder / TOKENIZER)
+        settings = _updated(settings, tokenizer, ("do_lower_case",), folder / TOKENIZER)
+    for name, read in ((ARGS_BIN, _read_args), (ARGS_JSON, read_json_object), (TRAINER_STATE, _read_own)):
+        if (folder / name).is_file():
+            values = read(folder / name)
+            others = {field: value for field, value in values.items() if field not in _TYPES and _is_plain(value)}
+            settings = _updated(settings, values, _TYPES, folder / name)._replace(source=name, others=others)
             break
     for field, least in (("max_seq_length", 3), ("max_img_seq_length", 1)):
-        if found[field] < least:
-            raise WeightsError(f"{folder / source}: {field} is {found[field]}; expected at least {least}")
-    if found["att_mask_type"] not in MASK_TYPES:
-        expected = ", ".join(MASK_TYPES)
-        raise WeightsError(f"{folder / source}: att_mask_type is {found['att_mask_type']!r}; expected {expected}")
-    return InputSettings(**found, source=source, others=others)
+        if getattr(settings, field) < least:
+            where = f"{folder / settings.source}: {field}"
+            raise WeightsError(f"{where} is {getattr(settings, field)}; expected at least {least}")
+    if settings.att_mask_type not in MASK_TYPES:
+        where, expected = folder / settings.source, ", ".join(MASK_TYPES)
+        raise WeightsError(f"{where}: att_mask_type is {settings.att_mask_type!r}; expected {expected}")
+    return settings
+
+
+def _updated(settings, values, fields, path):
+    """Settings with those of the fields that a file has."""
+    found = {field: values[field] for field in fields if field in values}
+    for field, value in found.items():
+        kind = _TYPES[field]
+        if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
+            raise WeightsError(f"{path}: {field} is {shown(value)}; expected {kind.__name__}")
+    return settings._replace(**found)
 
 
 def _read_args(path):
@@ -115,33 +111,16 @@ def _read_args(path):
     return vars(args)
 
 
-def _read_json(path):
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path}: expected a JSON object, found {type(values).__name__}")
-    return values
-
-
 def _read_own(path):
     """Our trainer's state: its config, section INPUT."""
-    config = _read_json(path).get("config")
+    config = read_json_object(path).get("config")
     inputs = config.get("INPUT") if isinstance(config, dict) else None
     if not isinstance(inputs, dict):
         raise WeightsError(f"{path}: no settings in it; expected the sections of a config under 'config'")
-    return {field: inputs[key] for field, (_, key) in _FIELDS.items() if key in inputs}
+    return {field: inputs[key] for field, key in _OUR_KEYS.items() if key in inputs}
 
 
 def _is_plain(value):
     """Whether a value is what a command line gives, a scalar or a list of them: JSON can hold it, and it has an end."""
     parts = value if isinstance(value, (list, tuple)) else [value]
     return all(isinstance(part, (str, int, float, type(None))) for part in parts)
-
-
-def _typed(values, field, kind, path, default):
-    value = values.get(field, default)
-    if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
-        raise WeightsError(f"{path}: {field} is {shown(value)}; expected {kind.__name__}")
-    return value

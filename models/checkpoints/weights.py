@@ -6,9 +6,7 @@ On disk, and in every dictionary here, weights have PyTorch's orientation: a lin
 """
 
 import hashlib
-import json
 import logging
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.pickle_names import shown
-from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.config import CONFIG, write_json_object
 
 log = logging.getLogger(__name__)
 
@@ -84,17 +82,17 @@ def read_tensors(folder):
         if not isinstance(value, np.ndarray):
             raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
     names = {stored: _upstream_name(stored) for stored in state}
-    if not any(name.startswith("bert.") for name in names.values()):
-        names = {stored: name if name.startswith(_HEAD) else f"bert.{name}" for stored, name in names.items()}
-    tensors, owners = [], {}
+    is_encoder = not any(name.startswith("bert.") for name in names.values())
+    tensors = {}
     for stored, value in state.items():
         name = names[stored]
-        if name in owners:
-            raise WeightsError(f"{path}: {owners[name]!r} and {stored!r} are both {name!r}; expected one of them")
-        owners[name] = stored
+        name = f"bert.{name}" if is_encoder and not name.startswith(_HEAD) else name
+        if name in tensors:
+            first = tensors[name].stored_name
+            raise WeightsError(f"{path}: {first!r} and {stored!r} are both {name!r}; expected one of them")
         transposed = path.name in _PADDLE_FILES and is_stored_transposed(name, value, _bias_of(stored, state))
-        tensors.append(StoredTensor(stored, name, value.T if transposed else value, transposed))
-    return tensors
+        tensors[name] = StoredTensor(stored, name, value.T if transposed else value, transposed)
+    return list(tensors.values())
 
 
 def read_state(folder):
@@ -139,27 +137,25 @@ def load_into(model, state, where, fresh=()):
     Raises:
         WeightsError: names that are missing, unexpected, or of another shape, all listed.
     """
-    targets = dict(model.named_parameters())
-    linear = {id(layer.weight) for layer in model.sublayers() if isinstance(layer, nn.Linear)}
+    targets, linear = dict(model.named_parameters()), _linear_weights(model)
+    shapes = {name: tuple(target.shape)[:: -1 if name in linear else 1] for name, target in targets.items()}
     ignored = [name for name in state if name not in targets and name.startswith(_IGNORED_PREFIXES)]
-    missing = [name for name in targets if name not in state]
-    unexpected = [name for name in state if name not in targets and name not in ignored]
-    arrays, misshaped = {}, []
-    for name, target in targets.items():
-        if name not in state:
-            continue
-        array = state[name].T if id(target) in linear else state[name]
-        if list(array.shape) != list(target.shape):
-            expected = list(target.shape)[::-1] if id(target) in linear else list(target.shape)
-            misshaped.append(f"{name} {list(state[name].shape)} instead of {expected}")
-        arrays[name] = array
-    started = [name for name in missing if name.startswith(tuple(fresh))]
-    missing = [name for name in missing if name not in started]
-    problems = [("missing", missing), ("unexpected", unexpected), ("misshaped", misshaped)]
-    if any(names for _, names in problems):
-        listed = "; ".join(f"{what}: {_listed(names)}" for what, names in problems if names)
+    started = [name for name in targets if name not in state and name.startswith(tuple(fresh))]
+    arrays = {name: state[name] for name in targets if name in state}
+    problems = {
+        "missing": [name for name in targets if name not in state and name not in started],
+        "unexpected": [name for name in state if name not in targets and name not in ignored],
+        "misshaped": [
+            f"{name} {list(array.shape)} instead of {list(shapes[name])}"
+            for name, array in arrays.items()
+            if array.shape != shapes[name]
+        ],
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
         raise WeightsError(f"{where}: the weights do not fit the model; {listed}")
     for name, array in arrays.items():
+        array = array.T if name in linear else array
         targets[name].set_value(np.ascontiguousarray(array, dtype=np.float32))
     if ignored:
         log.info("%s: not used by this model: %s", where, _listed(ignored))
@@ -181,18 +177,20 @@ def without_head(state):
 
 def to_state(model):
     """Parameters of a model as a dict of PyTorch-oriented float32 arrays."""
-    linear = {id(layer.weight) for layer in model.sublayers() if isinstance(layer, nn.Linear)}
-    return {
-        name: np.ascontiguousarray(parameter.numpy().T if id(parameter) in linear else parameter.numpy())
-        for name, parameter in model.named_parameters()
-    }
+    linear = _linear_weights(model)
+    arrays = {name: parameter.numpy() for name, parameter in model.named_parameters()}
+    return {name: np.ascontiguousarray(array.T if name in linear else array) for name, array in arrays.items()}
+
+
+def _linear_weights(model):
+    """Names of the parameters that Paddle has transposed."""
+    return {f"{name}.weight" for name, layer in model.named_sublayers() if isinstance(layer, nn.Linear)}
 
 
 def write_model(folder, model):
     """Write `model.safetensors` and `config.json` into an existing folder (not atomic: see solvers.checkpoint)."""
     save_file(to_state(model), str(Path(folder) / "model.safetensors"), metadata={"format": "pt"})
-    text = json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n"
-    (Path(folder) / "config.json").write_text(text, encoding="utf-8")
+    write_json_object(Path(folder) / CONFIG, model.config.to_dict())
 
 
 def file_hash(path):
@@ -204,24 +202,13 @@ def file_hash(path):
     return digest.hexdigest()
 
 
-def read_model_config(folder):
-    """`config.json` of a checkpoint folder as a BertConfig.
-
-    Raises:
-        WeightsError: no such folder, or no usable `config.json` in it.
-    """
-    if not Path(folder).is_dir():
-        raise WeightsError(f"{folder}: no such checkpoint folder")
-    return BertConfig.from_json_file(Path(folder) / "config.json")
-
-
 def _read_file(path):
     try:
         if path.suffix == ".safetensors":
             return load_file(str(path))
         state = torch_files.load(path)
     except SafetensorError as error:
-        size = os.path.getsize(path)
+        size = path.stat().st_size
         raise WeightsError(f"{path}: not a whole safetensors file ({size} bytes): {error}") from None
     # VinVL-Paddle's fine-tuned checkpoints wrap the weights: {"epoch": ..., "model": {...}}.
     if isinstance(state, dict) and isinstance(state.get("model"), dict):

@@ -1,4 +1,4 @@
-"""Share of right answers."""
+"""Share of right answers, and how sure a share is."""
 
 import math
 
@@ -21,5 +21,10 @@ def accuracy(predicted, labels):
     if predicted.ndim != 1 or predicted.shape != labels.shape or not len(predicted):
         raise DataError(f"{list(predicted.shape)} predictions and {list(labels.shape)} labels; expected one of each")
     share = float(np.mean(predicted == labels))
-    error = math.sqrt(share * (1 - share) / len(predicted))
+    error = standard_error(share, len(predicted))
     return {"accuracy": share, "accuracy_standard_error": error, "num_examples": len(predicted)}
+
+
+def standard_error(share, count):
+    """Of a share (fraction) of so many cases, taken as independent."""
+    return math.sqrt(share * (1 - share) / count)

@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError, UserError
-from oscar_paddle.solvers.metrics.retrieval import row_blocks
+from oscar_paddle.solvers.metrics.retrieval import RECALL_AT, row_blocks
 
 # What is asked of the package for each of its ground truths.
 TARGETS = {
@@ -31,7 +31,6 @@ TARGETS = {
     "cxc": ("cxc_recalls",),
     "eccv": ("eccv_map_at_r", "eccv_rprecision", "eccv_r1"),
 }
-RECALL_AT = (1, 5, 10)
 COLUMNS_AT_ONCE = 1000  # captions ranked at once: 20 MB of margins for 5,000 images
 
 

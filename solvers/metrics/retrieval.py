@@ -21,6 +21,7 @@ import math
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.solvers.metrics.accuracy import standard_error
 
 RECALL_AT = (1, 5, 10)
 TIES = ("worst", "later_first")
@@ -44,16 +45,7 @@ def image_to_text_ranks(margins, caption_image, ties="worst"):
         DataError: margins are not a non-empty real matrix or hold NaN, or caption_image does not fit them.
     """
     margins, caption_image = _checked(margins, caption_image)
-    num_images = margins.shape[0]
-    by_image = np.argsort(caption_image, kind="stable")
-    first = np.searchsorted(caption_image[by_image], np.arange(num_images + 1))
-    ranks = np.empty(num_images, dtype=np.int64)
-    for rows, block in row_blocks(margins):
-        captions = by_image[first[rows.start] : first[rows.stop]]
-        positive = np.zeros(block.shape, dtype=bool)
-        positive[caption_image[captions] - rows.start, captions] = True
-        ranks[rows] = _first_positive_ranks(block, positive, ties)
-    return ranks
+    return _row_ranks(margins, lambda rows: caption_image == np.arange(rows.start, rows.stop)[:, None], ties)
 
 
 def text_to_image_ranks(margins, caption_image, ties="worst"):
@@ -98,10 +90,7 @@ def candidate_ranks(margins, is_positive, ties="worst"):
             f"is_positive is {is_positive.dtype} {list(is_positive.shape)}; expected bool {list(margins.shape)}, "
             "the shape of the margins"
         )
-    ranks = np.empty(margins.shape[0], dtype=np.int64)
-    for rows, block in row_blocks(margins):
-        ranks[rows] = _first_positive_ranks(block, is_positive[rows], ties)
-    return ranks
+    return _row_ranks(margins, lambda rows: is_positive[rows], ties)
 
 
 def row_blocks(margins):
@@ -126,19 +115,26 @@ def row_blocks(margins):
         yield rows, block
 
 
-def _first_positive_ranks(block, positive, ties):
-    """[rows, n] margins and bool -> [rows] number of candidates ahead of the best positive; n where there is none."""
-    num_candidates = block.shape[1]
-    best = np.where(positive, block, -np.inf).max(axis=1, keepdims=True)
-    equal = block == best
-    if _is_worst(ties):
-        ahead_if_equal = ~positive
-    else:
-        after_last_best = np.argmax((equal & positive)[:, ::-1], axis=1)[:, None]
-        ahead_if_equal = np.arange(num_candidates) >= num_candidates - after_last_best
-    ranks = np.count_nonzero((block > best) | (equal & ahead_if_equal), axis=1)
-    ranks[~positive.any(axis=1)] = num_candidates
-    return ranks
+def _row_ranks(margins, positives, ties):
+    """Number of candidates ahead of the best positive in every row, [K] int64; n where there is none.
+
+    Args:
+        margins: [K, n].
+        positives: function of a slice of rows -> [rows, n] bool.
+    """
+    ranks, num_candidates = [], margins.shape[1]
+    for rows, block in row_blocks(margins):
+        positive = positives(rows)
+        best = np.where(positive, block, -np.inf).max(axis=1, keepdims=True)
+        equal = block == best
+        if _is_worst(ties):
+            ahead_if_equal = ~positive
+        else:
+            after_last_best = np.argmax((equal & positive)[:, ::-1], axis=1)[:, None]
+            ahead_if_equal = np.arange(num_candidates) >= num_candidates - after_last_best
+        ahead = np.count_nonzero((block > best) | (equal & ahead_if_equal), axis=1)
+        ranks.append(np.where(positive.any(axis=1), ahead, num_candidates))
+    return np.concatenate(ranks)
 
 
 def _is_worst(ties):
@@ -220,7 +216,7 @@ def _direction(prefix, ranks, num_candidates):
     recalls = {f"R@{k}": float(np.mean(ranks < min(k, num_candidates))) for k in RECALL_AT}
     return {
         f"{prefix}_retrieval": recalls,
-        f"{prefix}_standard_error": {name: math.sqrt(p * (1 - p) / ranks.size) for name, p in recalls.items()},
+        f"{prefix}_standard_error": {name: standard_error(p, ranks.size) for name, p in recalls.items()},
         f"{prefix}_median_rank": float(np.median(ranks)) + 1,
         f"{prefix}_mean_rank": float(np.mean(ranks)) + 1,
         f"{prefix}_num_queries": int(ranks.size),
@@ -270,15 +266,18 @@ def _mean_of_folds(parts):
     mean = {}
     for name, value in parts[0].items():
         values = [part[name] for part in parts]
-        if name.endswith("_standard_error"):  # of a mean of independent figures
-            mean[name] = {key: math.hypot(*(v[key] for v in values)) / len(parts) for key in value}
-        elif isinstance(value, dict):
-            mean[name] = {key: math.fsum(v[key] for v in values) / len(parts) for key in value}
+        if isinstance(value, dict):  # the errors are those of a mean of independent figures
+            total = _root_of_squares if name.endswith("_standard_error") else math.fsum
+            mean[name] = {key: total(v[key] for v in values) / len(parts) for key in value}
         elif isinstance(value, int):
             mean[name] = sum(values)
         else:
             mean[name] = math.fsum(values) / len(parts)
     return mean
+
+
+def _root_of_squares(values):
+    return math.hypot(*values)
 
 
 def format_recall_line(direction, recalls):

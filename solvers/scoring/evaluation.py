@@ -10,8 +10,9 @@ from pathlib import Path
 
 from oscar_paddle.config.default import SCORES, keys_deciding, value_of
 from oscar_paddle.models.checkpoints.weights import file_hash, find_weights
-from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, set_device, set_up_logging
+from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.ranks import Ranks, together
+from oscar_paddle.solvers.runtime import set_device, set_up_logging
 from oscar_paddle.solvers.scoring.backends import backend_in_training, build_backend, planned_backend
 from oscar_paddle.solvers.scoring.folder import BLOCKS, COMPLETE, IN_PROGRESS, EvaluationFolder
 from oscar_paddle.solvers.scoring.run import forget_failures, score_blocks, score_in_memory

@@ -12,6 +12,7 @@ from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
 from oscar_paddle.datasets.token_cache import TokenTable
 from oscar_paddle.solvers.scoring.pairs import PairScorer
 from oscar_paddle.solvers.scoring.rows import block_groups
+from oscar_paddle.solvers.search.score import tokens_of
 
 
 class Answer(NamedTuple):
@@ -51,11 +52,10 @@ class Collection:
         Returns:
             list of Answer, best first; equal ones in the order of the collection.
         """
-        data, ids = self.data, np.array(self.tokenizer.encode(text), np.int32)
-        tokens = TokenTable(ids, np.array([0, len(ids)], np.int64), np.zeros(1, np.int32))
-        images = range(data.num_images)
-        margins = self._margins(self._part(images, [text], [(data.image_ids[0], 0)], tokens))[:, 0]
-        return [Answer(rank, float(margins[i]), data.image_ids[i], "") for rank, i in _best(margins, count)]
+        data, tokens = self.data, tokens_of([text], self.tokenizer)
+        part = self._part(range(data.num_images), [text], [(data.image_ids[0], 0)], tokens)
+        best = _best(self._margins(part)[:, 0], count)
+        return [Answer(rank, margin, data.image_ids[i], "") for rank, margin, i in best]
 
     def captions_for(self, image_id, count=5):
         """The captions of the collection, of all its images, that describe an image best.
@@ -68,21 +68,20 @@ class Collection:
             some = ", ".join(str(known) for known in data.image_ids[:5])
             raise DataError(f"image {image_id} is none of the {data.num_images} images of the collection ({some}, ...)")
         images = [data.image_ids.index(image_id)]
-        margins = self._margins(self._part(images, data.captions, data.caption_ids, data.caption_tokens))[0]
-        best = _best(margins, count)
-        return [Answer(rank, float(margins[c]), data.caption_ids[c][0], data.captions[c]) for rank, c in best]
+        part = self._part(images, data.captions, data.caption_ids, data.caption_tokens)
+        best = _best(self._margins(part)[0], count)
+        return [Answer(rank, margin, data.caption_ids[c][0], data.captions[c]) for rank, margin, c in best]
 
     def _part(self, images, captions, caption_ids, caption_tokens):
         """Some of the images against some captions, as a data set of its own."""
-        data = self.data
-        tag_tokens = TokenTable(data.tag_tokens.ids, data.tag_tokens.offsets, data.tag_tokens.rows[list(images)])
+        data, tags = self.data, self.data.tag_tokens
         return RetrievalDataset(
             image_ids=[data.image_ids[i] for i in images],
             captions=captions,
             caption_ids=caption_ids,
             caption_tokens=caption_tokens,
             tags=[data.tags[i] for i in images],
-            tag_tokens=tag_tokens,
+            tag_tokens=TokenTable(tags.ids, tags.offsets, tags.rows[list(images)]),
             regions=data.regions,
             text=data.text,
             mask_type=data.mask_type,
@@ -92,14 +91,8 @@ class Collection:
         """[images, captions] float32."""
         scorer = PairScorer(self.backend, data, self.batch_tokens)
         groups = block_groups(data.num_images, data.num_captions)
-        with tqdm(
-            total=data.num_images * data.num_captions,
-            desc="scoring",
-            unit="pair",
-            delay=1,
-            leave=False,
-            dynamic_ncols=True,
-        ) as bar:
+        total = data.num_images * data.num_captions
+        with tqdm(total=total, desc="scoring", unit="pair", delay=1, leave=False, dynamic_ncols=True) as bar:
             rows = [np.concatenate([scorer.score(block, bar.update) for block in group], axis=1) for group in groups]
         return np.concatenate(rows)
 
@@ -131,6 +124,6 @@ def image_id_of(text, names=None):
 
 
 def _best(margins, count):
-    """(rank, index) of the highest margins."""
+    """(rank, margin, index) of the highest margins."""
     order = np.argsort(-margins, kind="stable")[:count]
-    return [(rank, int(index)) for rank, index in enumerate(order, start=1)]
+    return [(rank, float(margins[index]), int(index)) for rank, index in enumerate(order, start=1)]

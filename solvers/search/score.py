@@ -16,7 +16,8 @@ from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 from oscar_paddle.models.checkpoints.input_settings import read_input_settings
-from oscar_paddle.models.checkpoints.weights import load_into, read_model_config, read_state
+from oscar_paddle.models.checkpoints.weights import load_into, read_state
+from oscar_paddle.models.config import read_model_config
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.scoring.backends import EagerBackend
 from oscar_paddle.solvers.scoring.pairs import PairScorer
@@ -80,13 +81,14 @@ class ImageScorer:
             raise WeightsError(
                 f"{folder}/config.json: num_labels is {config.num_labels}; a retrieval model has 2 (or 1)"
             )
-        given = read_input_settings(folder, config.to_dict())
-        self.settings = given._replace(
-            max_seq_length=_chosen(max_seq_len, given.max_seq_length),
-            max_img_seq_length=_chosen(max_region, given.max_img_seq_length),
-            add_od_labels=_chosen(add_tags, given.add_od_labels),
-            do_lower_case=_chosen(do_lower_case, given.do_lower_case),
-        )
+        given = {
+            "max_seq_length": max_seq_len,
+            "max_img_seq_length": max_region,
+            "add_od_labels": add_tags,
+            "do_lower_case": do_lower_case,
+        }
+        trained = read_input_settings(folder, config.to_dict())
+        self.settings = trained._replace(**{name: value for name, value in given.items() if value is not None})
         if not 3 <= self.settings.max_seq_length <= config.max_position_embeddings:
             raise WeightsError(
                 f"{folder}: {self.settings.max_seq_length} text positions; its position table has room for "
@@ -126,16 +128,16 @@ class ImageScorer:
         return _OneImage(where, regions, self.settings.max_img_seq_length), tags or ""
 
     def _data(self, regions, tags, captions):
-        text = TextBuilder(self.tokenizer.cls_id, self.tokenizer.sep_id, self.settings.max_seq_length)
+        tokenizer = self.tokenizer
         return RetrievalDataset(
             image_ids=[0],
             captions=captions,
             caption_ids=[(0, number) for number in range(len(captions))],
-            caption_tokens=_token_table(captions, self.tokenizer),
+            caption_tokens=tokens_of(captions, tokenizer),
             tags=[tags],
-            tag_tokens=_token_table([tags], self.tokenizer),
+            tag_tokens=tokens_of([tags], tokenizer),
             regions=regions,
-            text=text,
+            text=TextBuilder(tokenizer.cls_id, tokenizer.sep_id, self.settings.max_seq_length),
             mask_type=self.settings.att_mask_type,
         )
 
@@ -178,12 +180,9 @@ def _arrays_of(image_features):
     return arrays, "the image features"
 
 
-def _token_table(texts, tokenizer):
+def tokens_of(texts, tokenizer):
+    """TokenTable of a few texts, which nothing is kept of."""
     rows = [tokenizer.encode(text) for text in texts]
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     ids = np.array([token for row in rows for token in row], np.int32)
     return TokenTable(ids, offsets, np.arange(len(rows), dtype=np.int32))
-
-
-def _chosen(value, otherwise):
-    return otherwise if value is None else value

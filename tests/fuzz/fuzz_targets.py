@@ -265,7 +265,8 @@ def _checkpoint_sound():
 
 def _read_checkpoint(folder):
     from oscar_paddle.models.checkpoints.conversion import read_source
-    from oscar_paddle.models.checkpoints.weights import read_model_config, read_state
+    from oscar_paddle.models.checkpoints.weights import read_state
+    from oscar_paddle.models.config import read_model_config
 
     _all(lambda: _touch(read_state(folder)), lambda: read_model_config(folder), lambda: read_source(folder))
 

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 
 from oscar_paddle.config.default import get_cfg_defaults
-from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import evaluation

@@ -2,7 +2,7 @@
 
 import paddle
 
-from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
 
 TINY = {

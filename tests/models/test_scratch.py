@@ -5,7 +5,7 @@ import paddle
 import pytest
 
 from oscar_paddle.config.loader import load_config
-from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.scratch import POSITION_SCALE, let_equals_attend
 from oscar_paddle.solvers.build import load_tokenizer, model_for_training

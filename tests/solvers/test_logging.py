@@ -3,7 +3,7 @@
 import io
 import logging
 
-from oscar_paddle.solvers.build import set_up_logging
+from oscar_paddle.solvers.runtime import set_up_logging
 
 
 def test_a_stream_that_is_gone_stops_no_run(monkeypatch):

@@ -5,7 +5,8 @@ import paddle
 import pytest
 from flat import batch_of
 
-from oscar_paddle.models.bert import BertConfig, BertLayer
+from oscar_paddle.models.bert import BertLayer
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.packing import pack
 

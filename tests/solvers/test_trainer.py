@@ -11,7 +11,7 @@ import pytest
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import DataError, TrainingError
-from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.solvers import trainer as trainer_module
 from oscar_paddle.solvers.optimizer import build_optimizer
 from oscar_paddle.solvers.ranks import Ranks

@@ -1,10 +1,15 @@
-"""The two measuring tools: what they print, not how fast the machine is."""
+"""The measuring tools: what they print, not how fast the machine is. bench_train is in test_train_retrieval.py."""
 
+import argparse
 import json
+import multiprocessing
 import subprocess
 import sys
 
 import pytest
+
+from oscar_paddle.config.errors import UserError
+from oscar_paddle.tools.bench.worker import Worker
 
 pytestmark = pytest.mark.slow
 
@@ -39,3 +44,27 @@ def test_bench_scale(repository):
     assert (first["pairs"], second["pairs"]) == (2000, 8000)
     assert second["growth"]["pairs"] == 4.0 and second["growth"]["peak_memory_gib"] < 1.3
     assert second["ranking_seconds"] < second["seconds"]
+
+
+def test_bench_scale_names_what_is_no_size(repository):
+    done = run(repository, "bench_scale.py", "--sizes", "20x100,big")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: --sizes: 'big' is not a size such as 1000x5000\n"
+
+
+def test_what_stops_a_worker_is_said_under_its_name(tmp_path):
+    (tmp_path / "20x100").mkdir()
+    (tmp_path / "20x100" / "features.tsv").write_text("")
+    args = argparse.Namespace(out=tmp_path, hidden=32, layers=1, batch_tokens=512)
+    with (
+        Worker("scale.Scale", "20x100", args) as worker,
+        pytest.raises(UserError, match="20x100 stopped: .*features.tsv"),
+    ):
+        worker.ask("run")
+
+
+def test_a_process_that_is_killed_is_named():
+    with Worker("scale.Scale", "20x100", argparse.Namespace()) as worker:
+        multiprocessing.active_children()[0].kill()
+        with pytest.raises(UserError, match="20x100 stopped without a word"):
+            worker.ask("run")

@@ -94,18 +94,8 @@ def run(repository, folder, tool, *words):
 
 @pytest.mark.slow
 def test_evaluation(repository, folder, golden):
-    done = run(
-        repository,
-        folder,
-        "eval_retrieval",
-        "--cfg_file",
-        "test.yaml",
-        "--opts",
-        "INPUT.MAX_SEQ_LEN",
-        "40",
-        "INPUT.MAX_REGION",
-        "12",
-    )
+    words = "--cfg_file test.yaml --opts INPUT.MAX_SEQ_LEN 40 INPUT.MAX_REGION 12"
+    done = run(repository, folder, "eval_retrieval", *words.split())
     assert done.returncode == 0, done.stderr
     expected = json.loads((golden / "expected.json").read_text())["cross"]["R"]
     for name, key in (("I2T", "i2t_retrieval"), ("T2I", "t2i_retrieval")):

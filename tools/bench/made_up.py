@@ -1,4 +1,4 @@
-"""Random data with the sizes of real ones, for measuring speed and memory; nothing can be learnt from it."""
+"""Random data and models with the sizes of real ones, for measuring speed and memory; nothing can be learnt here."""
 
 import base64
 import json
@@ -11,6 +11,8 @@ from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
 from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable
+from oscar_paddle.models.config import BertConfig
+from oscar_paddle.models.oscar import OscarForClassification
 
 _CLS, _SEP, _FIRST_WORD = range(1, 4)
 
@@ -32,6 +34,12 @@ class Lengths(NamedTuple):
     max_region: int = 70
     feature_dim: int = 2054
     words: int = 30522
+
+
+def made_up_model(width, layers, **more):
+    """A retrieval model with random weights; `more` goes into its config."""
+    sizes = {"hidden_size": width, "num_attention_heads": max(1, width // 64), "intermediate_size": 4 * width}
+    return OscarForClassification(BertConfig(**{**sizes, "num_hidden_layers": layers, **more}))
 
 
 def made_up_data(folder, num_images, num_captions, lengths=None, seed=0, cache_bytes=256 << 20):

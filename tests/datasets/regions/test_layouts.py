@@ -186,8 +186,10 @@ def test_training_on_oscar_v1_files_of_pytorch(build, tmp_path):
     data = build(V1, split="train", INPUT__IMG_FEATURE_DIM=10)
     assert data.image_ids == [31, 9, 527] != sorted(data.image_ids)
     assert data.tags == ["dog grass dog", "", "red car"] and data.captions[0] == "train 31 caption 0"
-    img_feats = data.batch([0, 2], [0, 10])["img_feats"]
-    np.testing.assert_array_equal(img_feats[1], 200 + np.arange(30, dtype=np.float32).reshape(3, 10))
+    batch = data.batch([0, 2], [0, 10])
+    np.testing.assert_array_equal(
+        batch["img_feats"][batch["region_start"][1] :], 200 + np.arange(30, dtype=np.float32).reshape(3, 10)
+    )
     with pytest.raises(DataError, match=r"train_xx_labels\.pt.*DATASET\.OD_LABEL_TYPE"):
         build(V1, split="train", INPUT__IMG_FEATURE_DIM=10, DATASET__OD_LABEL_TYPE="xx")
     assert build(

@@ -39,34 +39,28 @@ def trunk(layer_norm=True):
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def head(**shapes):
+def head(shapes):
     rng = np.random.default_rng(4)
-    return {name.replace("__", "."): rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
+def linear(name, *shape):
+    return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+
+
+CAPTIONING = {
+    "cls.predictions.bias": (WORDS,),
+    "cls.predictions.decoder.weight": (WORDS, H),
+    "cls.predictions.transform.dense.weight": (H, H),
+    "cls.seq_relationship.weight": (3, H),
+}
 HEADS = {
-    "retrieval": head(classifier__weight=(2, H), classifier__bias=(2,)),
-    "vqa_mlp": head(
-        classifier__0__weight=(8, H), classifier__0__bias=(8,), classifier__2__weight=(5, 8), classifier__2__bias=(5,)
-    ),
-    "vqa_mlp_square": head(
-        classifier__0__weight=(H, H), classifier__0__bias=(H,), classifier__2__weight=(5, H), classifier__2__bias=(5,)
-    ),
-    "nlvr2_vinvl": head(
-        classifier__0__weight=(8, 2 * H),
-        classifier__0__bias=(8,),
-        classifier__2__weight=(8,),
-        classifier__2__bias=(8,),
-        classifier__3__weight=(2, 8),
-        classifier__3__bias=(2,),
-    ),
-    "captioning": head(
-        cls__predictions__bias=(WORDS,),
-        cls__predictions__decoder__weight=(WORDS, H),
-        cls__predictions__transform__dense__weight=(H, H),
-        cls__seq_relationship__weight=(3, H),
-    ),
-    "captioning_oscar_v1": head(transform__dense__weight=(H, H), decoder__weight=(WORDS, H)),
+    "retrieval": head(linear("classifier", 2, H)),
+    "vqa_mlp": head(linear("classifier.0", 8, H) | linear("classifier.2", 5, 8)),
+    "vqa_mlp_square": head(linear("classifier.0", H, H) | linear("classifier.2", 5, H)),
+    "nlvr2_vinvl": head(linear("classifier.0", 8, 2 * H) | linear("classifier.2", 8) | linear("classifier.3", 2, 8)),
+    "captioning": head(CAPTIONING),
+    "captioning_oscar_v1": head({"transform.dense.weight": (H, H), "decoder.weight": (WORDS, H)}),
 }
 
 

@@ -10,29 +10,20 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import UserError, WeightsError
-from oscar_paddle.models.bert import BertConfig
 from oscar_paddle.models.checkpoints.weights import (
     find_weights,
     fresh_parts,
     is_linear_weight,
     load_into,
-    read_model_config,
     read_state,
     to_state,
     write_model,
 )
+from oscar_paddle.models.config import BertConfig, read_model_config
 from oscar_paddle.models.oscar import OscarForClassification
 
-TINY = {
-    "vocab_size": 11,
-    "hidden_size": 8,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 12,
-    "max_position_embeddings": 6,
-    "img_feature_dim": 5,
-    "use_img_layernorm": 1,
-}
+TINY = {"vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+TINY |= {"max_position_embeddings": 6, "img_feature_dim": 5, "use_img_layernorm": 1}
 
 
 @pytest.fixture
@@ -128,14 +119,8 @@ def test_hugging_face_bert_starts_a_fresh_head_and_image_part(model, tmp_path, c
         started = load_into(other, state, tmp_path, fresh_parts(state))
     expected = {name: untouched[name] if name in started else value for name, value in to_state(model).items()}
     assert_same(other, expected)
-    assert sorted(started) == [
-        "bert.LayerNorm.bias",
-        "bert.LayerNorm.weight",
-        "bert.img_embedding.bias",
-        "bert.img_embedding.weight",
-        "classifier.bias",
-        "classifier.weight",
-    ]
+    layers = ("bert.LayerNorm", "bert.img_embedding", "classifier")
+    assert sorted(started) == [f"{layer}.{part}" for layer in layers for part in ("bias", "weight")]
     assert "starts from initial values" in caplog.text and "bert.img_embedding.weight" in caplog.text
 
 

@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 from oscar_paddle.config.errors import ConfigError, UserError
-from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.ranks import Ranks

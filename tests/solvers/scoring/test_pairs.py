@@ -9,7 +9,7 @@ from flat import text_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oscar_paddle.models.bert import BertConfig
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.packing import pack

@@ -19,26 +19,11 @@ from oscar_paddle.tools.pages.query import find_pictures, query_page
 def collection(golden, tmp_path_factory):
     folder = tmp_path_factory.mktemp("query")
     (folder / "eval.yaml").write_text("")
-    cfg = load_config(
-        folder / "eval.yaml",
-        [
-            "INPUT.MAX_SEQ_LEN",
-            40,
-            "INPUT.MAX_REGION",
-            12,
-            "DATASET.DATA_DIR",
-            str(golden / "coco_ir"),
-            "DATASET.CACHE_DIR",
-            str(folder),
-            "EVAL.CHECKPOINT_DIR",
-            str(golden / "checkpoint"),
-            "EVAL.EVAL_CROSS_IMAGE",
-            True,
-            "EVAL.EVAL_IMG_KEYS_FILE",
-            "test_img_keys.tsv",
-        ],
-        "eval",
+    settings = (
+        f"INPUT.MAX_SEQ_LEN 40 INPUT.MAX_REGION 12 DATASET.DATA_DIR {golden}/coco_ir DATASET.CACHE_DIR {folder} "
+        f"EVAL.CHECKPOINT_DIR {golden}/checkpoint EVAL.EVAL_CROSS_IMAGE True EVAL.EVAL_IMG_KEYS_FILE test_img_keys.tsv"
     )
+    cfg = load_config(folder / "eval.yaml", settings.split(), "eval")
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
     data = build_evaluation_data(cfg, tokenizer, "test")
     return Collection(data, tokenizer, EagerBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification)), 512)

@@ -1,0 +1,112 @@
+"""One way of tools/bench_train.py: takes training steps on the same pairs, over and over."""
+
+import time
+
+import numpy as np
+import paddle
+from paddle import profiler
+
+from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.models.losses import classification_losses
+from oscar_paddle.solvers.optimizer import build_optimizer, group_of
+from oscar_paddle.solvers.ranks import Ranks
+from oscar_paddle.solvers.runtime import set_up_cpu_kernels
+from oscar_paddle.solvers.tasks.retrieval import RetrievalTask
+from oscar_paddle.solvers.trainer import Trainer
+from oscar_paddle.tools.bench.made_up import made_up_data, made_up_model
+from oscar_paddle.tools.bench.published import PublishedWay
+
+IMAGES_PER_POSITIVE = 8  # few negatives then share an image with another pair, as in a large data set
+STEPS = 10**6  # of the run that a measured step belongs to: its learning rate hardly changes
+
+
+class Training:
+    """What both ways have: the task, the model, and the step to be timed.
+
+    Args:
+        name: the way, see `Worker`. args: arguments of tools/bench_train.py.
+    """
+
+    def __init__(self, name, args):
+        paddle.set_device("cpu")
+        paddle.seed(1)
+        images = IMAGES_PER_POSITIVE * args.positives
+        self.data = made_up_data(args.work_dir, images, images, cache_bytes=1 << 40)  # all stay decoded
+        self.model = made_up_model(args.width, args.layers, use_img_layernorm=1)
+        self.cfg = get_cfg_defaults()
+        self.cfg.merge_from_list(["OPTIMIZATION.BATCH_SIZE", args.positives, "OPTIMIZATION.MAX_STEPS", STEPS])
+        self.task = RetrievalTask(self.cfg, self.data)
+        self.examples = np.arange(args.positives)
+
+    def loss(self):
+        """Loss of the rows without dropout."""
+        self.model.eval()
+        with paddle.no_grad():
+            return float(self.mean_loss())
+
+    def step(self):
+        """Seconds of one training step, from the arrays of the data set to new weights."""
+        self.model.train()
+        started = time.perf_counter()
+        self.update()
+        return time.perf_counter() - started
+
+    def matmul_share(self):
+        """Part of a step's time that is spent in matrix products, forward and backward, by Paddle's profiler."""
+        with profiler.Profiler(targets=[profiler.ProfilerTarget.CPU], on_trace_ready=lambda _: None) as recorder:
+            seconds = self.step()
+        roots = recorder.profiler_result.get_data().values()
+        return sum(matmul_seconds(root) for root in roots) / seconds
+
+
+def matmul_seconds(node):
+    if "matmul" in node.name.lower():
+        return (node.end_ns - node.start_ns) / 1e9
+    return sum(matmul_seconds(child) for child in node.children_node)
+
+
+class Ours(Training):
+    """Steps as the trainer does."""
+
+    def __init__(self, name, args):
+        set_up_cpu_kernels()
+        super().__init__(name, args)
+        optimizer = build_optimizer(self.model, self.cfg.OPTIMIZATION, self.task.recipe)
+        self.trainer = Trainer(self.model, optimizer, self.task, None, self.cfg, Ranks(), None)
+
+    def mean_loss(self):
+        batch = self.task.batch(self.examples, 0)
+        sums, counts = self.task.losses(self.model, batch), self.task.counts(batch)
+        return sum(sums[name] / counts[name] for name in sums)
+
+    def update(self):
+        self.trainer.update(self.examples, [self.task.batch(self.examples, 0)])
+
+
+class Published(Training):
+    """Padded rows, Paddle's own AdamW and clipping."""
+
+    def __init__(self, name, args):
+        super().__init__(name, args)
+        options, self.way = self.cfg.OPTIMIZATION, PublishedWay(self.model, self.data)
+        named = dict(self.model.named_parameters())
+        groups = self.task.recipe.groups
+        decayed = {parameter.name for name, parameter in named.items() if group_of(name, groups).decays}
+        self.optimizer = paddle.optimizer.AdamW(
+            options.LR,
+            epsilon=options.EPSILON,
+            weight_decay=options.WEIGHT_DECAY,
+            apply_decay_param_fun=lambda name: name in decayed,
+            parameters=list(named.values()),
+            grad_clip=paddle.nn.ClipGradByGlobalNorm(options.CLIP_MAX_NORM),
+        )
+
+    def mean_loss(self):
+        images, captions, labels = self.data.training_pairs(self.examples, self.cfg.MISC.SEED, 0)
+        logits = self.way.logits(images, captions)[0]
+        return classification_losses(logits, paddle.to_tensor(labels), self.cfg.OPTIMIZATION.LOSS_TYPE).mean()
+
+    def update(self):
+        self.mean_loss().backward()
+        self.optimizer.step()
+        self.optimizer.clear_grad(set_to_zero=False)
