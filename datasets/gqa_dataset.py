@@ -1,4 +1,4 @@
-"""GQA as published: `gqa_bal_qla_train.json` and its like, answer pickles, region features (gqa.md section 2)."""
+"""GQA as published: `gqa_bal_qla_train.json` and its like, answers, regions (docs/reference.md, gqa files)."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""NLVR2 as published: `nlvr2_train.json` and its like, statements about two images (nlvr2.md section 2)."""
+"""NLVR2 as published: `nlvr2_train.json` and its like, statements about two images (docs/reference.md, nlvr2 files)."""
 
 import os
 import re

@@ -89,7 +89,7 @@ class RetrievalDataset:
             negatives: how many for each positive; the reference has 1.
         Returns:
             images, captions, labels: [M * (1 + negatives)] int64 each.
-        Source: retrieval.md section 3.
+        Source: docs/reference.md, retrieval negatives.
         """
         per_image = self.num_captions // self.num_images
         pairs = [(int(c) // per_image, int(c)) for c in examples]

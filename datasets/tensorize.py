@@ -2,7 +2,7 @@
 
 Shape letters: B rows, Pt text positions of all rows.
 
-Source: specs/retrieval.md section 4, specs/common_model.md sections 5.2 and 5.3.
+Source: docs/reference.md, retrieval rows and masks.
 """
 
 from typing import NamedTuple
@@ -102,7 +102,7 @@ class TextBuilder:
 class LongestFirstBuilder(TextBuilder):
     """The text rows of the question tasks: sentence and tags lose their last pieces, the longer of the two first.
 
-    Source: vqa.md section 3, gqa.md section 3.
+    Source: docs/reference.md, question rows.
     """
 
     def row_lengths(self, caption_lengths, tag_lengths, has_tags):
@@ -125,7 +125,7 @@ class PairedLongestFirstBuilder(LongestFirstBuilder):
     """The text rows of image pairs: rows 2i and 2i + 1 hold the same sentence and the tags of one image each.
 
     Upstream: the sentence is cut in place, so what it loses to the first image's tags is gone for the second image.
-    Source: nlvr2.md section 3.
+    Source: docs/reference.md, pair rows.
     """
 
     def shortened(self, sentence, tags, has_tags):

@@ -1,4 +1,4 @@
-"""VQA v2 as published: `train2014_qla_mrcnn.json` and its like, answer pickles, region features (vqa.md section 2)."""
+"""VQA v2 as published: `train2014_qla_mrcnn.json` and its like, answers, regions (docs/reference.md, vqa files)."""
 
 import os
 

@@ -40,7 +40,7 @@ PORTED_NAMES = {"img_feat_dim": "img_feature_dim", "img_feat_type": "img_feature
 class BertConfig:
     """The contents of a `config.json`: known keys with BERT-base defaults, unknown keys kept as they are.
 
-    Source: common_model.md section 2; the reference writes every attribute back, so nothing is dropped here.
+    Source: docs/reference.md, config; the reference writes every attribute back, so nothing is dropped here.
     """
 
     def __init__(self, **values):

@@ -63,7 +63,7 @@ def pack(batch, mask_type="CLR"):
         mask_type: INPUT.ATT_MASK_TYPE, or "S2S".
     Returns:
         PackedBatch.
-    Source: docs/reference.md, packed rows: exact, as regions carry no position and hidden keys get weight 0.
+    Source: docs/reference.md, encoder: exact, as regions carry no position and hidden keys get weight 0.
     """
     lengths = batch["text_length"] + batch["num_regions"]
     order = _order(batch["text_length"], batch["region_start"], lengths)

@@ -49,7 +49,7 @@ def visible(mask_type, kinds):
         bool [B, N] where all queries see the same keys (CLR), else bool [B, N, N] (query, key).
     Raises:
         ConfigError: unknown mask type.
-    Source: docs/reference.md, attention masks.
+    Source: docs/reference.md, masks.
     """
     if mask_type not in SEES:
         raise ConfigError(f"INPUT.ATT_MASK_TYPE is {mask_type!r}; expected one of {', '.join(MASK_TYPES)}")

@@ -1,7 +1,7 @@
 """What must hold inside one row of `features.tsv` and of `predictions.tsv`, and the figures gathered on the way.
 
 Shape letters: R regions of an image, D values of a region.
-Source of the layout: specs/retrieval.md section 2.3, specs/region_features.md section 8.
+Source of the layout: docs/reference.md, retrieval files.
 """
 
 import zlib

@@ -139,7 +139,7 @@ def box_values(boxes, image_w, image_h):
         image_w, image_h: size of the picture in pixels.
     Returns:
         [R, 6] float32: x1/W, y1/H, x2/W, y2/H, (x2-x1)/W, (y2-y1)/H.
-    Source: common_model.md section 4.1.
+    Source: docs/reference.md, regions.
     """
     corners = np.asarray(boxes, np.float64) / np.array([image_w, image_h, image_w, image_h], np.float64)
     return np.concatenate([corners, corners[:, 2:] - corners[:, :2]], axis=1).astype(np.float32)

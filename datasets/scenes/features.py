@@ -73,7 +73,7 @@ def with_box_values(features, boxes, width, height):
         width, height: of the picture in pixels.
     Returns:
         float32 [R, 2054].
-    Source: specs/common_model.md 4.1.
+    Source: docs/reference.md, regions.
     """
     boxes = np.asarray(boxes, np.float64)
     corners = boxes / [width, height, width, height]

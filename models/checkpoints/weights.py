@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "paddle_model.bin", "model_state.pdparams")
 _PADDLE_FILES = ("paddle_model.bin", "model_state.pdparams")
 
-# Parts of pre-training checkpoints that no fine-tuned model has (common_model.md section 9).
+# Parts of pre-training checkpoints that no fine-tuned model has (docs/reference.md, loading).
 _IGNORED_PREFIXES = ("cls.", "bert.embeddings.position_ids")
 _HEAD = "classifier."
 _IMAGE_PART = ("bert.img_embedding.", "bert.LayerNorm.")

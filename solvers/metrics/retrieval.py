@@ -13,7 +13,7 @@ keeps equals in order, which it does not promise).
 NaN is an error. Infinities are values like any other: +inf is ahead of everything finite, -inf behind, and two equal
 infinities tie.
 
-Source: Oscar's retrieval protocol (specs/retrieval.md, section 5).
+Source: Oscar's retrieval protocol (docs/reference.md, retrieval metrics).
 """
 
 import math

@@ -256,7 +256,7 @@ def test_what_evaluation_needs(write, key):
 
 
 def test_an_evaluation_without_a_mode_is_refused(write):
-    """The reference reshapes such scores into one giant row and reports nonsense (spec retrieval.md, pitfall 10)."""
+    """The reference reshapes such scores into one giant row (docs/reference.md, retrieval metrics)."""
     path = write("")
     message = error_of(path, [*EVAL_READY, "EVAL.EVAL_CROSS_IMAGE", "False"], "eval")
     assert "EVAL.EVAL_CROSS_IMAGE is False (--opts), EVAL.EVAL_CAPTION_INDEX_FILE is '' (default)" in message

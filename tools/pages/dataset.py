@@ -11,7 +11,7 @@ from oscar_paddle.tools.pages.charts import histogram
 from oscar_paddle.tools.pages.page import render, write_page
 from oscar_paddle.tools.pages.pictures import Pictures, draw_boxes
 
-# VinVL's detector (specs/region_features.md section 1): SCORE_THRESH 0.2 keeps 10 to 100 regions of an image, of 1594
+# VinVL's detector (docs/reference.md, detector): SCORE_THRESH 0.2 keeps 10 to 100 regions of an image, of 1594
 # classes; its box feature is an average behind a ReLU, so never negative (section 5).
 CLASSES = 1594
 FEWEST, MOST = 10, 100

@@ -55,7 +55,7 @@ def test_parameter_count_of_the_published_base_model():
     config = BertConfig(num_hidden_layers=1, use_img_layernorm=0)
     one = sum(value.size for value in to_state(OscarForClassification(config)).values())
     layer = 4 * (hidden * hidden + hidden) + 2 * hidden * inner + inner + hidden + 4 * hidden
-    assert one + (layers - 1) * layer == 111_062_018  # common_model.md section 8
+    assert one + (layers - 1) * layer == 111_062_018  # docs/reference.md, names
 
 
 def test_our_own_format_round_trips_bit_for_bit(model, tmp_path):
