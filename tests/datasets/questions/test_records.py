@@ -73,9 +73,11 @@ def test_what_is_no_list_of_records(tmp_path, text, message):
     assert message in str(raised.value) and str(path) in str(raised.value)
 
 
-def test_the_number_of_a_damaged_record_far_into_the_file(tmp_path):
+@pytest.mark.parametrize("text", ["a ]] b", "a [ b, which goes on for a while"])
+def test_the_number_of_a_damaged_record_far_into_the_file(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(question_files, "_MAX_RECORD", 20_000)  # of one record: the file may have any size
     path = tmp_path / "a.json"
-    path.write_text("[" + '{"q": "a ]] b"},' * 5000 + "{]")
+    path.write_text("[" + f'{{"q": "{text}"}},' * 5000 + "{]")
     with pytest.raises(DataError, match="record 5000: malformed"):
         list(read_records(path, ""))
 
