@@ -5,11 +5,11 @@ import paddle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import LENGTHS, SCORED, tiny_model
 
 from oscar_paddle.datasets.tensorize import attention_mask
-from oscar_paddle.models.bert import HIDDEN_BIAS, BertConfig
+from oscar_paddle.models.bert import HIDDEN_BIAS
 from oscar_paddle.models.losses import match_margin
-from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.scoring.pairs import (
     BLOCK_PAIRS,
     Block,
@@ -19,28 +19,12 @@ from oscar_paddle.solvers.scoring.pairs import (
     kind_bias,
     length_batches,
 )
-from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
-
-LENGTHS = Lengths(
-    caption=(5, 2, 1, 12), tags=(6, 3, 1, 14), regions=(4, 2, 1, 9), max_text=16, max_region=7, feature_dim=11, words=90
-)
+from oscar_paddle.tools.bench.made_up import made_up_data
 
 
 @pytest.fixture(scope="module")
 def model():
-    paddle.seed(3)
-    config = BertConfig(
-        vocab_size=90,
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=40,
-        max_position_embeddings=20,
-        img_feature_dim=11,
-        use_img_layernorm=1,
-        initializer_range=0.3,
-    )
-    return OscarForClassification(config)
+    return tiny_model(**SCORED)
 
 
 @pytest.fixture
