@@ -8,22 +8,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-import paddle
+from tiny import LENGTHS, SCORED, tiny_model
 
 from oscar_paddle.config.default import get_cfg_defaults
-from oscar_paddle.models.config import BertConfig
-from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import evaluation
 from oscar_paddle.solvers.scoring import folder as evaluation_folder
 from oscar_paddle.solvers.scoring.backends import EagerBackend
 from oscar_paddle.solvers.tasks.retrieval import RetrievalEvaluation
-from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
+from oscar_paddle.tools.bench.made_up import made_up_data
 
 IMAGES, CAPTIONS, CANDIDATES = 24, 72, 30
-LENGTHS = Lengths(
-    caption=(5, 2, 1, 12), tags=(6, 3, 1, 14), regions=(4, 2, 1, 9), max_text=16, max_region=7, feature_dim=11, words=90
-)
 
 
 class Coarse(EagerBackend):
@@ -40,19 +35,7 @@ class Coarse(EagerBackend):
 
 
 def make_model():
-    paddle.seed(3)
-    config = BertConfig(
-        vocab_size=90,
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=40,
-        max_position_embeddings=20,
-        img_feature_dim=11,
-        use_img_layernorm=1,
-        initializer_range=0.3,
-    )
-    return OscarForClassification(config)
+    return tiny_model(**SCORED)
 
 
 def make_data(folder, candidates=False):

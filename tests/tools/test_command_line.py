@@ -180,7 +180,7 @@ def test_the_failing_rank_names_itself(tool):
 
 
 def test_ctrl_c(tool):
-    # A process that is told to ignore Ctrl-C at its start, as below nohup, hands that on to those that it starts.
+    # Below a script's "&" Ctrl-C is ignored, and so by what starts there; the tool itself must heed it.
     heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     running = tool("--cfg_file", "exp.yaml", "--fail", "wait", start=subprocess.Popen, **heeds)
     assert running.stdout.readline() == "ready\n"

@@ -5,10 +5,9 @@ import logging
 import numpy as np
 import paddle
 import pytest
+from tiny import LENGTHS, SCORED, tiny_model
 
 from oscar_paddle.config.errors import ConfigError, UserError
-from oscar_paddle.models.config import BertConfig
-from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import backends, exported
@@ -16,35 +15,18 @@ from oscar_paddle.solvers.scoring.backends import EagerBackend, build_backend, p
 from oscar_paddle.solvers.scoring.exported import InferenceBackend, exported_program
 from oscar_paddle.solvers.scoring.pairs import PairScorer
 from oscar_paddle.solvers.scoring.rows import Block
-from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
+from oscar_paddle.tools.bench.made_up import made_up_data
 
-LENGTHS = Lengths(
-    caption=(5, 2, 1, 12), tags=(6, 3, 1, 14), regions=(4, 2, 1, 9), max_text=16, max_region=7, feature_dim=11, words=90
-)
 EVERYTHING = Block(range(4), range(12))
 
 
-def tiny_model(seed=3, **settings):
-    paddle.seed(seed)
-    config = {
-        "vocab_size": 90,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 20,
-        "img_feature_dim": 11,
-        "use_img_layernorm": 1,
-        "initializer_range": 0.3,
-    }
-    model = OscarForClassification(BertConfig(**config, **settings))
-    model.eval()
-    return model
+def exported_model(**settings):
+    return tiny_model(**{**SCORED, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, **settings})
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model()
+    return exported_model()
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +64,7 @@ def test_margins_equal_the_models(model, programs, data, mask_type, no_export):
 
 @pytest.mark.parametrize("settings", [{"num_labels": 1}, {"classifier": "mlp"}])
 def test_other_heads(tmp_path, data, settings):
-    model = tiny_model(**settings)
+    model = exported_model(**settings)
     backend = build_backend(model, "inference", "float32", "weights", tmp_path / "programs", Ranks())
     wanted = PairScorer(EagerBackend(model), data, 120).score(EVERYTHING)
     np.testing.assert_allclose(PairScorer(backend, data, 120).score(EVERYTHING), wanted, atol=2e-5)
@@ -98,7 +80,7 @@ def test_bfloat16_is_near_and_really_used(model, programs, data):
 
 def test_weights_that_will_change_again(data, monkeypatch):
     """Many pairs are worth an export that leaves no trace; training goes on as before."""
-    model = tiny_model()
+    model = exported_model()
     assert isinstance(backends.backend_in_training(model, 9_999), EagerBackend)
     backend = backends.backend_in_training(model, 10_000)
     assert isinstance(backend, InferenceBackend)
@@ -134,7 +116,7 @@ def test_a_damaged_program_is_made_again(tmp_path, model, data, damage, caplog):
 
 def test_another_model_has_another_program(programs, model, no_export):
     assert exported_program(model, "weights", programs).is_dir()
-    for other, weights in ((model, "other weights"), (tiny_model(img_layer_norm_eps=1e-5), "weights")):
+    for other, weights in ((model, "other weights"), (exported_model(img_layer_norm_eps=1e-5), "weights")):
         with pytest.raises(UserError, match="cannot be exported: exported again"):
             exported_program(other, weights, programs)
 

@@ -8,36 +8,19 @@ import pytest
 from flat import text_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import LENGTHS, SCORED, tiny_model
 
-from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.losses import match_margin
-from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.scoring.backends import EagerBackend
 from oscar_paddle.solvers.scoring.pairs import PairScorer
 from oscar_paddle.solvers.scoring.rows import BLOCK_CELLS, Block, block_groups
-from oscar_paddle.tools.bench.made_up import Lengths, made_up_data
-
-LENGTHS = Lengths(
-    caption=(5, 2, 1, 12), tags=(6, 3, 1, 14), regions=(4, 2, 1, 9), max_text=16, max_region=7, feature_dim=11, words=90
-)
+from oscar_paddle.tools.bench.made_up import made_up_data
 
 
 @pytest.fixture(scope="module")
 def model():
-    paddle.seed(3)
-    config = BertConfig(
-        vocab_size=90,
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=40,
-        max_position_embeddings=20,
-        img_feature_dim=11,
-        use_img_layernorm=1,
-        initializer_range=0.3,
-    )
-    return OscarForClassification(config)
+    return tiny_model(**SCORED)
 
 
 @pytest.fixture
