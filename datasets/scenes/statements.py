@@ -27,6 +27,11 @@ _SAID = {
 }
 _ONE = ("one of the pictures shows {}", "there is {} in one of the pictures")
 _BOTH = ("both pictures show {}", "there is {} in both pictures", "we see {} in both pictures")
+_SAME_PLACE = ("both pictures show {} {}", "we see {} {} in both pictures")
+_TWO_PLACES = (
+    "the left picture is {} and the right picture is {}",
+    "the left picture shows a scene {} and the right picture one {}",
+)
 _NEITHER = ("no picture shows {}", "there is not {} in the two pictures")
 
 
@@ -89,10 +94,9 @@ class _Facts:
     def __init__(self, scenes):
         self.scenes, self._counts = scenes, {}
         self.place = np.array([BACKGROUNDS.index(scene.background) for scene in scenes])
-        names = ("shape", "colour", "texture")
         self._values = {  # [N, 5] of values, "" where a scene has fewer objects
             name: np.array([([getattr(o, name) for o in scene.objects] + [""] * 5)[:5] for scene in scenes])
-            for name in names
+            for name in ("shape", "colour", "texture")
         }
 
     def count(self, mention):
@@ -137,7 +141,7 @@ def _draw_pairs(stream, claim):
 
 def _sides(stream, facts):
     """ "the left picture has two red circles and the right picture has no stars" """
-    parts, values, mention = [], [], None
+    parts, values, mention = [], {}, None
     for side in stream.sample(("left", "right"), 2):
         mention = mention if mention and stream.chance(0.4) else facts.draw_mention(stream)
         counts = facts.count(mention)
@@ -146,9 +150,9 @@ def _sides(stream, facts):
         words = words if number == 1 else f"{NUMBER_WORDS.get(number, 'no')} {words}"
         parts.append(f"the {side} picture {stream.choice(('has', 'shows'))} {words}")
         more = -1 if number else 0  # two stars: no example for or against "a star"
-        values.append((side, np.where(counts > number, more, counts == number)))
-    sides = dict(values)
-    return Claim(" and ".join(parts), sides["left"], sides["right"], lambda x, y: None if -1 in (x, y) else x == y == 1)
+        values[side] = np.where(counts > number, more, counts == number)
+    text = " and ".join(parts)
+    return Claim(text, values["left"], values["right"], lambda x, y: None if -1 in (x, y) else x == y == 1)
 
 
 def _presence(frames, verdict):
@@ -187,17 +191,10 @@ def _place(stream, facts):
     first, second = stream.sample(range(len(BACKGROUNDS)), 2)
     words = [stream.weighted(BACKGROUND_WORDS[BACKGROUNDS[place]]) for place in (first, second)]
     if stream.chance(0.5):
-        second = first
-        thing = refs.several(stream, Mention())
-        text = stream.choice(("both pictures show {} {}", "we see {} {} in both pictures")).format(thing, words[0])
-    else:
-        frame = stream.choice(
-            (
-                "the left picture is {} and the right picture is {}",
-                "the left picture shows a scene {} and the right picture one {}",
-            )
-        )
-        text = frame.format(*words)
+        second, words[1] = first, words[0]
+        words[0] = refs.several(stream, Mention())
+    frames = _SAME_PLACE if second == first else _TWO_PLACES
+    text = stream.choice(frames).format(*words)
     left, right = ((facts.place == place).astype(int) for place in (first, second))
     return Claim(text, left, right, lambda x, y: x == y == 1)
 
