@@ -143,7 +143,7 @@ class TagChecker:
             if not isinstance(rect, list) or len(rect) != 4 or not all(map(_is_finite, rect)):
                 return problem("bad_tags", f"detection {number + 1}: 'rect' is {str(rect)[:60]}; expected four numbers")
         wrong = _check_rects(rects, size, problem)
-        confidences = [item.get("conf") for item in objects if _is_finite(item.get("conf"))]
+        confidences = [conf for item in objects if _is_finite(conf := item.get("conf"))]
         if any(later > earlier + 1e-6 for earlier, later in zip(confidences, confidences[1:], strict=False)):
             problem("order", f"confidence rises from {min(confidences):.3g} to {max(confidences):.3g} within the row")
         height, width = size or DEFAULT_SIZE.values()
