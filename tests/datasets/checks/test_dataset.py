@@ -203,6 +203,7 @@ def test_leaks(data):
     data.candidates[101] = json.dumps([[101, n % 5] for n in range(5)] + [[201, n] for n in range(5)])
     check = data.write().check()
     assert found(check) == {"leak_id": 1, "leak_captions": 1, "leak_features": 1}
+    assert check.images[101] == "train", "the first of its splits"
     assert examples(check, "leak_id", "minival_captions.pt") == [(None, "image 101 is in train and in minival")]
     assert "image 104 of train and image 303 of test" in examples(check, "leak_captions", "test_captions.pt")[0][1]
     assert "image 104 of train and image 303 of test" in examples(check, "leak_features", "features.tsv")[0][1]
@@ -292,8 +293,8 @@ def test_a_damaged_row_of_features_is_named_with_its_row(data, kind, row, text):
         assert str(error.value).endswith(words.removeprefix("image 102: "))
 
 
-def test_very_large_values_are_finite(data):
-    data.features[1] = feature_row(102, changed(102, 0, 5, 3e38))
+def test_very_large_values_and_more_columns_are_fine(data):
+    data.features[1] = feature_row(102, changed(102, 0, 5, 3e38)).replace("\t2\t", "\t2\tmore\tcolumns\t")
     assert found(data.write().check()) == {}
 
 
@@ -641,6 +642,8 @@ def test_findings_stay_small_and_count_everything():
     assert len(kept[1].text) <= 300 and kept[1].text.isprintable()
     ((kind, total, files),) = other.groups(True)
     assert (kind, total, files) == (KINDS["bad_row"], 10_001, [("f", 10_001 - KEPT_EXAMPLES, kept)])
+    other.add("tags_cut", "f", "7 rows", count=7)
+    assert other.groups(False) == [(KINDS["tags_cut"], 7, [("f", 0, [(None, "7 rows")])])], "one text sums them up"
 
 
 def test_speed(data):
