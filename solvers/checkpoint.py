@@ -9,8 +9,6 @@ and rank.
 import hashlib
 import json
 import logging
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import TrainingError, WeightsError
+from oscar_paddle.datasets.formats.whole_files import flush, whole_folder
 from oscar_paddle.models.checkpoints.weights import file_hash, load_into, write_model
-from oscar_paddle.solvers.run_folder import flush
 
 log = logging.getLogger(__name__)
 
@@ -38,27 +36,23 @@ def save_checkpoint(folder, model, optimizer, tokenizer, state):
     Raises:
         TrainingError: the disk is full or the folder cannot be written; what was there before is untouched.
     """
-    temporary = folder.with_name(f".tmp-{folder.name}")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        write_model(temporary, model)
-        tokenizer.save(temporary)
-        moments = {name: tensor.numpy() for name, tensor in optimizer.moments().items()}
-        save_file(moments, str(temporary / OPTIMIZER_FILE))
-        hashes = {path.name: file_hash(path) for path in sorted(temporary.iterdir())}
-        state = {**state, "optimizer_updates": optimizer.updates, "hashes": hashes}
-        text = json.dumps({**state, "digest": _digest(state)}, indent=2)
-        (temporary / STATE_FILE).write_text(text + "\n", encoding="utf-8")
-        mode = (temporary / STATE_FILE).stat().st_mode
-        for path in temporary.iterdir():
-            path.chmod(mode)  # safetensors makes files that nobody else can read
-            flush(path)
-        flush(temporary)
-        os.rename(temporary, folder)
+        with whole_folder(folder, replace=False) as temporary:
+            write_model(temporary, model)
+            tokenizer.save(temporary)
+            moments = {name: tensor.numpy() for name, tensor in optimizer.moments().items()}
+            save_file(moments, str(temporary / OPTIMIZER_FILE))
+            hashes = {path.name: file_hash(path) for path in sorted(temporary.iterdir())}
+            state = {**state, "optimizer_updates": optimizer.updates, "hashes": hashes}
+            text = json.dumps({**state, "digest": _digest(state)}, indent=2)
+            (temporary / STATE_FILE).write_text(text + "\n", encoding="utf-8")
+            mode = (temporary / STATE_FILE).stat().st_mode
+            for path in temporary.iterdir():
+                path.chmod(mode)  # safetensors makes files that nobody else can read
+                flush(path)
+            flush(temporary)
         flush(folder.parent)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or error
         raise TrainingError(f"{folder}: cannot write the checkpoint: {reason}; earlier checkpoints are whole") from None
 

@@ -1,16 +1,18 @@
 """The folder of a training run: log, metrics by step, checkpoints, and the names `last` and `best`."""
 
 import contextlib
-import fcntl
+import errno
 import json
 import logging
 import os
 import re
 import shutil
-import time
 from pathlib import Path
 
-from oscar_paddle.config.errors import TrainingError
+import filelock
+
+from oscar_paddle.config.errors import TrainingError, UserError
+from oscar_paddle.datasets.formats.whole_files import flush, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +45,9 @@ class RunFolder:
             TrainingError: another process is training here.
         """
         with writing(self.path / ".lock"):
-            self._lock = open(self.path / ".lock", "a", encoding="utf-8")  # noqa: SIM115 (held open as long as we live)
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TrainingError(f"{self.path}: another process is training in this run folder") from None
-                time.sleep(0.2)
-            except OSError as error:  # a file system without locks
-                log.info("%s: cannot be locked (%s); do not start a second run here", self.path, error.strerror)
-                break
+            self._lock = lock_folder(
+                self.path, f"{self.path}: another process is training in this run folder", _LOCK_SECONDS, TrainingError
+            )
         for path in self.path.glob(f"{_TEMPORARY}*"):
             log.info("removing %s, left half-written by an earlier process", path)
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -112,11 +104,8 @@ class RunFolder:
     def _keep_metrics_until(self, step):
         """Drop records of later steps, and a half-written last line, from metrics.jsonl."""
         kept = [json.dumps(record) + "\n" for record in self.read_metrics() if record["step"] <= step]
-        temporary = self.path / f"{_TEMPORARY}metrics"
-        with writing(self.metrics_file):
+        with writing(self.metrics_file), whole_file(self.metrics_file) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
-            flush(temporary)
-            os.replace(temporary, self.metrics_file)
 
     def append_metrics(self, record):
         """Add one JSON object to metrics.jsonl."""
@@ -148,10 +137,23 @@ def writing(path, what="cannot be written"):
         raise TrainingError(f"{path}: {what}: {error.strerror or error}") from None
 
 
-def flush(path):
-    """Make the content of a file, or the entries of a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+def lock_folder(folder, taken, seconds=0, error=UserError):
+    """Hold `.lock` in a folder until `release`, or until this process ends.
+
+    Args:
+        taken: message of the error where another process holds it for longer than `seconds`.
+    Returns:
+        filelock.FileLock.
+    Raises:
+        UserError, or a kind of it: it is taken.
+    """
+    lock = filelock.FileLock(folder / ".lock")
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        lock.acquire(timeout=seconds, poll_interval=0.2)
+    except filelock.Timeout:
+        raise error(taken) from None
+    except (NotImplementedError, OSError) as problem:
+        if isinstance(problem, OSError) and problem.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        log.info("%s: its file system has no locks; do not start a second run here", folder)
+    return lock

@@ -12,16 +12,18 @@ ranks share the file, memory does not grow, and a full disk is an error instead 
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
 import time
 from pathlib import Path
 
+import filelock
 import numpy as np
 
 from oscar_paddle.config.errors import UserError
+from oscar_paddle.datasets.formats.whole_files import whole_file
+from oscar_paddle.solvers.run_folder import lock_folder
 
 log = logging.getLogger(__name__)
 
@@ -50,25 +52,18 @@ class EvaluationFolder:
             raise UserError(f"{self.path}: cannot make this folder: {error.strerror}; see --output_dir") from None
         if not os.access(self.path, os.W_OK):
             raise UserError(f"{self.path}: this folder cannot be written; see --output_dir")
-        self._lock = None
+        self._lock = filelock.FileLock(self.path / ".lock")
 
     def lock(self):
-        """Keep other runs out for as long as this process lives.
+        """Keep other runs out until `unlock`, or until this process ends.
 
         Raises:
             UserError: another run is writing here.
         """
-        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until the process ends)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{self.path}: another run is writing into this folder; see --output_dir") from None
-        except OSError as error:  # a file system without locks
-            log.info("%s: cannot be locked (%s); do not start two runs there", self.path, error.strerror)
+        self._lock = lock_folder(self.path, f"{self.path}: another run is writing into this folder; see --output_dir")
 
     def unlock(self):
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.release()
 
     def state(self, wanted, shape, num_blocks, computation=None):
         """What is here already.
@@ -198,25 +193,17 @@ class EvaluationFolder:
 
     def write_json(self, name, value):
         """Replace a file in one step."""
-        temporary = self.path / f".tmp-{name}"
-        with open(temporary, "w", encoding="utf-8") as file:
+        with whole_file(self.path / name) as temporary, open(temporary, "w", encoding="utf-8") as file:
             json.dump(value, file, indent=1, ensure_ascii=False)
             file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path / name)
 
     def _write_array(self, name, dtype, shape, values=None):
         """A .npy file of zeros, whose unwritten parts take no room and no time, or of values, in one step."""
-        temporary = self.path / f".tmp-{name}"
-        if values is None:
-            np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape).flush()
-        else:
-            with open(temporary, "wb") as file:
-                np.save(file, values.astype(dtype, copy=False))
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, self.path / name)
+        with whole_file(self.path / name) as temporary:
+            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+            if values is not None:
+                array[...] = values
+            array.flush()
 
 
 class BlockFiles:

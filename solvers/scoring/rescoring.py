@@ -36,15 +36,6 @@ log = logging.getLogger(__name__)
 BLOCK_VALUES = 4 * 2**20  # margins looked at together (16 MiB, and a few times that for what is made of them)
 
 
-def is_asked_for(cfg):
-    return cfg.EVAL.PRECISION != "float32" and cfg.EVAL.RESCORE_TOP > 0
-
-
-def settings(cfg):
-    """dict for provenance: what the choice of the pairs depends on, besides the margins of the first pass."""
-    return {"top": cfg.EVAL.RESCORE_TOP, "folds": cfg.EVAL.FOLDS}
-
-
 class Rescoring:
     """The second pass of one evaluation.
 

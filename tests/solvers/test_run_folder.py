@@ -95,7 +95,7 @@ def test_one_run_at_a_time(folder, monkeypatch):
     folder.claim()
     with pytest.raises(TrainingError, match="another process is training in this run folder"):
         RunFolder(folder.path).claim()
-    folder._lock.close()  # as the end of a process does
+    folder._lock.release()  # as the end of a process does
     RunFolder(folder.path).claim()
 
 

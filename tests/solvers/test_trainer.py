@@ -112,7 +112,7 @@ def train(tmp_path):
         try:
             trainer.run()
         finally:
-            folder._lock.close()  # as the end of the process would
+            folder._lock.release()  # as the end of the process would
         return trainer
 
     return run
