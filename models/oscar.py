@@ -7,7 +7,7 @@ import paddle
 import paddle.nn as nn
 
 from oscar_paddle.config.errors import WeightsError
-from oscar_paddle.models.bert import BertEmbeddings, BertEncoder, BertPooler, Linear, Packing
+from oscar_paddle.models.bert import BertEmbeddings, BertEncoder, BertPooler, Dropout, LayerNorm, Linear, Packing
 from oscar_paddle.models.heads import build_classifier, build_pair_classifier
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.packing import PackedBatch
@@ -30,8 +30,8 @@ class OscarModel(nn.Layer):
         self.pooler = BertPooler(config)
         self.img_embedding = Linear(config.img_feature_dim, config.hidden_size)
         if config.use_img_layernorm:
-            self.LayerNorm = nn.LayerNorm(config.hidden_size, epsilon=config.img_layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+            self.LayerNorm = LayerNorm(config.hidden_size, epsilon=config.img_layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.use_img_layernorm = bool(config.use_img_layernorm)
 
     def embed_regions(self, img_feats):
@@ -86,7 +86,7 @@ class OscarForClassification(nn.Layer):
         super().__init__()
         self.config = config
         self.bert = OscarModel(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.classifier = self._build_classifier(config)
         self.apply(self._initialise)
 

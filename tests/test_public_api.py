@@ -63,10 +63,8 @@ def test_as_pip_install_lays_it_out(repository, tmp_path):
         path.relative_to(source).as_posix()
         for part in ("config", "datasets", "models", "solvers", "tools")
         for path in (source / part).rglob("*")
-        if path.is_file()  # grammar.yaml, too
+        if path.is_file()  # the templates of pages and the scenes' grammar, too
     ]
-    templates = (source / "tools" / "pages" / "templates").iterdir()  # the only data that the code needs
-    parts += [path.relative_to(source).as_posix() for path in templates]
     assert found == sorted(f"oscar_paddle/{name}" for name in [*parts, "__init__.py"])
     program = IMPORTS.format(file=str(site / "oscar_paddle" / "__init__.py")) + PAGE
     run(program, tmp_path, PYTHONPATH=str(site))

@@ -74,7 +74,7 @@ def test_vqa_score_files_and_reuse(command, run, repository, tmp_path):
     assert read(tmp_path, "metrics.json")["score"] == pytest.approx(wanted["score"], abs=1e-6)
     assert "scoring 11 examples on" in done.stderr and "forecast: about" in done.stderr
     again = run(command("vqa", "val"))
-    assert again.stdout == done.stdout and "holds predictions of the same checkpoint" in again.stderr
+    assert again.stdout == done.stdout and "holds results of the same checkpoint" in again.stderr
     other = run(command("vqa", "val", "INPUT.ADD_OD_LABEL", "False"))
     assert other.stdout == "VQA val: score 0.00 % (11 examples)\n" and "differing: settings" in other.stderr
 
