@@ -68,7 +68,7 @@ class InferenceBackend:
 
     def __init__(self, eager, folder, precision="float32"):
         self.eager, self.precision = eager, precision
-        self.classify = eager.classify
+        self.classify, self.threads = eager.classify, num_threads()
         self.name = f"Paddle Inference with oneDNN, {precision}"
         self.predictor = _predictor(folder, precision)
         self.inputs = {name: self.predictor.get_input_handle(name) for name in self.predictor.get_input_names()}
@@ -83,9 +83,15 @@ class InferenceBackend:
         for name, array in (*batch._asdict().items(), ("regions", regions)):
             self.inputs[name].copy_from_cpu(np.ascontiguousarray(array))
         self.predictor.run()
+        paddle.base.core.set_num_threads(self.threads)  # a run leaves 1 behind, for all of this process
         return self.output.copy_to_cpu()
 
     pooled = margins  # the program returns what it was exported for
+
+
+def num_threads():
+    """CPU threads of this process, as `solvers.machine.prepare` has chosen them."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 1)
 
 
 def _predictor(folder, precision):
@@ -96,7 +102,7 @@ def _predictor(folder, precision):
     config.disable_glog_info()
     config.enable_new_ir(True)
     config.enable_new_executor(True)
-    config.set_cpu_math_library_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
+    config.set_cpu_math_library_num_threads(num_threads())
     config.enable_mkldnn()
     config.set_mkldnn_cache_capacity(0)  # keep what was prepared for every shape
     if precision == "bfloat16":

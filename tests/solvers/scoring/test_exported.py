@@ -1,6 +1,9 @@
 """The exported program gives the model's margins, is made once, and never trusted when damaged."""
 
+import ctypes
 import logging
+import os
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -183,3 +186,11 @@ def test_pooled_vectors_equal_the_models(model, data, tmp_path, precision):
         found = built.pooled(batch, regions.numpy())
         assert found.shape == wanted.shape == (len(batch.order), model.config.hidden_size)
         assert np.abs(found - wanted).mean() < (1e-6 if precision == "float32" else 0.02)
+
+
+def test_eager_paddle_keeps_its_threads(model, programs, data):
+    """A predictor's run leaves one thread to the whole process; training would go on with it after an evaluation."""
+    mkl = ctypes.CDLL(str(Path(paddle.__file__).parent / "libs" / "libmklml_intel.so"))
+    backend = InferenceBackend(EagerBackend(model), exported_program(model, "weights", programs))
+    PairScorer(backend, data, 120).score(EVERYTHING)
+    assert mkl.MKL_Get_Max_Threads() == int(os.environ["OMP_NUM_THREADS"]) > 1
