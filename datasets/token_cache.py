@@ -35,16 +35,17 @@ class TokenTable:
     """Token ids of a list of strings; equal strings share their storage.
 
     `table[i]` is the int32 array of the ids of string i, a read-only view; `len(table)` counts strings.
+
+    Args:
+        ids: int32 [number of ids].
+        offsets: int64 [distinct + 1], rising from 0 to the number of ids.
+        rows: int32 [strings], string -> distinct string.
     """
 
     def __init__(self, ids, offsets, rows):
-        """
-        Args:
-            ids: int32 [number of ids].
-            offsets: int64 [distinct + 1], rising from 0 to the number of ids.
-            rows: int32 [strings], string -> distinct string.
-        """
-        self.ids, self.offsets, self.rows = (_read_only(values) for values in (ids, offsets, rows))
+        self.ids, self.offsets, self.rows = ids.view(), offsets.view(), rows.view()
+        for values in (self.ids, self.offsets, self.rows):
+            values.flags.writeable = False
 
     def __len__(self):
         return len(self.rows)
@@ -100,12 +101,6 @@ def token_table(strings, tokenizer, cache_dir, name):
     return table
 
 
-def _read_only(values):
-    values = values.view()
-    values.flags.writeable = False
-    return values
-
-
 def _content_key(strings, tokenizer, name):
     """Hex digest of tokenizer and strings; 600,000 captions take a fraction of a second."""
     digest = hashlib.blake2b(f"{FORMAT} {tokenizer.fingerprint} {len(strings)}".encode(), digest_size=16)
@@ -147,26 +142,22 @@ def _store(path, table):
 def _load(path):
     """The memory-mapped table, or None when there is no file or it is damaged (said in the log)."""
     try:
-        return _map_table(path)
+        words = np.load(path, mmap_mode="r", allow_pickle=False)
+        if words.dtype != np.int32 or words.ndim != 1 or len(words) < HEADER_WORDS:
+            raise ValueError("not a token cache")
+        words = np.asarray(words)  # the same memory, without the slow slicing of numpy.memmap
+        version, checksum, num_strings, num_distinct, num_ids = words[:HEADER_WORDS].view(np.int64).tolist()
+        body = words[HEADER_WORDS:]
+        rows_at = 2 * (num_distinct + 1)
+        ids_at = rows_at + num_strings
+        if version != FORMAT or len(body) != ids_at + num_ids or zlib.crc32(body) != checksum:
+            raise ValueError("damaged token cache")
+        return TokenTable(body[ids_at:], body[:rows_at].view(np.int64), body[rows_at:ids_at])
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # numpy reads the header as Python text: damage raises anything, tokenize.TokenError too
         logger.warning("%s cannot be used (%s); computing the token ids again", path, error)
         return None
-
-
-def _map_table(path):
-    words = np.load(path, mmap_mode="r", allow_pickle=False)
-    if words.dtype != np.int32 or words.ndim != 1 or len(words) < HEADER_WORDS:
-        raise ValueError("not a token cache")
-    words = np.asarray(words)  # the same memory, without the slow slicing of numpy.memmap
-    version, checksum, num_strings, num_distinct, num_ids = words[:HEADER_WORDS].view(np.int64).tolist()
-    body = words[HEADER_WORDS:]
-    rows_at = 2 * (num_distinct + 1)
-    ids_at = rows_at + num_strings
-    if version != FORMAT or len(body) != ids_at + num_ids or zlib.crc32(body) != checksum:
-        raise ValueError("damaged token cache")
-    return TokenTable(body[ids_at:], body[:rows_at].view(np.int64), body[rows_at:ids_at])
 
 
 def _remove_older(path):

@@ -31,15 +31,8 @@ TOKENIZER_VERSION = "oscar-wordpiece-1"
 MAX_REMEMBERED_WORDS = 1_000_000  # about 200 MB; COCO has some 60,000 different words
 
 _SPECIAL_IN_TEXT = re.compile("(" + "|".join(re.escape(token) for token in SPECIAL_TOKENS) + ")")
-_CJK_BLOCKS = (
-    (0x4E00, 0x9FFF),
-    (0x3400, 0x4DBF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B820, 0x2CEAF),
-    (0xF900, 0xFAFF),
-    (0x2F800, 0x2FA1F),
+_CJK = re.compile(
+    r"[\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f]"
 )
 
 
@@ -64,10 +57,10 @@ def build_tokenizer(vocab_dir_or_name, do_lower_case):
             raise DataError(f"{path}: no such file; a checkpoint folder needs the vocabulary it was trained with")
     if path.is_file():
         return Tokenizer(_read_vocab(path), do_lower_case, source=str(path))
-    if _looks_like_path(str(vocab_dir_or_name)):
-        raise DataError(f"{vocab_dir_or_name}: no such folder; expected a folder with {VOCAB_FILE} or a model name")
-    tokens = _fetch_vocab(str(vocab_dir_or_name))
-    return Tokenizer(tokens, do_lower_case, source=f"PaddleNLP model '{vocab_dir_or_name}'")
+    name = str(vocab_dir_or_name)
+    if name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:  # no model is called so
+        raise DataError(f"{name}: no such folder; expected a folder with {VOCAB_FILE} or a model name")
+    return Tokenizer(_fetch_vocab(name), do_lower_case, source=f"PaddleNLP model '{name}'")
 
 
 class Tokenizer:
@@ -95,7 +88,9 @@ class Tokenizer:
         self.do_lower_case = bool(do_lower_case)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (self.vocab[token] for token in REQUIRED_TOKENS)
         self.mask_id = self.vocab.get(MASK)
-        self.fingerprint = self._make_fingerprint()
+        # Character classes and case tables come with Python: a newer one may know more characters.
+        parts = [TOKENIZER_VERSION, unicodedata.unidata_version, str(self.do_lower_case), *self.vocab]
+        self.fingerprint = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
         self._word_ids = {}  # word -> tuple of ids; exact, since no step after clean-up looks beyond one word
         self._wordpiece = None
 
@@ -133,11 +128,7 @@ class Tokenizer:
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": self.do_lower_case,
             "tokenize_chinese_chars": True,
-            "unk_token": UNK,
-            "sep_token": SEP,
-            "pad_token": PAD,
-            "cls_token": CLS,
-            "mask_token": MASK,
+            **{f"{token.strip('[]').lower()}_token": token for token in (UNK, SEP, PAD, CLS, MASK)},
         }
         with open(folder / CONFIG_FILE, "w", encoding="utf-8") as file:
             json.dump(settings, file, indent=2)
@@ -160,11 +151,6 @@ class Tokenizer:
         self._word_ids[word] = word_ids
         return word_ids
 
-    def _make_fingerprint(self):
-        # Character classes and case tables come with Python: a newer one may know more characters.
-        parts = [TOKENIZER_VERSION, unicodedata.unidata_version, str(self.do_lower_case), *self.vocab]
-        return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
-
 
 class _CleanTable(dict):
     """For str.translate, filled on demand: invisible characters go, blanks become " ", CJK stands alone."""
@@ -176,7 +162,7 @@ class _CleanTable(dict):
             clean = " "
         elif category.startswith("C") or char == "\ufffd":
             clean = None  # str.translate drops it
-        elif any(first <= code <= last for first, last in _CJK_BLOCKS):
+        elif _CJK.match(char):
             clean = f" {char} "
         else:
             clean = char
@@ -221,11 +207,6 @@ def _index_tokens(tokens, source):
     if missing:
         raise DataError(f"{source}: not a BERT vocabulary: {' '.join(missing)} missing among {len(vocab)} lines")
     return vocab
-
-
-def _looks_like_path(text):
-    """True for what can only be meant as a path: model names have at most one slash and no leading dot."""
-    return text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1
 
 
 def _fetch_vocab(name):

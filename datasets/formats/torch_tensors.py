@@ -105,19 +105,8 @@ def rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=Non
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if last >= len(storage) or count > max(len(storage), _MAX_REPEATED):
         raise Refused(f"a tensor of shape {size} does not fit its storage of {len(storage)} elements")
-    if _is_row_major(size, stride):
-        return storage[offset : offset + count].reshape(size)
     width = storage.itemsize
     return np.ndarray(size, storage.dtype, storage, offset * width, tuple(step * width for step in stride))
-
-
-def _is_row_major(size, stride):
-    expected = 1
-    for length, step in zip(reversed(size), reversed(stride), strict=True):
-        if length != 1 and step != expected:
-            return False
-        expected *= length
-    return True
 
 
 def _rebuild_untyped(storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None):

@@ -57,20 +57,14 @@ class TsvFile:
 
     def line(self, number):
         """The bytes of a row without the `\\n` at its end (raises as `row`)."""
-        line = self._line(number)
-        if line is None:
-            self._mend(number)
-            line = self._line(number)
+        line = self._mended(self._line, number)
         if line is None:
             raise DataError(f"{self.path}: changed while it was being read (row {number + 1})")
         return line
 
     def first_field(self, number):
         """The first field of a row as text; reads only the start of the row (raises as `row`)."""
-        field = self._first_field(number)
-        if field is None:
-            self._mend(number)
-            field = self._first_field(number) or b""
+        field = self._mended(self._first_field, number) or b""
         try:
             return field.decode()
         except UnicodeDecodeError:
@@ -83,6 +77,17 @@ class TsvFile:
         return [self.first_field(number) for number in rows]
 
     # ---- one row ----
+
+    def _mended(self, read, number):
+        """What `read` says about a row; where that is None, the index is wrong, although it was right at opening."""
+        found = read(number)
+        if found is not None:
+            return found
+        with self._lock:
+            _LOG.warning("%s does not fit %s at row %d", self._index_path, self.path, number + 1)
+            self._file.measure()
+            self._offsets = self._rebuild_index()
+        return read(number)
 
     def _bounds(self, number):
         if not 0 <= number < len(self):
@@ -117,13 +122,6 @@ class TsvFile:
     @property
     def _index_path(self):
         return os.path.splitext(self.path)[0] + ".lineidx"
-
-    def _mend(self, number):
-        """The index is wrong at a row, although what was checked at opening was right."""
-        with self._lock:
-            _LOG.warning("%s does not fit %s at row %d", self._index_path, self.path, number + 1)
-            self._file.measure()
-            self._offsets = self._rebuild_index()
 
     def _read_index(self):
         """Row starts and, last, the end of the last row, as int64 [rows + 1]; None if there is no valid index."""
@@ -189,12 +187,9 @@ class TsvFile:
                 progress.update(len(data))
         starts = np.concatenate(starts)
         offsets = self._with_end(starts[starts < self._file.size])
-        self._write_index(offsets[:-1])
-        return offsets
-
-    def _write_index(self, starts):
         try:
             with whole_file(self._index_path) as unfinished:
-                unfinished.write_text("".join(f"{start}\n" for start in starts.tolist()))
+                unfinished.write_text("".join(f"{start}\n" for start in offsets[:-1].tolist()))
         except OSError as error:
             _LOG.warning("%s cannot be written (%s): the index stays in memory", self._index_path, error.strerror)
+        return offsets

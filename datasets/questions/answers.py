@@ -60,7 +60,9 @@ def read_answer_labels(data_dir, names, label_file="", answers_file=""):
     Raises:
         DataError: no such file, not a dictionary answer -> label, or two files that do not belong together.
     """
-    path = label_file or _published(data_dir, names[0], "DATASET.LABEL_FILE")
+    places = [os.path.join(data_dir, names[0]), os.path.join(data_dir, "cache", names[0])]
+    hint = "; it comes with the task's question files and numbers the answers (DATASET.LABEL_FILE)"
+    path = label_file or first_file(places, hint)
     table = _load(path, "DATASET.LABEL_FILE")
     right = isinstance(table, dict) and table and all(type(k) is str and type(v) is int for k, v in table.items())
     if not right:
@@ -73,11 +75,6 @@ def read_answer_labels(data_dir, names, label_file="", answers_file=""):
         if answers != list(table):
             log.warning("%s and %s name some answers differently; results use the second", path, beside)
     return AnswerLabels(labels, answers, str(path))
-
-
-def _published(data_dir, name, key):
-    places = [os.path.join(data_dir, name), os.path.join(data_dir, "cache", name)]
-    return first_file(places, f"; it comes with the task's question files and numbers the answers ({key})")
 
 
 def _load(path, key):

@@ -236,6 +236,8 @@ def test_big_endian_arrays_are_refused():
         (b"\x80\x02]r" + struct.pack("<II", 0xFFFFFFFF, 0xFFFFFFFF) + b".", "damaged"),  # LONG_BINPUT, then junk
         (b"\x80\x02K\x01q\x00" + b"h\x00\x85" * 1000 + b"c\n", "a line without an end"),
         (b"I" + b"9" * 100000 + b"\n.", "damaged"),
+        (b"I0x" + b"9" * 100000 + b"\n.", "damaged"),
+        (b"L0x" + b"9" * 100000 + b"L\n.", "damaged"),
     ],
 )
 def test_sizes_that_do_not_fit_cost_nothing(program, message):
