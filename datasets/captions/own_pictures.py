@@ -161,9 +161,9 @@ def _give_ids(pictures):
         raise DataError(f"{picture.where} ({picture.name}): no image id, but other pictures have one")
     stems = [stem(picture.name) for picture in pictures]
     all_digits = all(text.isascii() and text.isdigit() and len(text) < 19 for text in stems)
-    for number, (picture, text) in enumerate(zip(pictures, stems, strict=True), start=1):
+    for number, picture in enumerate(pictures, start=1):
         counted = number if picture.number is None else picture.number
-        picture.image_id = int(text) if all_digits else counted
+        picture.image_id = int(stem(picture.name)) if all_digits else counted
 
 
 def _sentence(sentence):

@@ -48,7 +48,18 @@ def open_regions(data_dir, split, feat_file="", feature_type="frcnn", packed="au
             raise DataError(f"{path}: holds float16 values, which are not exact; set DATASET.PACKED to 'float16'")
         return store
     source = open_source(path, **options)
-    return _with_store(source, packed)
+    store = find_store(
+        source,
+        packed,
+        lambda path: PackedFeatures(path, source.feature_dim, source.max_region, source),
+        lambda path, reason: _LOG.warning("%s is not used: %s", path, reason),
+    )
+    if store is not None:
+        _LOG.info("the regions of %s are read from %s (%s)", source.path, store.store_path, store.dtype)
+        return store
+    if packed == "float16":
+        _LOG.warning("%s: no packed float16 features in use (tools/pack_features.py --dtype float16)", source.path)
+    return source
 
 
 def open_source(path, **options):
@@ -97,20 +108,17 @@ def find_regions(data_dir, split, feat_file="", feature_type="frcnn"):
 
 def _of_split(place, split):
     """Oscar v1's name with the split that is asked for in place of the one it has."""
-    match = _V1_NAME.fullmatch(os.path.basename(os.path.normpath(place)))
-    if not match:
-        return place
-    other = f"{split}{os.path.basename(os.path.normpath(place))[match.end('split') :]}"
-    return os.path.join(os.path.dirname(os.path.normpath(place)), other)
+    folder, name = os.path.split(os.path.normpath(place))
+    match = _V1_NAME.fullmatch(name)
+    return os.path.join(folder, split + name[match.end("split") :]) if match else place
 
 
 def _in_folder(folder, split, feature_type):
     """The region features in a folder, the preferred ones first."""
     v1, own = os.path.join(folder, f"{split}_img_{feature_type}_feats"), os.path.join(folder, "features")
     files = [own + ".tsv", v1 + ".pt", v1 + ".pd", v1 + ".tsv"]
-    found = [path for path in files if os.path.isfile(path)]
-    found += [path for path in (v1, own) if _holds_arrays(path)]
-    return found + [path for path in (own + ".packed", v1 + ".packed") if os.path.isfile(path)]
+    packed = [own + ".packed", v1 + ".packed"]
+    return [*filter(os.path.isfile, files), *filter(_holds_arrays, (v1, own)), *filter(os.path.isfile, packed)]
 
 
 def _holds_arrays(folder):
@@ -139,19 +147,3 @@ def find_store(source, packed, open_store, refused):
             return store
         refused(path, reason)
     return None
-
-
-def _with_store(source, packed):
-    """The packed store beside a source, where there is one that may be used; otherwise the source."""
-    store = find_store(
-        source,
-        packed,
-        lambda path: PackedFeatures(path, source.feature_dim, source.max_region, source),
-        lambda path, reason: _LOG.warning("%s is not used: %s", path, reason),
-    )
-    if store is not None:
-        _LOG.info("the regions of %s are read from %s (%s)", source.path, store.store_path, store.dtype)
-        return store
-    if packed == "float16":
-        _LOG.warning("%s: no packed float16 features in use (tools/pack_features.py --dtype float16)", source.path)
-    return source

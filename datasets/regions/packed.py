@@ -57,8 +57,8 @@ class PackedFeatures(RegionSource):
         super().__init__(source.path if source else path, feature_dim, max_region, cache_bytes=0)
         if self._values.shape[1] != feature_dim:
             raise DataError(f"{path}: holds {self._values.shape[1]} values a region; expected {feature_dim}")
-        self.orders_images = source.orders_images if source else self.contents["orders_images"]
-        self.names_images = source.names_images if source else self.contents["names_images"]
+        for name in ("orders_images", "names_images"):
+            setattr(self, name, getattr(source, name) if source else self.contents[name])
 
     def _open(self):
         self.contents, self._starts, self._checksums, self._values = _map_store(self.store_path)
@@ -84,7 +84,11 @@ class PackedFeatures(RegionSource):
             return OwnTags(self, self.store_path)
         if self.source:
             return self.source.open_tags(data_dir, split, label_type)
-        return open_tags_beside(self.store_path, data_dir, split, label_type)
+        folder = os.path.dirname(self.store_path)  # the source is gone: what lies beside the store
+        predictions = os.path.join(folder, "predictions.tsv")
+        if os.path.isfile(predictions):
+            return ObjectTags(predictions)
+        return open_labels([folder, data_dir], split, label_type)
 
     def tags_of(self, key):
         """The tags that are packed, of a key (raises DataError)."""
@@ -196,15 +200,6 @@ def source_state(path):
             digest.update(file.read(_BLOCK))
     size = sum(status.st_size for _, status in files)
     return size, max((status.st_mtime_ns for _, status in files), default=0), digest.hexdigest()
-
-
-def open_tags_beside(path, data_dir, split, label_type):
-    """The tags of a store whose source is gone: `predictions.tsv` beside it, or the label file of the split."""
-    folder = os.path.dirname(str(path))
-    predictions = os.path.join(folder, "predictions.tsv")
-    if os.path.isfile(predictions):
-        return ObjectTags(predictions)
-    return open_labels([folder, data_dir], split, label_type)
 
 
 def _map_store(path):

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 import zlib
+from contextlib import suppress
 
 import numpy as np
 from tqdm import tqdm
@@ -104,7 +105,8 @@ def _write(file, source, ids, state, dtype, progress):
         starts.append(starts[-1] + len(values))
         checksums.append(checksum(values))
         if tags is not None:
-            strings.append(_tags_or_none(tags, image_id))
+            with suppress(DataError):
+                strings.append(tags[image_id])
     contents = {
         "dtype": dtype.name,
         "width": source.feature_dim,
@@ -114,12 +116,10 @@ def _write(file, source, ids, state, dtype, progress):
         "names_images": source.names_images,
         "source": {
             "name": os.path.basename(os.path.normpath(source.path)),
-            "bytes": state[0],
-            "changed": state[1],
-            "digest": state[2],
+            **dict(zip(("bytes", "changed", "digest"), state, strict=True)),
         },
     }
-    if tags is not None and None not in strings:
+    if tags is not None and len(strings) == len(ids):  # of all images or of none: they may not be wanted at all
         contents["tags"] = strings
     text = json.dumps(contents).encode()
     index = np.array(starts, "<i8").tobytes() + np.array(checksums, "<u4").tobytes() + text
@@ -134,14 +134,6 @@ def _converted(regions, dtype, where):
         largest = float(np.abs(regions).max())
         raise DataError(f"{where}: {largest:g} is too large for float16 (65504); pack with --dtype float32")
     return values
-
-
-def _tags_or_none(tags, image_id):
-    """A store has the tags of all its images or of none: they may not be wanted at all."""
-    try:
-        return tags[image_id]
-    except DataError:
-        return None
 
 
 def _check_space(source, ids, path, dtype):
