@@ -22,13 +22,13 @@ def read_annotation_ids(path, data):
         DataError: the file cannot be read, or has no id for a caption.
     """
     try:
-        by_image, has_texts = _by_image(json.loads(read_text(path)))
+        by_image = _by_image(json.loads(read_text(path)))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: not a file of caption annotation ids ({error!r}); expected {FORMATS}") from None
     ids = []
     for (image_id, number), caption in zip(data.caption_ids, data.captions, strict=True):
         entries = by_image.get(int(image_id), [])
-        if has_texts:
+        if entries and entries[0][1] is not None:
             found = [entry for entry in entries if _plain(entry[1]) == _plain(caption)][:1]
             for entry in found:  # an image may have two equal captions: each id is given once
                 entries.remove(entry)
@@ -41,7 +41,7 @@ def read_annotation_ids(path, data):
 
 
 def _by_image(content):
-    """({image id: [(annotation id, text or None), ...]}, whether there are texts)."""
+    """{image id: [(annotation id, text or None), ...]}."""
     by_image = {}
     if "annotations" in content:
         for entry in content["annotations"]:
@@ -53,8 +53,7 @@ def _by_image(content):
     else:
         for image_id, ids in content.items():
             by_image[int(image_id)] = [(int(value), None) for value in ids]
-        return by_image, False
-    return by_image, True
+    return by_image
 
 
 def _plain(text):

@@ -159,7 +159,7 @@ def _give_ids(pictures):
     if given:
         picture = next(picture for picture in pictures if picture.image_id is None)
         raise DataError(f"{picture.where} ({picture.name}): no image id, but other pictures have one")
-    stems = [stem(picture.name) for picture in pictures]
+    stems = (stem(picture.name) for picture in pictures)
     all_digits = all(text.isascii() and text.isdigit() and len(text) < 19 for text in stems)
     for number, picture in enumerate(pictures, start=1):
         counted = number if picture.number is None else picture.number

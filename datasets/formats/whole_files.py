@@ -73,19 +73,14 @@ def remove_leftovers(folder, names):
     """
     for leftover in Path(folder).glob(f".tmp-{names}-*-????????"):
         with suppress(OSError):
-            if leftover.is_dir():
-                _remove_if_its_process_is_gone(leftover)
+            if leftover.is_dir():  # its time does not change while its files grow: is the process in its name there?
+                with suppress(ValueError):
+                    try:
+                        os.kill(int(leftover.name.split("-")[-2]), 0)  # signal 0 only asks
+                    except ProcessLookupError:
+                        shutil.rmtree(leftover, ignore_errors=True)
             elif time.time() - leftover.stat().st_mtime > _STALE_SECONDS:  # the writer may be on another machine
                 leftover.unlink()
-
-
-def _remove_if_its_process_is_gone(folder):
-    """A folder's time does not change while its files grow: the process in its name tells whether it is written."""
-    with suppress(ValueError):
-        try:
-            os.kill(int(folder.name.split("-")[-2]), 0)  # signal 0 only asks whether the process is there
-        except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _place_beside(path):

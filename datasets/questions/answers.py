@@ -17,13 +17,10 @@ log = logging.getLogger(__name__)
 class AnswerLabels:
     """Answers by class.
 
-    Attributes:
-        answers: list of C str, the answer of each class.
-        path: file of the labels, for messages.
-
     Args:
         labels: list of C int, the label of each class.
-        answers, path: as above.
+        answers: list of C str, the answer of each class (an attribute, as `path` is).
+        path: file of the labels, for messages.
     """
 
     def __init__(self, labels, answers, path):

@@ -40,15 +40,12 @@ class _FolderFeatures(RegionSource):
             raise DataError(f"{self.path}: no {self.ending} files; expected one for each image")
         return files
 
-    def file_of(self, key):
-        """The path of an image's file.
-
-        Raises:
-            DataError: it has none.
-        """
+    def _file_of(self, key):
+        """(path of an image's file, what messages call it)."""
         if key not in self._places:
             raise DataError(f"{os.path.join(self.path, f'{key}{self.ending}')}: no such file (image {key})")
-        return os.path.join(self.path, self._places[key])
+        path = os.path.join(self.path, self._places[key])
+        return path, f"{path} (image {key})"
 
 
 class NpyFeatures(_FolderFeatures):
@@ -60,8 +57,8 @@ class NpyFeatures(_FolderFeatures):
         return open_labels([os.path.dirname(os.path.normpath(self.path)), data_dir], split, label_type)
 
     def _read(self, key):
-        path = self.file_of(key)
-        return as_regions(read_npy(path), self.feature_dim, f"{path} (image {key})"), f"{path} (image {key})"
+        path, where = self._file_of(key)
+        return as_regions(read_npy(path), self.feature_dim, where), where
 
 
 class NpzFeatures(_FolderFeatures):
@@ -78,17 +75,15 @@ class NpzFeatures(_FolderFeatures):
         return OwnTags(self, self.path)
 
     def _read(self, key):
-        path = self.file_of(key)
-        where = f"{path} (image {key})"
+        path, where = self._file_of(key)
         return regions_of_arrays(read_npz(path, REGION_ARRAYS), self.feature_dim, where), where
 
     def tags_of(self, key):
         """The tags in the file of a key, joined by single blanks (raises DataError)."""
-        path = self.file_of(key)
-        tags = tags_of_arrays(read_npz(path, ("tags",)), f"{path} (image {key})")
+        path, where = self._file_of(key)
+        tags = tags_of_arrays(read_npz(path, ("tags",)), where)
         if tags is None:
-            expected = "expected a list of text (or set INPUT.ADD_OD_LABEL False)"
-            raise DataError(f"{path} (image {key}): no array 'tags'; {expected}")
+            raise DataError(f"{where}: no array 'tags'; expected a list of text (or set INPUT.ADD_OD_LABEL False)")
         return tags
 
 

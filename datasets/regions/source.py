@@ -262,8 +262,6 @@ class ArrayCache:
         return ArrayCache, (self.max_bytes,)
 
     def get(self, key):
-        if self.max_bytes <= 0:
-            return None
         if self._process != os.getpid():
             self._start()
         with self._lock:
