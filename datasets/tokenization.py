@@ -66,6 +66,13 @@ def build_tokenizer(vocab_dir_or_name, do_lower_case):
 class Tokenizer:
     """Word pieces of one vocabulary.
 
+    Args:
+        tokens: list of str in id order.
+        do_lower_case: bool.
+        source: what error messages call the vocabulary.
+    Raises:
+        DataError: no tokens, a repeated token, or one of [PAD] [UNK] [CLS] [SEP] missing.
+
     Attributes:
         vocab: dict, token -> id; the id is the line number from 0.
         vocab_size: number of tokens.
@@ -75,14 +82,6 @@ class Tokenizer:
     """
 
     def __init__(self, tokens, do_lower_case, source="vocabulary"):
-        """
-        Args:
-            tokens: list of str in id order.
-            do_lower_case: bool.
-            source: what error messages call the vocabulary.
-        Raises:
-            DataError: no tokens, a repeated token, or one of [PAD] [UNK] [CLS] [SEP] missing.
-        """
         self.vocab = _index_tokens(tokens, source)
         self.vocab_size = len(self.vocab)
         self.do_lower_case = bool(do_lower_case)

@@ -24,14 +24,13 @@ class DevLists:
     Attributes:
         split: what the images are taken from.
         images: how many, drawn at random, in their old order; 0 = all.
-        size, num_hard, own, seed: as for `candidate_lists`.
+        size, num_hard, seed: as for `candidate_lists`.
     """
 
     split: str = "val"
     images: int = 1000
     size: int = 20
     num_hard: int = 15
-    own: int = 5
     seed: int = 88
 
 
@@ -63,7 +62,7 @@ def prepare(annotations, folder, dev=None, feat_file="", label_type="vg", overwr
             raise DataError(f"{annotations}: has a split {DEV!r} itself; make its lists with --dev_split {DEV}")
         splits[DEV] = _drawn(splits[dev.split], dev)
         words, chosen_by = _words(splits[DEV], dev.split, folder, feat_file, label_type, names)
-        lists = candidate_lists(splits[DEV], words, dev.size, dev.num_hard, dev.own, dev.seed)
+        lists = candidate_lists(splits[DEV], words, dev.size, dev.num_hard, seed=dev.seed)
         files[f"{DEV}_caption_indexs_top{dev.size}.pt"] = {key: json.dumps(pairs) for key, pairs in lists.items()}
     for split, captions in splits.items():
         files[f"{split}_captions.pt"] = {image_id: json.dumps(texts) for image_id, texts in captions.items()}
