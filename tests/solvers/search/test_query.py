@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.scoring.backends import EagerBackend
 from oscar_paddle.solvers.search.query import Collection, image_id_of
+from oscar_paddle.tools.command_line import load_task_config
 from oscar_paddle.tools.pages.query import find_pictures, query_page
 
 
@@ -23,7 +23,7 @@ def collection(golden, tmp_path_factory):
         f"INPUT.MAX_SEQ_LEN 40 INPUT.MAX_REGION 12 DATASET.DATA_DIR {golden}/coco_ir DATASET.CACHE_DIR {folder} "
         f"EVAL.CHECKPOINT_DIR {golden}/checkpoint EVAL.EVAL_CROSS_IMAGE True EVAL.EVAL_IMG_KEYS_FILE test_img_keys.tsv"
     )
-    cfg = load_config(folder / "eval.yaml", settings.split(), "eval")
+    cfg = load_task_config(folder / "eval.yaml", settings.split(), "eval")
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
     data = build_evaluation_data(cfg, tokenizer, "test")
     return Collection(data, tokenizer, EagerBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification)), 512)
