@@ -21,12 +21,8 @@ from oscar_paddle.models.config import CONFIG, PORTED_NAMES, read_json_object, r
 
 log = logging.getLogger(__name__)
 
-OURS, PYTORCH, VINVL_PADDLE, VINVL_PADDLE_PRETRAINED = FORMATS = (
-    "oscar-paddle",
-    "pytorch",
-    "vinvl-paddle",
-    "vinvl-paddle-pretrained",
-)
+FORMATS = ("oscar-paddle", "pytorch", "vinvl-paddle", "vinvl-paddle-pretrained")
+OURS, PYTORCH, VINVL_PADDLE, VINVL_PADDLE_PRETRAINED = FORMATS
 _WRITERS = {  # form -> its weights file, and what writes the folder
     OURS: (export.OUR_WEIGHTS, export.write_ours),
     PYTORCH: (export.PYTORCH_WEIGHTS, export.write_pytorch),
@@ -51,23 +47,14 @@ _SHOWN_BY = {"img_feature_dim": ("bert.img_embedding.weight", 1), "num_labels": 
 
 
 class Source(NamedTuple):
-    """A checkpoint folder, read.
+    """A checkpoint folder, read."""
 
-    Attributes:
-        weights: path of the weights file.
-        tensors: list of StoredTensor.
-        config: dict, config.json as it is, with what the other programs expect added.
-        settings: InputSettings.
-        vocab: path of vocab.txt, or None.
-        epoch: the last epoch trained, counted from 0, where the folder tells; else 0.
-    """
-
-    weights: Path
-    tensors: list
-    config: dict
+    weights: Path  # of the weights file
+    tensors: list  # of StoredTensor
+    config: dict  # config.json as it is, with what the other programs expect added
     settings: InputSettings
-    vocab: Path | None
-    epoch: int
+    vocab: Path | None  # vocab.txt
+    epoch: int  # the last one trained, counted from 0, where the folder tells; else 0
 
 
 def read_source(folder, vocab=""):
@@ -123,13 +110,7 @@ def _last_epoch(folder):
 
 
 def plan_rows(source, target):
-    """What becomes of every tensor.
-
-    Args:
-        source: Source. target: one of FORMATS.
-    Returns:
-        list of (name in the new file, shape there, type, action).
-    """
+    """What becomes of every tensor: list of (name in the new file, shape there, type, action)."""
     rows = []
     for tensor in source.tensors:
         transposed = target in (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED) and export.stands_transposed(tensor)

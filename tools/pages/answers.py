@@ -42,17 +42,11 @@ class Answers:
 
 
 class Guessing(NamedTuple):
-    """How far one gets without looking at the picture.
+    """How far one gets without looking at the picture."""
 
-    Attributes:
-        score: of the commonest answer of the training questions.
-        kinds: {kind of question: score of the commonest answer to it}.
-        kind_of: list, the kind of every record of the file.
-    """
-
-    score: float
-    kinds: dict
-    kind_of: list
+    score: float  # of the commonest answer of the training questions
+    kinds: dict  # kind of question -> score of the commonest answer to it
+    kind_of: list  # the kind of every record of the file
 
 
 def write_answers(
@@ -61,13 +55,10 @@ def write_answers(
     """Write the report page of an evaluation folder.
 
     Args:
-        eval_dir: evaluation folder.
         images, output, page: see `write_evaluation_page`, which also says what is returned and raised.
         guessing: folder of a scenes task, for what guessing reaches; "" = not shown.
-        title: heading.
         facts: [(name, text), ...] about the run.
         num_random, num_wrong: how many questions of each sort.
-        seed: of the draw.
     """
     answers = Answers(eval_dir)
     guessed = read_guessing(guessing, question_file(eval_dir)) if guessing else None
@@ -116,12 +107,8 @@ def question_file(eval_dir):
 
 
 def read_guessing(folder, question_file):
-    """What `datasets.scenes.tasks` says of a question file.
+    """What `datasets.scenes.tasks` says of a question file in the folder of a scenes task, as Guessing.
 
-    Args:
-        folder: folder of a scenes task. question_file: name of one of its files.
-    Returns:
-        Guessing.
     Raises:
         DataError: no such folder, or no such file in it.
     """
