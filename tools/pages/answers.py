@@ -61,7 +61,7 @@ def write_answers(
         num_random, num_wrong: how many questions of each sort.
     """
     answers = Answers(eval_dir)
-    guessed = read_guessing(guessing, question_file(eval_dir)) if guessing else None
+    guessed = read_guessing(guessing, eval_dir)
     wrong = [i for i, score in enumerate(answers.scores) if score == 0]
     wrong.sort(key=lambda i: -answers.entries[i]["logit"])
     sections = [("result", "Result"), ("questions", "Questions")]
@@ -97,22 +97,19 @@ def _mean(values):
     return sum(values) / len(values)
 
 
-def question_file(eval_dir):
-    """Name of the question file that was evaluated."""
-    path = Path(eval_dir) / "provenance.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["data"]["files"][0]
-    except (OSError, ValueError, LookupError, TypeError):
-        raise DataError(f"{path}: does not say which question file was evaluated; evaluate again") from None
-
-
-def read_guessing(folder, question_file):
-    """What `datasets.scenes.tasks` says of a question file in the folder of a scenes task, as Guessing.
+def read_guessing(folder, eval_dir):
+    """What the folder of a scenes task ("": None) says of the evaluated question file, as Guessing.
 
     Raises:
-        DataError: no such folder, or no such file in it.
+        DataError: no such folder, no such file in it, or the evaluation does not say which file it was.
     """
-    folder = Path(folder)
+    if not folder:
+        return None
+    folder, path = Path(folder), Path(eval_dir) / "provenance.json"
+    try:
+        question_file = json.loads(path.read_text(encoding="utf-8"))["data"]["files"][0]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise DataError(f"{path}: does not say which question file was evaluated; evaluate again") from None
     try:
         task = json.loads((folder / "task.json").read_text(encoding="utf-8"))["files"][question_file]
         kind_of = json.loads((folder / "question_kinds.json").read_text(encoding="utf-8"))[question_file]
