@@ -28,13 +28,8 @@ class Row(NamedTuple):
 
 
 def find_pictures(images, data_dir):
-    """The pictures for a page.
+    """The Pictures for a page, or None, of the folder that the user names; "" = DATA_DIR/../images, if that has some.
 
-    Args:
-        images: folder that the user names; "" = DATA_DIR/../images where that holds pictures.
-        data_dir: DATASET.DATA_DIR.
-    Returns:
-        Pictures or None.
     Raises:
         ConfigError: the named folder is none, or holds no pictures.
     """

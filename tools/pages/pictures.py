@@ -29,17 +29,12 @@ class Thumbnail(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """Boxes over a picture, in its pixels.
+    """Boxes over a picture of so many pixels, in these."""
 
-    Attributes:
-        boxes: list of (tag, (x, y, width, height), (x, y of the tag, its end that is there: "start" or "end")).
-        height, width: of the picture. letters: their size.
-    """
-
-    boxes: list
+    boxes: list  # (tag, (x, y, width, height), (x, y of the tag, its end that is there: "start" or "end"))
     height: float
     width: float
-    letters: float
+    letters: float  # size of the letters
 
 
 def draw_boxes(found, height, width):
