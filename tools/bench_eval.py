@@ -60,12 +60,7 @@ def main(args):
 
 
 def summary(results, args):
-    """What the variants found, with ratios.
-
-    Returns:
-        dict for JSON: the machine, the matrix-product rate, and for every variant pairs/s, its ratio to the published
-        way, the largest difference of margins to it, the share of padding and useful GFLOP/s.
-    """
+    """What the variants found, with ratios and the largest difference of margins to the published way, for JSON."""
     rates = {kind: max(found[f"{kind}_gflops"] for found in results.values()) for kind in ("numpy", "paddle")}
     report = {
         "threads": args.threads,

@@ -34,9 +34,8 @@ MODES = {
 
 def add_arguments(parser):
     parser.add_argument("--positives", type=int, default=8, help="positive pairs a step (default 8; published 128)")
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="measured steps of each, after one to warm up (default 3)"
-    )
+    measured = "measured steps of each, after one to warm up (default 3)"
+    parser.add_argument("--rounds", type=int, default=3, help=measured)
     parser.add_argument("--layers", type=int, default=12, help="layers of the model (default 12, BERT-base)")
     parser.add_argument("--width", type=int, default=768, help="width of the model, a multiple of 64 (default 768)")
 

@@ -37,14 +37,8 @@ def run_tool(description, main, task, example, extra=None, argv=None):
 
     def add_arguments(parser):
         parser.add_argument("--cfg_file", required=True, metavar="FILE", help="YAML file with the settings")
-        parser.add_argument(
-            "--opts",
-            nargs="*",
-            action="extend",
-            default=[],
-            metavar="KEY VALUE",
-            help="settings that override the file, for example: --opts OPTIMIZATION.LR 1e-5 MISC.SEED 7",
-        )
+        over = "settings that override the file, for example: --opts OPTIMIZATION.LR 1e-5 MISC.SEED 7"
+        parser.add_argument("--opts", nargs="*", action="extend", default=[], metavar="KEY VALUE", help=over)
         if extra:
             extra(parser)
 
@@ -75,25 +69,14 @@ def task_class(name):
 
 def add_output_dir(parser):
     """The argument that every evaluation has."""
-    parser.add_argument(
-        "--output_dir",
-        metavar="DIR",
-        default="",
-        help="where to write metrics.json and the rest (default: eval/ in the checkpoint folder)",
-    )
+    where = "where to write metrics.json and the rest (default: eval/ in the checkpoint folder)"
+    parser.add_argument("--output_dir", metavar="DIR", default="", help=where)
 
 
 def run_plain_tool(description, main, add_arguments, example, argv=None):
     """The same for a tool that reads no YAML file.
 
-    Args:
-        description: what the tool does, for `--help`.
-        main: called as `main(args)` with the parsed arguments.
-        add_arguments: called with the argparse parser.
-        example: a whole working command for `--help`, or several, one a line.
-        argv: the words after the program's name; None = those of this process.
-    Returns:
-        int exit code, as `run_tool`.
+    `main` is called as `main(args)`, `add_arguments` with the argparse parser; the rest as for `run_tool`.
     """
     parser = _Parser(
         description=description,

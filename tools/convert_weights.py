@@ -24,13 +24,13 @@ EXAMPLE = """\
 
 
 def add_arguments(parser):
-    parser.add_argument("--input", required=True, metavar="DIR", help="checkpoint folder to read")
-    parser.add_argument("--output", metavar="DIR", default="", help="folder to write; nothing is overwritten")
-    parser.add_argument("--to", required=True, choices=FORMATS, help="form to write, see above")
-    parser.add_argument("--vocab", metavar="FILE", default="", help="vocab.txt, where the input folder has none")
-    parser.add_argument(
-        "--dry-run", "--dry_run", action="store_true", help="only print every tensor, its new shape and what is done"
-    )
+    add = parser.add_argument
+    add("--input", required=True, metavar="DIR", help="checkpoint folder to read")
+    add("--output", metavar="DIR", default="", help="folder to write; nothing is overwritten")
+    add("--to", required=True, choices=FORMATS, help="form to write, see above")
+    add("--vocab", metavar="FILE", default="", help="vocab.txt, where the input folder has none")
+    look = "only print every tensor, its new shape and what is done"
+    add("--dry-run", "--dry_run", action="store_true", help=look)
 
 
 def main(args):

@@ -22,21 +22,14 @@ EXAMPLE = """\
 
 
 def add_arguments(parser):
-    parser.add_argument("--query_txt", metavar="TEXT", default="", help="find the images that this text describes")
-    parser.add_argument(
-        "--query_img",
-        metavar="ID",
-        default="",
-        help="find the captions for this image: its id, or the name of its file (COCO_val2014_000000391895.jpg)",
-    )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="answers to a query (default: %(default)s)")
-    parser.add_argument(
-        "--html", metavar="FILE", default="", help="also write a page with pictures (see --images), boxes and tags"
-    )
-    parser.add_argument(
-        "--images", metavar="DIR", default="", help="pictures for the page, named by image id, or as DATA_DIR says"
-    )
-    parser.add_argument("--checkpoint_dir", metavar="DIR", action=SetCheckpoint, help="sets EVAL.CHECKPOINT_DIR")
+    add = parser.add_argument
+    add("--query_txt", metavar="TEXT", default="", help="find the images that this text describes")
+    image = "find the captions for this image: its id, or the name of its file (COCO_val2014_000000391895.jpg)"
+    add("--query_img", metavar="ID", default="", help=image)
+    add("--top", type=int, default=5, metavar="N", help="answers to a query (default: %(default)s)")
+    add("--html", metavar="FILE", default="", help="also write a page with pictures (see --images), boxes and tags")
+    add("--images", metavar="DIR", default="", help="pictures for the page, named by image id, or as DATA_DIR says")
+    add("--checkpoint_dir", metavar="DIR", action=SetCheckpoint, help="sets EVAL.CHECKPOINT_DIR")
 
 
 class SetCheckpoint(argparse.Action):
@@ -78,7 +71,8 @@ def main(cfg, args):
         text_query = args.query_txt, collection.images_for(args.query_txt, args.top)
         print(f"Query text: {args.query_txt}")
         for a in text_query[1]:
-            print(f"Top {a.rank}: {image_words(a.image_id, names)} (margin {a.margin:+.3f})")
+            name = f", {names[a.image_id]}" if a.image_id in names else ""
+            print(f"Top {a.rank}: image {a.image_id}{name} (margin {a.margin:+.3f})")
     if image_id is not None:
         image_query = image_id, collection.captions_for(image_id, args.top)
         print(f"Query image: {image_id}")
@@ -86,11 +80,6 @@ def main(cfg, args):
     if args.html:
         write_page(args.html, query_page(data, pictures, text_query, image_query))
         print(f"{args.html}: open it in a browser")
-
-
-def image_words(image_id, names):
-    """`image 52`, with the name of its file where the data set says it."""
-    return f"image {image_id}, {names[image_id]}" if image_id in names else f"image {image_id}"
 
 
 def make_backend(cfg, model, pairs):

@@ -13,23 +13,18 @@ EXAMPLE = """\
 
 def add_arguments(parser):
     add_page_arguments(parser, "tools/eval_<task>.py", "Questions and answers", "%(default)s")
-    parser.add_argument(
-        "--guessing",
-        metavar="DIR",
-        default="",
-        help="folder of a scenes task (tools/make_scenes.py --tasks): shows what guessing reaches, by kind of question",
-    )
+    scenes = "folder of a scenes task (tools/make_scenes.py --tasks): shows what guessing reaches, by kind of question"
+    parser.add_argument("--guessing", metavar="DIR", default="", help=scenes)
     parser.add_argument("--questions", type=int, default=24, help="drawn at random (default: %(default)s)")
     parser.add_argument("--wrong", type=int, default=12, help="wrong answers (default: %(default)s)")
 
 
 def main(args):
     arguments = page_arguments(args, "questions", "wrong")
-    from oscar_paddle.tools.pages.answers import Answers, question_file, read_guessing, score_rows, write_answers
+    from oscar_paddle.tools.pages.answers import Answers, read_guessing, score_rows, write_answers
 
     path = write_answers(**arguments, guessing=args.guessing, num_random=args.questions, num_wrong=args.wrong)
-    guessing = read_guessing(args.guessing, question_file(args.eval_dir)) if args.guessing else None
-    say_page(path, score_table(score_rows(Answers(args.eval_dir), guessing)))
+    say_page(path, score_table(score_rows(Answers(args.eval_dir), read_guessing(args.guessing, args.eval_dir))))
 
 
 def score_table(rows):

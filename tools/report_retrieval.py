@@ -21,48 +21,23 @@ def add_arguments(parser):
 
 
 def add_page_arguments(parser, tool, title, title_words):
-    """What the report of every evaluation is made from.
-
-    Args:
-        tool: what wrote the evaluation.
-        title: the default one; title_words: how `--help` says it.
-    """
-    parser.add_argument("--eval_dir", required=True, metavar="DIR", help=f"folder that {tool} wrote")
-    parser.add_argument("--images", required=True, metavar="DIR", help="pictures, named by image id")
-    parser.add_argument("--output", required=True, metavar="FILE", help="the page to write, such as report.html")
-    parser.add_argument(
-        "--features",
-        metavar="FILE",
-        default="",
-        help="predictions.tsv, or the features.tsv beside it: the page can then show boxes and tags",
-    )
-    parser.add_argument(
-        "--data_dir",
-        metavar="DIR",
-        default="",
-        help="DATASET.DATA_DIR, where it names the pictures' files (your own images: docs/own_images.md)",
-    )
-    parser.add_argument("--run_folder", metavar="DIR", default="", help="folder of the training run, for its curves")
-    parser.add_argument("--title", default=title, help=f"heading of the page (default: {title_words})")
-    parser.add_argument(
-        "--fact",
-        action="append",
-        default=[],
-        metavar="NAME=TEXT",
-        help="something to say about the run, for example --fact 'Training time=5 minutes'; may be repeated",
-    )
+    """What the report of every evaluation, which `tool` wrote, is made from; title_words: how `--help` says `title`."""
+    add = parser.add_argument
+    add("--eval_dir", required=True, metavar="DIR", help=f"folder that {tool} wrote")
+    add("--images", required=True, metavar="DIR", help="pictures, named by image id")
+    add("--output", required=True, metavar="FILE", help="the page to write, such as report.html")
+    boxes = "predictions.tsv, or the features.tsv beside it: the page can then show boxes and tags"
+    add("--features", metavar="FILE", default="", help=boxes)
+    names = "DATASET.DATA_DIR, where it names the pictures' files (your own images: docs/own_images.md)"
+    add("--data_dir", metavar="DIR", default="", help=names)
+    add("--run_folder", metavar="DIR", default="", help="folder of the training run, for its curves")
+    add("--title", default=title, help=f"heading of the page (default: {title_words})")
+    facts = "something to say about the run, for example --fact 'Training time=5 minutes'; may be repeated"
+    add("--fact", action="append", default=[], metavar="NAME=TEXT", help=facts)
 
 
 def page_arguments(args, *counts):
-    """What `write_report` and `write_answers` share, of a command line.
-
-    Args:
-        counts: names of the arguments that must be 0 or more.
-    Returns:
-        dict of keyword arguments.
-    Raises:
-        ConfigError: a count below 0, or a fact without a name.
-    """
+    """Keyword arguments that both reports share; ConfigError for one of `counts` below 0, or a fact without a name."""
     for name in counts:
         if getattr(args, name) < 0:
             raise ConfigError(f"--{name} is {getattr(args, name)}; expected 0 or more")

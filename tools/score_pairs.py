@@ -25,9 +25,8 @@ EXAMPLE = """\
 def add_arguments(parser):
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a retrieval model")
     parser.add_argument("--features", required=True, metavar="FILE", help="the picture's .npz file, see above")
-    parser.add_argument(
-        "--caption", required=True, action="append", metavar="TEXT", help="a caption; may be given several times"
-    )
+    several = "a caption; may be given several times"
+    parser.add_argument("--caption", required=True, action="append", metavar="TEXT", help=several)
     parser.add_argument("--json", action="store_true", help="print a JSON object, margins and probabilities in full")
     parser.add_argument("--no_tags", action="store_true", help="leave the object tags out")
     as_trained = "(default: as the checkpoint was trained)"

@@ -16,17 +16,13 @@ from oscar_paddle.datasets.formats.whole_files import whole_folder
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 from oscar_paddle.models.checkpoints import export
 from oscar_paddle.models.checkpoints.input_settings import TRAINER_STATE, InputSettings, read_input_settings
-from oscar_paddle.models.checkpoints.weights import find_weights, read_tensors
+from oscar_paddle.models.checkpoints.weights import find_weights, is_stored_transposed, read_tensors
 from oscar_paddle.models.config import CONFIG, PORTED_NAMES, read_json_object, read_model_config
 
 log = logging.getLogger(__name__)
 
-OURS, PYTORCH, VINVL_PADDLE, VINVL_PADDLE_PRETRAINED = FORMATS = (
-    "oscar-paddle",
-    "pytorch",
-    "vinvl-paddle",
-    "vinvl-paddle-pretrained",
-)
+FORMATS = ("oscar-paddle", "pytorch", "vinvl-paddle", "vinvl-paddle-pretrained")
+OURS, PYTORCH, VINVL_PADDLE, VINVL_PADDLE_PRETRAINED = FORMATS
 _WRITERS = {  # form -> its weights file, and what writes the folder
     OURS: (export.OUR_WEIGHTS, export.write_ours),
     PYTORCH: (export.PYTORCH_WEIGHTS, export.write_pytorch),
@@ -51,33 +47,21 @@ _SHOWN_BY = {"img_feature_dim": ("bert.img_embedding.weight", 1), "num_labels": 
 
 
 class Source(NamedTuple):
-    """A checkpoint folder, read.
+    """A checkpoint folder, read."""
 
-    Attributes:
-        weights: path of the weights file.
-        tensors: list of StoredTensor.
-        config: dict, config.json as it is, with what the other programs expect added.
-        settings: InputSettings.
-        vocab: path of vocab.txt, or None.
-        epoch: the last epoch trained, counted from 0, where the folder tells; else 0.
-    """
-
-    weights: Path
-    tensors: list
-    config: dict
+    weights: Path  # of the weights file
+    tensors: list  # of StoredTensor
+    config: dict  # config.json as it is, with what the other programs expect added
     settings: InputSettings
-    vocab: Path | None
-    epoch: int
+    vocab: Path | None  # vocab.txt
+    epoch: int  # the last one trained, counted from 0, where the folder tells; else 0
 
 
 def read_source(folder, vocab=""):
-    """Read a checkpoint folder of any kind.
+    """Read a checkpoint folder of any kind (see `models.checkpoints.weights.read_tensors`) as a Source.
 
     Args:
-        folder: see `models.checkpoints.weights.read_tensors`.
         vocab: vocab.txt, or a folder that holds one; "" = the one in the folder, if any.
-    Returns:
-        Source.
     Raises:
         WeightsError: weights, config or settings are missing or damaged. DataError: `vocab` is not a vocabulary.
     """
@@ -103,11 +87,9 @@ def _complete(folder, state):
     shown = {key: matrices[name][axis] for key, (name, axis) in _SHOWN_BY.items() if name in matrices}
     has_norm = "bert.LayerNorm.weight" in state
     if has_norm != bool(said.get("use_img_layernorm")) and "bert.img_embedding.weight" in state:
+        setting, there = said.get("use_img_layernorm", "absent (off)"), "a" if has_norm else "no"
         log.warning(
-            "%s/config.json: use_img_layernorm is %s, but the weights have %s bert.LayerNorm",
-            folder,
-            said.get("use_img_layernorm", "absent (off)"),
-            "a" if has_norm else "no",
+            "%s/%s: use_img_layernorm is %s, but the weights have %s bert.LayerNorm", folder, CONFIG, setting, there
         )
     return {**_EXPECTED_IN_CONFIG, **shown, **said}
 
@@ -123,16 +105,11 @@ def _last_epoch(folder):
 
 
 def plan_rows(source, target):
-    """What becomes of every tensor.
-
-    Args:
-        source: Source. target: one of FORMATS.
-    Returns:
-        list of (name in the new file, shape there, type, action).
-    """
+    """What becomes of every tensor: list of (name in the new file, shape there, type, action)."""
     rows = []
     for tensor in source.tensors:
-        transposed = target in (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED) and export.stands_transposed(tensor)
+        for_port = target in (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED)
+        transposed = for_port and is_stored_transposed(tensor.name, tensor.value)
         actions = [] if tensor.name == tensor.stored_name else [f"rename from {tensor.stored_name}"]
         actions += ["transpose"] if transposed != tensor.is_transposed else []
         shape = list(tensor.value.T.shape if transposed else tensor.value.shape)
@@ -156,19 +133,15 @@ def plan_lines(source, target):
 
 def summary(source):
     """What a checkpoint is, in one line."""
-    million = sum(tensor.value.size for tensor in source.tensors) / 1e6
+    million, megabytes = (sum(getattr(t.value, size) for t in source.tensors) / 1e6 for size in ("size", "nbytes"))
     names = {tensor.name for tensor in source.tensors}
     heads = sorted({name.split(".")[0] for name in names if not name.startswith("bert.")})
     regions = "with regions" if "bert.img_embedding.weight" in names else "text only"
     return (
-        f"{len(names)} tensors, {million:.2f} million values, {_num_bytes(source) / 1e6:.1f} MB: "
+        f"{len(names)} tensors, {million:.2f} million values, {megabytes:.1f} MB: "
         f"{source.config.get('num_hidden_layers', 12)} layers of width {source.config.get('hidden_size', 768)}, "
         f"{regions}, {'head ' if heads else 'no head'}{', '.join(heads)}"
     )
-
-
-def _num_bytes(source):
-    return sum(tensor.value.nbytes for tensor in source.tensors)
 
 
 # ---- writing ----
@@ -177,17 +150,14 @@ def _num_bytes(source):
 def convert(source, folder, target):
     """Write a checkpoint folder in another form, whole or not at all.
 
-    Args:
-        source: Source.
-        folder: the new folder; it must not exist, or be empty.
-        target: one of FORMATS.
     Raises:
-        ConfigError: the folder holds something. WeightsError: the target needs a vocabulary and there is none.
+        ConfigError: the new folder holds something. WeightsError: the target needs a vocabulary and there is none.
         UserError: it cannot be written.
     """
     check_target(source, folder, target)
     weights, write = _WRITERS[target]
-    bar = tqdm(total=_num_bytes(source), desc=weights, unit="B", unit_scale=True, delay=1, dynamic_ncols=True)
+    total = sum(tensor.value.nbytes for tensor in source.tensors)
+    bar = tqdm(total=total, desc=weights, unit="B", unit_scale=True, delay=1, dynamic_ncols=True)
     try:
         with bar, whole_folder(folder, replace=False) as temporary:
             write(temporary, source, bar.update)

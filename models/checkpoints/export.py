@@ -59,13 +59,8 @@ def write_vinvl_paddle_pretrained(folder, source, on_bytes):
     _write_paddle(folder, source, on_bytes, {**arrays, "StructuredToParameterName@@": {name: name for name in arrays}})
 
 
-def stands_transposed(tensor):
-    """Whether VinVL-Paddle wants this StoredTensor in Paddle's orientation."""
-    return is_stored_transposed(tensor.name, tensor.value)
-
-
 def _paddle_arrays(source):
-    return {t.name: t.value.T if stands_transposed(t) else t.value for t in source.tensors}
+    return {t.name: t.value.T if is_stored_transposed(t.name, t.value) else t.value for t in source.tensors}
 
 
 def _write_paddle(folder, source, on_bytes, content):

@@ -20,23 +20,17 @@ _USUAL_MASK = MASK_TYPES[0]
 
 
 class InputSettings(NamedTuple):
-    """Settings under the names that the reference gives them; the defaults are those of VinVL.
+    """Settings under the names that the reference gives them; the defaults are those of VinVL."""
 
-    Attributes:
-        max_seq_length: text positions. max_img_seq_length: regions.
-        source: file that they are from, "" when they are the published ones.
-        others: dict of what else the reference's settings hold, for its own use.
-    """
-
-    max_seq_length: int = 70
-    max_img_seq_length: int = 70
+    max_seq_length: int = 70  # text positions
+    max_img_seq_length: int = 70  # regions
     do_lower_case: bool = True
     add_od_labels: bool = True
     img_feature_type: str = "frcnn"
     od_label_type: str = "vg"
     att_mask_type: str = _USUAL_MASK
-    source: str = ""
-    others: dict | None = None
+    source: str = ""  # file that they are from; "": they are the published ones
+    others: dict | None = None  # what else the reference's settings hold, for its own use
 
     def to_args(self):
         """The reference's settings as a dict, the others included; a mask only where it is not the usual one."""
@@ -61,10 +55,7 @@ def read_input_settings(folder, config):
     """Settings of a checkpoint folder; what it does not tell is as published for Oscar or VinVL.
 
     Args:
-        folder: checkpoint folder.
-        config: dict, its config.json.
-    Returns:
-        InputSettings.
+        config: dict, the folder's config.json.
     Raises:
         WeightsError: a file with settings is damaged, or one of them is of the wrong type.
     """

@@ -33,11 +33,7 @@ _IMAGE_PART = ("bert.img_embedding.", "bert.LayerNorm.")
 
 
 def find_weights(folder):
-    """The weights file of a checkpoint folder.
-
-    Raises:
-        WeightsError: the folder does not exist or holds none of `WEIGHT_FILES`.
-    """
+    """The weights file of a checkpoint folder, the first of `WEIGHT_FILES` there; WeightsError if there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise WeightsError(f"{folder}: no such checkpoint folder")
@@ -48,18 +44,12 @@ def find_weights(folder):
 
 
 class StoredTensor(NamedTuple):
-    """One tensor of a weights file.
+    """One tensor of a weights file."""
 
-    Attributes:
-        stored_name: its name in the file; name: its upstream name.
-        value: array in PyTorch's orientation.
-        is_transposed: whether the file has it in Paddle's orientation.
-    """
-
-    stored_name: str
-    name: str
-    value: np.ndarray
-    is_transposed: bool
+    stored_name: str  # in the file
+    name: str  # upstream
+    value: np.ndarray  # in PyTorch's orientation
+    is_transposed: bool  # whether the file has it in Paddle's orientation
 
 
 def read_tensors(folder):
@@ -90,7 +80,8 @@ def read_tensors(folder):
         if name in tensors:
             first = tensors[name].stored_name
             raise WeightsError(f"{path}: {first!r} and {stored!r} are both {name!r}; expected one of them")
-        transposed = path.name in _PADDLE_FILES and is_stored_transposed(name, value, _bias_of(stored, state))
+        bias = state.get(stored.removesuffix("weight") + "bias")
+        transposed = path.name in _PADDLE_FILES and is_stored_transposed(name, value, bias)
         tensors[name] = StoredTensor(stored, name, value.T if transposed else value, transposed)
     return list(tensors.values())
 
@@ -105,18 +96,12 @@ def is_stored_transposed(name, value, bias=None):
 
     Linear weights of the encoder and of the classifier do. Heads that the ports have no layer for ("cls.", the
     captioning head) were passed through by VinVL-Paddle's converter as PyTorch has them, and so was its MLP
-    classifier; a classifier trained in the port is transposed, and the length of the bias tells the two apart.
-
-    Args:
-        name: upstream name.
-        value: array as it is in the file.
-        bias: the layer's bias, or None.
+    classifier; a classifier trained in the port is transposed, and the length of the layer's bias tells the two apart.
     """
     if not is_linear_weight(name, value) or not name.startswith(("bert.", _HEAD)):
         return False
-    if name.startswith(_HEAD) and bias is not None and value.shape[1] != len(bias):
-        return value.shape[0] != len(bias)
-    return True
+    by_bias = name.startswith(_HEAD) and bias is not None and bias.ndim == 1 and value.shape[1] != len(bias)
+    return value.shape[0] != len(bias) if by_bias else True
 
 
 def is_linear_weight(name, value):
@@ -216,12 +201,6 @@ def _read_file(path):
     if not isinstance(state, dict) or not state:
         raise WeightsError(f"{path}: expected a dictionary of tensors, found {type(state).__name__}")
     return state
-
-
-def _bias_of(weight_name, state):
-    """The bias that belongs to a weight, or None."""
-    bias = state.get(weight_name.removesuffix("weight") + "bias")
-    return bias if bias is not None and bias.ndim == 1 else None
 
 
 def _upstream_name(name):

@@ -8,10 +8,8 @@ from oscar_paddle.config.errors import DataError
 
 
 def accuracy(predicted, labels):
-    """Accuracy of one prediction for each example.
+    """Accuracy of one prediction for each example, of classes: predicted [Q] int, labels [Q] int.
 
-    Args:
-        predicted: [Q] int, classes. labels: [Q] int, the right ones.
     Returns:
         dict: accuracy (fraction), accuracy_standard_error, num_examples.
     Raises:

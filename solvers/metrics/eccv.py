@@ -91,11 +91,8 @@ def check_eccv_input(image_ids, caption_ids):
             "ECCV Caption metrics need the package eccv-caption: python -m pip install -r requirements-eccv.txt"
         ) from error
     metrics = Metrics()
-    return (
-        metrics,
-        _checked_ids("image", image_ids, metrics.coco_gts["i2t"]),
-        _checked_ids("caption annotation", caption_ids, metrics.coco_gts["t2i"]),
-    )
+    image_ids = _checked_ids("image", image_ids, metrics.coco_gts["i2t"])
+    return metrics, image_ids, _checked_ids("caption annotation", caption_ids, metrics.coco_gts["t2i"])
 
 
 def _checked_ids(kind, ids, expected):
@@ -117,14 +114,14 @@ def _checked_ids(kind, ids, expected):
     return ids
 
 
-def ranked_ids(blocks, query_ids, item_ids, truths, bar=None):
+def ranked_ids(blocks, query_ids, item_ids, truths, bar):
     """Best items of every query, one ranking for each ground truth, differing only in the order of equal margins.
 
     Args:
         blocks: iterable of [queries, items] float arrays, together all queries in order.
         query_ids: ids of the queries; item_ids: ids of the items.
         truths: {name: {query id: positive item ids}}; a query outside a ground truth gets no list there.
-        bar: tqdm counting queries, or None.
+        bar: tqdm counting queries.
     Returns:
         {name: {query id: item ids, best first}}, as long as that ground truth needs: its longest list of positives,
         at least 10.
@@ -146,6 +143,5 @@ def ranked_ids(blocks, query_ids, item_ids, truths, bar=None):
                 positives = [column[item] for item in truth[query] if item in column]
                 order = np.lexsort((np.isin(chosen, positives), -margins[chosen]))[: depth[name]]
                 rankings[name][query] = item_ids[chosen[order]].tolist()
-        if bar is not None:
-            bar.update(len(block))
+        bar.update(len(block))
     return rankings

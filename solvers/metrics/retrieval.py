@@ -1,6 +1,8 @@
 """Image-text retrieval metrics: margins in, ranks and recalls out.
 
-Shape letters: K images, C captions, n candidate captions per image.
+Shape letters: K images, C captions, n candidate captions per image. Everywhere `margins` is [K, C] float, may be
+memory-mapped and is then read in blocks of rows; `caption_image` is [C] integer, the row of the image that each caption
+belongs to, any number per image, in any order. What is not so, or is NaN, is a DataError.
 
 A margin is the logit of "matched" minus the logit of "not matched". It orders pairs as their probability does, but
 does not saturate: a softmax in float32 is exactly 1.0 from a margin of about 17 on, and ties everything above it.
@@ -10,7 +12,7 @@ luck. "later_first" is only for comparing ranks with the reference implementatio
 Upstream: an ascending argsort, reversed, so of two equals the later one is ahead (as far as NumPy's unstable sort
 keeps equals in order, which it does not promise).
 
-NaN is an error. Infinities are values like any other: +inf is ahead of everything finite, -inf behind, and two equal
+Infinities are values like any other: +inf is ahead of everything finite, -inf behind, and two equal
 infinities tie.
 
 Source: Oscar's retrieval protocol (docs/reference.md, retrieval metrics).
@@ -34,15 +36,9 @@ BLOCK_VALUES = 8 * 2**20  # margins held in memory at once (32 MiB of float32), 
 def image_to_text_ranks(margins, caption_image, ties="worst"):
     """Rank of the best positive caption of every image (text retrieval).
 
-    Args:
-        margins: [K, C] float, may be memory-mapped (read once, in blocks of rows).
-        caption_image: [C] integer, the row of the image that each caption belongs to; any number per image, any order.
-        ties: what is ahead among equal margins, one of TIES.
     Returns:
         [K] int64, 0-based: the number of negative captions with a margin at or above that of the image's best
         positive (ties "worst"); C for an image without captions (a miss).
-    Raises:
-        DataError: margins are not a non-empty real matrix or hold NaN, or caption_image does not fit them.
     """
     margins, caption_image = _checked(margins, caption_image)
     return _row_ranks(margins, lambda rows: caption_image == np.arange(rows.start, rows.stop)[:, None], ties)
@@ -51,15 +47,9 @@ def image_to_text_ranks(margins, caption_image, ties="worst"):
 def text_to_image_ranks(margins, caption_image, ties="worst"):
     """Rank of every caption's own image (image retrieval).
 
-    Args:
-        margins: [K, C] float, may be memory-mapped (read once, in blocks of rows).
-        caption_image: [C] integer, the row of the image that each caption belongs to.
-        ties: what is ahead among equal margins, one of TIES.
     Returns:
         [C] int64, 0-based: the number of other images with a margin at or above that of the caption's own image
         (ties "worst").
-    Raises:
-        DataError: as `image_to_text_ranks`.
     """
     margins, caption_image = _checked(margins, caption_image)
     own = margins[caption_image, np.arange(margins.shape[1])]
@@ -77,11 +67,8 @@ def candidate_ranks(margins, is_positive, ties="worst"):
     Args:
         margins: [K, n] float.
         is_positive: [K, n] bool, whether the candidate is a caption of that image.
-        ties: what is ahead among equal margins, one of TIES.
     Returns:
         [K] int64, 0-based, with the rules of `image_to_text_ranks`; n where no candidate is positive (a miss).
-    Raises:
-        DataError: margins are not a non-empty real matrix or hold NaN, or is_positive does not fit them.
     """
     margins = _checked_margins(margins)
     is_positive = np.asarray(is_positive)
@@ -94,15 +81,7 @@ def candidate_ranks(margins, is_positive, ties="worst"):
 
 
 def row_blocks(margins):
-    """Walk over a matrix in blocks of whole rows, refusing NaN.
-
-    Args:
-        margins: [K, C] float array, may be memory-mapped.
-    Yields:
-        (slice of rows, [rows, C] array) with about BLOCK_VALUES values each.
-    Raises:
-        DataError: a value is NaN; names the row and the column.
-    """
+    """Yields (slice of rows, [rows, C] array) with about BLOCK_VALUES values each; a NaN is a DataError."""
     num_rows, num_columns = margins.shape
     step = max(1, BLOCK_VALUES // num_columns)
     for start in range(0, num_rows, step):
@@ -116,12 +95,7 @@ def row_blocks(margins):
 
 
 def _row_ranks(margins, positives, ties):
-    """Number of candidates ahead of the best positive in every row, [K] int64; n where there is none.
-
-    Args:
-        margins: [K, n].
-        positives: function of a slice of rows -> [rows, n] bool.
-    """
+    """As `candidate_ranks`, of a function `positives`: slice of rows -> [rows, n] bool."""
     ranks, num_candidates = [], margins.shape[1]
     for rows, block in row_blocks(margins):
         positive = positives(rows)
@@ -149,8 +123,7 @@ def _name(margins):
 
 
 def _checked_margins(margins):
-    if not isinstance(margins, np.ndarray):
-        margins = np.asarray(margins)
+    margins = np.asanyarray(margins)  # a memory-mapped array keeps its file's name
     if margins.ndim != 2 or 0 in margins.shape or margins.dtype.kind not in "fiu":
         raise DataError(
             f"{_name(margins)}: {margins.dtype} {list(margins.shape)}; "
@@ -236,14 +209,12 @@ def five_fold_metrics(margins, caption_image, folds=5):
     """The folded COCO 1K protocol: consecutive parts of the image list ranked on their own, then averaged.
 
     Args:
-        margins: [K, C] float, may be memory-mapped; K a multiple of folds.
-        caption_image: [C] integer, the row of the image that each caption belongs to.
         folds: number of parts; each holds K / folds images in list order and those images' captions.
     Returns:
         dict shaped as that of `retrieval_metrics`: recalls, ranks and rsum are the means over folds, standard errors
         those of the means, numbers of queries the sums; and `folds`, the list of every fold's own dict.
     Raises:
-        DataError: K is not a multiple of folds, a part has no captions, or as `image_to_text_ranks`.
+        DataError: K is not a multiple of folds, or a part has no captions.
     """
     margins, caption_image = _checked(margins, caption_image)
     num_images = margins.shape[0]
@@ -267,8 +238,8 @@ def _mean_of_folds(parts):
     for name, value in parts[0].items():
         values = [part[name] for part in parts]
         if isinstance(value, dict):  # the errors are those of a mean of independent figures
-            total = _root_of_squares if name.endswith("_standard_error") else math.fsum
-            mean[name] = {key: total(v[key] for v in values) / len(parts) for key in value}
+            total = math.hypot if name.endswith("_standard_error") else lambda *figures: math.fsum(figures)
+            mean[name] = {key: total(*(v[key] for v in values)) / len(parts) for key in value}
         elif isinstance(value, int):
             mean[name] = sum(values)
         else:
@@ -276,15 +247,6 @@ def _mean_of_folds(parts):
     return mean
 
 
-def _root_of_squares(values):
-    return math.hypot(*values)
-
-
 def format_recall_line(direction, recalls):
-    """The line known from Oscar's log: `I2T Retrieval: 0.8980 @ R1, 0.9880 @ R5, 0.9970 @ R10`.
-
-    Args:
-        direction: "I2T" or "T2I".
-        recalls: {"R@1": fraction, "R@5": ..., "R@10": ...}.
-    """
+    """The line known from Oscar's log: `I2T Retrieval: 0.8980 @ R1, 0.9880 @ R5, 0.9970 @ R10`."""
     return f"{direction} Retrieval: " + ", ".join(f"{recalls[f'R@{k}']:.4f} @ R{k}" for k in RECALL_AT)

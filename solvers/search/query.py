@@ -16,18 +16,12 @@ from oscar_paddle.solvers.search.score import tokens_of
 
 
 class Answer(NamedTuple):
-    """One answer.
+    """One answer."""
 
-    Attributes:
-        rank: from 1. margin: logit of "matched" minus logit of "not matched".
-        image_id: the image found, or the image that the found caption belongs to.
-        caption: the caption found; "" when images were looked for.
-    """
-
-    rank: int
-    margin: float
-    image_id: int
-    caption: str
+    rank: int  # from 1
+    margin: float  # logit of "matched" minus logit of "not matched"
+    image_id: int  # the image found, or the image that the found caption belongs to
+    caption: str  # the caption found; "" when images were looked for
 
 
 class Collection:
@@ -44,25 +38,14 @@ class Collection:
         self.data, self.tokenizer, self.backend, self.batch_tokens = data, tokenizer, backend, batch_tokens
 
     def images_for(self, text, count=5):
-        """The images that a text describes best.
-
-        Args:
-            text: any text, in the collection or not.
-            count: at most so many.
-        Returns:
-            list of Answer, best first; equal ones in the order of the collection.
-        """
+        """The images that any text describes best: list of Answer, best first, equal ones as in the collection."""
         data, tokens = self.data, tokens_of([text], self.tokenizer)
         part = self._part(range(data.num_images), [text], [(data.image_ids[0], 0)], tokens)
         best = _best(self._margins(part)[:, 0], count)
         return [Answer(rank, margin, data.image_ids[i], "") for rank, margin, i in best]
 
     def captions_for(self, image_id, count=5):
-        """The captions of the collection, of all its images, that describe an image best.
-
-        Raises:
-            DataError: the collection does not have the image.
-        """
+        """The captions, of all images, that describe an image of the collection (DataError: it has none) best."""
         data = self.data
         if image_id not in data.image_ids:
             some = ", ".join(str(known) for known in data.image_ids[:5])

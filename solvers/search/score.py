@@ -30,17 +30,11 @@ _ARRAYS = (*REGION_ARRAYS, "tags")
 
 
 class Score(NamedTuple):
-    """What the model says of one caption.
-
-    Attributes:
-        caption: str.
-        probability: float in [0, 1], of the caption describing the image.
-        margin: float, logit of "matched" minus logit of "not matched"; ranks captions where probabilities are all 1.
-    """
+    """What the model says of one caption."""
 
     caption: str
-    probability: float
-    margin: float
+    probability: float  # in [0, 1], of the caption describing the image
+    margin: float  # logit of "matched" minus that of "not matched"; ranks captions where probabilities are all 1
 
 
 def score(checkpoint, image_features, captions, **settings):
@@ -78,9 +72,8 @@ class ImageScorer:
         state = read_state(folder)
         config = read_model_config(folder)
         if config.num_labels not in (1, 2):
-            raise WeightsError(
-                f"{folder}/config.json: num_labels is {config.num_labels}; a retrieval model has 2 (or 1)"
-            )
+            where = f"{folder}/config.json"
+            raise WeightsError(f"{where}: num_labels is {config.num_labels}; a retrieval model has 2 (or 1)")
         given = {
             "max_seq_length": max_seq_len,
             "max_img_seq_length": max_region,
@@ -99,9 +92,8 @@ class ImageScorer:
         vocab = folder if (folder / VOCAB_FILE).is_file() else "bert-base-uncased"  # VinVL-Paddle keeps none
         self.tokenizer = build_tokenizer(str(vocab), self.settings.do_lower_case)
         if self.tokenizer.vocab_size > config.vocab_size:
-            raise WeightsError(
-                f"{folder}/{VOCAB_FILE}: {self.tokenizer.vocab_size} words, but the weights have {config.vocab_size}"
-            )
+            sizes = f"{self.tokenizer.vocab_size} words, but the weights have {config.vocab_size}"
+            raise WeightsError(f"{folder}/{VOCAB_FILE}: {sizes}")
         model = OscarForClassification(config)
         load_into(model, state, folder)
         self.config, self.backend = config, EagerBackend(model)

@@ -36,22 +36,23 @@ class Lengths(NamedTuple):
     words: int = 30522
 
 
+_REAL = Lengths()
+
+
 def made_up_model(width, layers, **more):
     """A retrieval model with random weights; `more` goes into its config."""
     sizes = {"hidden_size": width, "num_attention_heads": max(1, width // 64), "intermediate_size": 4 * width}
     return OscarForClassification(BertConfig(**{**sizes, "num_hidden_layers": layers, **more}))
 
 
-def made_up_data(folder, num_images, num_captions, lengths=None, seed=0, cache_bytes=256 << 20):
+def made_up_data(folder, num_images, num_captions, lengths=_REAL, seed=0, cache_bytes=256 << 20):
     """A RetrievalDataset whose features lie in `folder` in the published layout.
 
     Args:
         folder: existing folder for features.tsv; files of an earlier call with the same arguments are used again.
         num_images, num_captions: captions are a multiple of images and belong to them in order.
-        lengths: Lengths.
         cache_bytes: see `RegionFeatures`.
     """
-    lengths = lengths or Lengths()
     rng = np.random.RandomState(seed)
     counts = _draw(rng, lengths.regions, num_images)
     captions = _table(rng, _draw(rng, lengths.caption, num_captions), lengths.words)

@@ -27,12 +27,7 @@ class Scale:
         self.images, self.captions = map(int, size.split("x"))
 
     def run(self):
-        """Generate, score and rank.
-
-        Returns:
-            dict: pairs, seconds of all, of generating and of ranking; peak_memory_gib, anonymous_memory_gib (without
-            file pages, which the system takes back when it needs them), metrics.
-        """
+        """Generate, score and rank; a dict for JSON."""
         args, folder, ranks = self.args, Path(self.args.out) / self.size, Ranks()
         (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
@@ -71,7 +66,7 @@ class Scale:
 
 
 def _anonymous_memory():
-    """GiB of this process now that belong to no file; None where the system does not say."""
+    """GiB of this process now that belong to no file, whose pages the system takes back; None: it does not say."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

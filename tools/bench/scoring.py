@@ -23,12 +23,7 @@ PUBLISHED_ROWS = 64  # of a batch of the published way: --per_gpu_eval_batch_siz
 
 
 class Scoring:
-    """A way of scoring, with its time, pairs, positions and arithmetic.
-
-    Args:
-        name: "published...", or backend and precision such as "eager-float32".
-        args: arguments of tools/bench_eval.py.
-    """
+    """A way of scoring ("published...", or backend and precision), with its time, pairs, positions and arithmetic."""
 
     def __init__(self, name, args):
         paddle.set_device("cpu")
@@ -50,7 +45,7 @@ class Scoring:
             chosen = build_backend(model, backend, precision, "random weights", args.work_dir, Ranks())
             self.way = OurScorer(PairScorer(chosen, data, args.batch_tokens), random.Random(0))
         self.margins = self.way.compared().ravel().tolist()
-        self.rates, self.seconds, self.lengths, self.padded = [], [], [], []
+        self.rates, self.steps = [], []
 
     def run(self, seconds):
         """Score for so long."""
@@ -58,21 +53,20 @@ class Scoring:
         stop = time.perf_counter() + seconds
         while time.perf_counter() < stop:
             started = time.perf_counter()
-            lengths, padded = self.way.step()
-            self.seconds.append(time.perf_counter() - started)
-            self.lengths.append(lengths)
-            self.padded.append(padded)
+            done = self.way.step()
+            self.steps.append((time.perf_counter() - started, *done))
 
     def report(self):
         """What all runs together came to, and the margins of the COMPARED pairs."""
-        seconds, lengths = sum(self.seconds), np.concatenate(self.lengths)
+        seconds, lengths, padded = zip(*self.steps, strict=True)
+        seconds, lengths = sum(seconds), np.concatenate(lengths)
         operations = float(useful_operations(self.config, lengths).sum())
         numpy_rates, paddle_rates = zip(*self.rates, strict=True)
         return {
             "margins": self.margins,
             "pairs": len(lengths),
             "pairs_per_s": (operations / self.average if self.average else len(lengths)) / seconds,
-            "padding": float(1 - lengths.sum() / sum(self.padded)),
+            "padding": float(1 - lengths.sum() / sum(padded)),
             "useful_gflops": operations / seconds / 1e9,
             "numpy_gflops": max(numpy_rates),
             "numpy_gflops_median": float(np.median(numpy_rates)),
@@ -84,10 +78,7 @@ class Scoring:
 def useful_operations(config, lengths):
     """Multiplications and additions that pairs need: no padding, position 0 only where that is enough.
 
-    Args:
-        lengths: [pairs] int, real positions.
-    Returns:
-        [pairs] float64.
+    lengths: [pairs] int, real positions; returns [pairs] float64.
     """
     width, inner, n = config.hidden_size, config.intermediate_size, lengths.astype(np.float64)
     layer = n * (8 * width**2 + 4 * width * inner) + 4 * n**2 * width

@@ -21,11 +21,7 @@ STEPS = 10**6  # of the run that a measured step belongs to: its learning rate h
 
 
 class Training:
-    """What both ways have: the task, the model, and the step to be timed.
-
-    Args:
-        name: the way, see `Worker`. args: arguments of tools/bench_train.py.
-    """
+    """What both ways have: the task, the model, and the step to be timed."""
 
     def __init__(self, name, args):
         paddle.set_device("cpu")

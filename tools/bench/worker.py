@@ -37,11 +37,7 @@ class Worker:
         self.machine = self._call(_start, threads, machine, work, name, args)
 
     def ask(self, what, *arguments):
-        """Call the method `what` of the work, in its process.
-
-        Raises:
-            UserError: as the method, under this worker's name; or the process was killed.
-        """
+        """Call the method `what` of the work, in its process; UserError as there, or where the process was killed."""
         return self._call(_answer, what, *arguments)
 
     def _call(self, function, *arguments):

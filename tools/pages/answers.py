@@ -42,17 +42,11 @@ class Answers:
 
 
 class Guessing(NamedTuple):
-    """How far one gets without looking at the picture.
+    """How far one gets without looking at the picture."""
 
-    Attributes:
-        score: of the commonest answer of the training questions.
-        kinds: {kind of question: score of the commonest answer to it}.
-        kind_of: list, the kind of every record of the file.
-    """
-
-    score: float
-    kinds: dict
-    kind_of: list
+    score: float  # of the commonest answer of the training questions
+    kinds: dict  # kind of question -> score of the commonest answer to it
+    kind_of: list  # the kind of every record of the file
 
 
 def write_answers(
@@ -61,16 +55,13 @@ def write_answers(
     """Write the report page of an evaluation folder.
 
     Args:
-        eval_dir: evaluation folder.
         images, output, page: see `write_evaluation_page`, which also says what is returned and raised.
         guessing: folder of a scenes task, for what guessing reaches; "" = not shown.
-        title: heading.
         facts: [(name, text), ...] about the run.
         num_random, num_wrong: how many questions of each sort.
-        seed: of the draw.
     """
     answers = Answers(eval_dir)
-    guessed = read_guessing(guessing, question_file(eval_dir)) if guessing else None
+    guessed = read_guessing(guessing, eval_dir)
     wrong = [i for i, score in enumerate(answers.scores) if score == 0]
     wrong.sort(key=lambda i: -answers.entries[i]["logit"])
     sections = [("result", "Result"), ("questions", "Questions")]
@@ -106,26 +97,19 @@ def _mean(values):
     return sum(values) / len(values)
 
 
-def question_file(eval_dir):
-    """Name of the question file that was evaluated."""
-    path = Path(eval_dir) / "provenance.json"
+def read_guessing(folder, eval_dir):
+    """What the folder of a scenes task ("": None) says of the evaluated question file, as Guessing.
+
+    Raises:
+        DataError: no such folder, no such file in it, or the evaluation does not say which file it was.
+    """
+    if not folder:
+        return None
+    folder, path = Path(folder), Path(eval_dir) / "provenance.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["data"]["files"][0]
+        question_file = json.loads(path.read_text(encoding="utf-8"))["data"]["files"][0]
     except (OSError, ValueError, LookupError, TypeError):
         raise DataError(f"{path}: does not say which question file was evaluated; evaluate again") from None
-
-
-def read_guessing(folder, question_file):
-    """What `datasets.scenes.tasks` says of a question file.
-
-    Args:
-        folder: folder of a scenes task. question_file: name of one of its files.
-    Returns:
-        Guessing.
-    Raises:
-        DataError: no such folder, or no such file in it.
-    """
-    folder = Path(folder)
     try:
         task = json.loads((folder / "task.json").read_text(encoding="utf-8"))["files"][question_file]
         kind_of = json.loads((folder / "question_kinds.json").read_text(encoding="utf-8"))[question_file]

@@ -54,13 +54,7 @@ def read_run(run_folder):
 
 
 def learning_curves(records):
-    """Charts of the loss and, where dev was evaluated, of R@1 or another task's score.
-
-    Args:
-        records: list of dicts from `read_run`.
-    Returns:
-        list of Chart, empty where there is nothing to draw.
-    """
+    """Charts of the loss and, where dev was evaluated, of R@1 or another task's score; none where nothing is known."""
     curves, charts = read_curves(records), []
     if len(curves.losses) > 1:
         means, _ = smoothed(curves.losses)

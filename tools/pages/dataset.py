@@ -28,13 +28,8 @@ class Row(NamedTuple):
 
 
 def find_pictures(images, data_dir):
-    """The pictures for a page.
+    """The Pictures for a page, or None, of the folder that the user names; "" = DATA_DIR/../images, if that has some.
 
-    Args:
-        images: folder that the user names; "" = DATA_DIR/../images where that holds pictures.
-        data_dir: DATASET.DATA_DIR.
-    Returns:
-        Pictures or None.
     Raises:
         ConfigError: the named folder is none, or holds no pictures.
     """
@@ -51,16 +46,13 @@ def find_pictures(images, data_dir):
 
 
 def write_dataset_page(path, check, cfg, cfg_file, pictures=None):
-    """Write the page whole or not at all.
+    """Write the HTML page of a DatasetCheck.
 
     Args:
-        path: HTML file.
-        check: DatasetCheck. cfg: its configuration; cfg_file: its name.
+        cfg: the configuration it was made with; cfg_file: its name.
         pictures: Pictures or None.
-    Returns:
-        Path of the page.
-    Raises:
-        UserError: it cannot be written.
+    Returns, Raises:
+        see `write_page`.
     """
     report, charts = _report(check, cfg, cfg_file), histograms(check, cfg)
     sections = [
@@ -104,14 +96,7 @@ def _sample(check, image_id, found, pictures):
 
 
 def report_text(check, cfg, cfg_file):
-    """The whole report for a terminal.
-
-    Args:
-        check: DatasetCheck.
-        cfg: the configuration it was made with; cfg_file: its name.
-    Returns:
-        str of many lines.
-    """
+    """The whole report of a DatasetCheck for a terminal; arguments as for the page."""
     return render("dataset.txt", name=cfg.DATASET.NAME, **_report(check, cfg, cfg_file))
 
 
@@ -159,13 +144,9 @@ def _time(seconds):
 def figures(check, cfg):
     """The figures of a data set beside what is known of VinVL's: [(heading, [Row, ...]), ...] of a DatasetCheck."""
     sections = [("Splits", _split_rows(check))]
-    if check.regions:
-        sections.append(("Regions", _region_rows(check, cfg)))
-    if check.tag_counts:
-        sections.append(("Tags", _tag_rows(check)))
-    if check.captions is not None:
-        sections.append(("Words", _word_rows(check, cfg)))
-    return sections
+    sections += [("Regions", _region_rows(check, cfg))] if check.regions else []
+    sections += [("Tags", _tag_rows(check))] if check.tag_counts else []
+    return sections + ([("Words", _word_rows(check, cfg))] if check.captions is not None else [])
 
 
 def histograms(check, cfg):

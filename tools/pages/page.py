@@ -1,8 +1,6 @@
 """What all pages share: a template becomes one HTML file that loads nothing and runs nothing; results are read back."""
 
-import contextlib
 import json
-import os
 import textwrap
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import jinja2
 import numpy as np
 
 from oscar_paddle.config.errors import DataError, UserError
+from oscar_paddle.datasets.formats.whole_files import whole_file
 from oscar_paddle.tools.pages.charts import learning_curves, read_run
 from oscar_paddle.tools.pages.pictures import open_pictures
 
@@ -62,24 +61,13 @@ def write_evaluation_page(template, *, output, sections, images, features="", ru
 
 
 def write_page(path, page):
-    """Write the page whole or not at all.
-
-    Returns:
-        Path of the page.
-    Raises:
-        UserError: the file cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write the page whole or not at all, UserError where that is not possible; returns its Path."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
+        with whole_file(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise UserError(f"{path}: cannot write the report page: {error.strerror or error}") from None
-    return path
+    return Path(path)
 
 
 def read_result(path, kind, tool):

@@ -29,28 +29,16 @@ class Thumbnail(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """Boxes over a picture, in its pixels.
+    """Boxes over a picture of so many pixels, in these."""
 
-    Attributes:
-        boxes: list of (tag, (x, y, width, height), (x, y of the tag, its end that is there: "start" or "end")).
-        height, width: of the picture. letters: their size.
-    """
-
-    boxes: list
+    boxes: list  # (tag, (x, y, width, height), (x, y of the tag, its end that is there: "start" or "end"))
     height: float
     width: float
-    letters: float
+    letters: float  # size of the letters
 
 
 def draw_boxes(found, height, width):
-    """What the template `frame` draws over a picture.
-
-    Args:
-        found: [(tag, [x1, y1, x2, y2] in pixels), ...]; the first MAX_BOXES are drawn.
-        height, width: of the picture.
-    Returns:
-        Drawing.
-    """
+    """The Drawing of the first MAX_BOXES of [(tag, [x1, y1, x2, y2] in pixels), ...] over a picture."""
     letters, boxes = 0.07 * min(height, width), []
     for tag, (x1, y1, x2, y2) in found[:MAX_BOXES]:
         line = y1 - 0.3 * letters if y1 > 1.4 * letters else y1 + letters  # above the box, where there is room
@@ -98,11 +86,7 @@ class Pictures:
         self._thumbnails = {}
 
     def thumbnail(self, image_id):
-        """The picture as a Thumbnail.
-
-        Raises:
-            DataError: there is no such picture, or it cannot be read.
-        """
+        """The picture as a Thumbnail, DataError where there is none or it cannot be read."""
         if image_id not in self._thumbnails:
             self._thumbnails[image_id] = self._shrink(image_id)
         return self._thumbnails[image_id]

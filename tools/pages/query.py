@@ -7,17 +7,7 @@ from oscar_paddle.tools.pages.pictures import LabelledBoxes, Pictures
 
 
 def find_pictures(images, data, names=None):
-    """The pictures of a collection, with boxes where its features have them.
-
-    Args:
-        images: folder of pictures, see `Pictures`; "" = none.
-        data: RetrievalDataset.
-        names: image id -> name of the picture's file, where the data set says it.
-    Returns:
-        Pictures or None.
-    Raises:
-        DataError: no such folder, or no pictures in it.
-    """
+    """The Pictures of a RetrievalDataset in a folder ("": None), with boxes where its features have them."""
     if not images:
         return None
     boxes = Path(data.regions.path).with_name("predictions.tsv")

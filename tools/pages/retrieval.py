@@ -32,13 +32,10 @@ def write_report(eval_dir, images, output, *, title="", facts=(), num_queries=12
     """Write the report page of an evaluation folder.
 
     Args:
-        eval_dir: evaluation folder.
         images, output, page: see `write_evaluation_page`, which also says what is returned and raised.
         title: heading; "" = data set and split.
         facts: [(name, text), ...] about the run, shown beside the results before those found in the folder.
-        num_queries: queries of each kind, drawn at random.
-        num_hardest: failed queries of each kind.
-        seed: of the draw.
+        num_queries, num_hardest: queries of each kind, drawn at random by `seed`, and failed ones.
     """
     results = RetrievalResults(eval_dir)
     name, all_captions = _data_name(results.provenance), not results.has_candidates
@@ -81,8 +78,7 @@ def _facts(results):
     ]
     medians = (("text", results.metrics.get("i2t_median_rank")), ("image", results.metrics.get("t2i_median_rank")))
     facts.append(("Median rank", ", ".join(f"{name} {rank:g}" for name, rank in medians if rank is not None)))
-    checkpoint = results.provenance.get("checkpoint", {})
-    if checkpoint:
+    if checkpoint := results.provenance.get("checkpoint", {}):
         facts.append(("Weights", f"{checkpoint.get('weights', '')} ({str(checkpoint.get('content', ''))[:12]})"))
     settings = results.provenance.get("settings", {})
     if {"MAX_SEQ_LEN", "MAX_REGION"} <= settings.keys():
@@ -147,10 +143,9 @@ class RetrievalResults:
         self.margins = self._margins()
         self.has_candidates = bool(self.captions) and isinstance(self.captions[0], list)
         self._check_captions()
-        self.t2i_ranks = None
         if self.has_candidates:
             own = np.array([self._is_own(row) for row in range(len(self.image_ids))])
-            self.i2t_ranks = candidate_ranks(self.margins, own)
+            self.i2t_ranks, self.t2i_ranks = candidate_ranks(self.margins, own), None
         else:
             self.i2t_ranks = image_to_text_ranks(self.margins, self.caption_image)
             self.t2i_ranks = text_to_image_ranks(self.margins, self.caption_image)
@@ -239,14 +234,9 @@ class RetrievalResults:
 
 
 def chance_recall(num_right, num_answers, k):
-    """Probability that a random order has a right answer among its first k, mean over queries.
+    """Probability that a random order of answers has a right one among its first k, mean over queries.
 
-    Args:
-        num_right: list of int, right answers of every query (repeated values are fine).
-        num_answers: int, answers that are ranked.
-        k: places looked at.
-    Returns:
-        float: mean of 1 - C(n - r, k) / C(n, k), the hypergeometric law.
+    It is 1 - C(n - r, k) / C(n, k), the hypergeometric law, where r of n answers are right; num_right: r of each query.
     """
     k = min(k, num_answers)
     misses = {r: math.comb(num_answers - r, k) / math.comb(num_answers, k) for r in set(num_right)}
@@ -254,22 +244,17 @@ def chance_recall(num_right, num_answers, k):
 
 
 def hardest(ranks, count, owners=None):
-    """Indices of the worst ranks, worst first, missed ones only; at most one for each owner.
+    """Indices of the worst ranks, worst first, missed ones only, `count` at most; at most one for each owner.
 
     Args:
         ranks: [Q] int, 0-based.
-        count: how many at most.
         owners: [Q] int, what the queries belong to (captions to images); None = all different.
     """
-    chosen, seen = [], set()
+    chosen = {}  # owner -> its worst query
     for index in np.argsort(-ranks, kind="stable").tolist():
-        owner = index if owners is None else int(owners[index])
-        if ranks[index] == 0 or len(chosen) == count:
-            break
-        if owner not in seen:
-            seen.add(owner)
-            chosen.append(index)
-    return chosen
+        if ranks[index]:
+            chosen.setdefault(index if owners is None else int(owners[index]), index)
+    return list(chosen.values())[:count]
 
 
 def _query(index, margins, is_right, count):

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError, UserError
 from oscar_paddle.solvers.metrics.eccv import TARGETS, check_eccv_input, eccv_metrics, ranked_ids
 from oscar_paddle.solvers.metrics.retrieval import image_to_text_ranks, retrieval_metrics, text_to_image_ranks
+
+NO_BAR = tqdm(disable=True)
 
 # ---- ranked lists: no package needed ----
 
@@ -17,7 +20,7 @@ from oscar_paddle.solvers.metrics.retrieval import image_to_text_ranks, retrieva
 def test_lists_worked_by_hand():
     block = np.array([[0.1, 0.9, 0.5, 0.9], [3.0, 2.0, 1.0, 0.0]])
     truths = {"a": {7: [102], 8: [103]}, "b": {7: [104]}}
-    rankings = ranked_ids([block], [7, 8], [101, 102, 103, 104], truths)
+    rankings = ranked_ids([block], [7, 8], [101, 102, 103, 104], truths, NO_BAR)
     assert rankings["a"] == {7: [104, 102, 103, 101], 8: [101, 102, 103, 104]}  # 102 after its equal 104
     assert rankings["b"] == {7: [102, 104, 103, 101]}  # here 104 is the positive; query 8 is not asked for
 
@@ -30,7 +33,7 @@ def test_lists_equal_a_slow_sort(seed, num_queries, num_items, num_values):
     queries, items = rng.permutation(1000)[:num_queries].tolist(), rng.permutation(1000)[:num_items].tolist()
     some = rng.choice(items, size=min(num_items, 15), replace=False).tolist()
     truths = {"few": {query: some[:2] for query in queries[1:]}, "many": {query: some for query in queries}}
-    rankings = ranked_ids([scores[:2], scores[2:]] if num_queries > 2 else [scores], queries, items, truths)
+    rankings = ranked_ids([scores[:2], scores[2:]] if num_queries > 2 else [scores], queries, items, truths, NO_BAR)
     for name, length in (("few", 10), ("many", max(10, len(some)))):
         assert rankings[name].keys() == truths[name].keys()
         for query, ranking in rankings[name].items():

@@ -53,7 +53,7 @@ def write(folder, entries):
 
 
 def test_scores_by_kind(folder):
-    answers, guessing = Answers(folder / "eval"), read_guessing(folder, "val.json")
+    answers, guessing = Answers(folder / "eval"), read_guessing(folder, folder / "eval")
     assert answers.scores == [1.0, 0.3, 0.0]
     assert score_rows(answers, guessing) == [
         ("all questions", 3, pytest.approx(1.3 / 3), 0.25),
@@ -120,8 +120,9 @@ def test_damaged_folders(folder, name, text, message):
 
 
 def test_a_folder_that_is_no_task(folder):
+    (folder / "eval" / "provenance.json").write_text('{"data": {"files": ["other.json"]}}')
     with pytest.raises(DataError, match=r"no scenes task with other.json here .*--guessing"):
-        read_guessing(folder, "other.json")
+        read_guessing(folder, folder / "eval")
 
 
 def test_guessing_is_optional_by_kind(folder):
