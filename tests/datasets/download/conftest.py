@@ -1,6 +1,7 @@
 """A server on this machine that misbehaves on request, and download_dataset.sh as a person starts it."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -81,6 +82,11 @@ def server():
     server.server_close()
 
 
+def ctrl_c_works():
+    """A child inherits that SIGINT is ignored, as it is where the tests themselves run in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def start(server, repository, tmp_path, monkeypatch):
     """Starts download_dataset.sh; whatever is not on this machine goes to a proxy that is not there (a closed port)."""
@@ -93,7 +99,7 @@ def start(server, repository, tmp_path, monkeypatch):
         command = ["/bin/bash", str(root / "download_dataset.sh"), "--backoff", "0.01", *map(str, arguments)]
         command += ["--mirror", str(mirror)] if mirror else []
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=tmp_path, env=os.environ, **pipes)
+        return subprocess.Popen(command, cwd=tmp_path, env=os.environ, preexec_fn=ctrl_c_works, **pipes)
 
     return begin
 
