@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions import published
 from oscar_paddle.datasets.captions.own_pictures import find_annotations, read_split_captions
-from oscar_paddle.datasets.checks.findings import without
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.reading import MissingFile
 
@@ -44,29 +43,35 @@ def check_captions(cfg, split_names, findings):
     Returns:
         list of Split, those that could be read.
     """
-    data_dir, train = cfg.DATASET.DATA_DIR, cfg.DATASET.TRAIN
+    data_dir, train, splits = cfg.DATASET.DATA_DIR, cfg.DATASET.TRAIN, []
+    per_train, per_dev = cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_TRN, cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV
     names, needed = _splits_of(cfg, split_names)
-    splits = []
     for name in names:
         path, in_published_layout = _caption_file(data_dir, name)
         if name not in needed and in_published_layout and not os.path.isfile(path):
             findings.add("no_check", path, f"no captions of split {name!r}, which this config does not need")
             continue
         # With candidate lists the DEV key is the length of those.
-        own = name == train or not cfg.EVAL.EVAL_CROSS_IMAGE
-        per_image = cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_TRN if own else cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV
-        split = Split(name, path, per_image)
+        split = Split(name, path, per_train if name == train or not cfg.EVAL.EVAL_CROSS_IMAGE else per_dev)
         if _read_split(split, data_dir, in_published_layout, findings):
             _check_texts(split, findings)
             splits.append(split)
     _check_leaks(splits, train, findings)
     evaluated = [split for split in splits if split.name != train] or splits
-    if cfg.EVAL.EVAL_IMG_KEYS_FILE:
-        path = os.path.join(data_dir, cfg.EVAL.EVAL_IMG_KEYS_FILE)
-        _check_key_list(path, evaluated, not split_names, findings)
-    if cfg.EVAL.EVAL_CAPTION_INDEX_FILE:
-        path = os.path.join(data_dir, cfg.EVAL.EVAL_CAPTION_INDEX_FILE)
-        _check_candidates(path, evaluated, not split_names, cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV, findings)
+    for key, read, check in (
+        ("EVAL_IMG_KEYS_FILE", published.read_image_keys, _check_keys),
+        ("EVAL_CAPTION_INDEX_FILE", published.read_caption_index, _check_candidates),
+    ):
+        path = os.path.join(data_dir, cfg.EVAL[key])
+        try:
+            found = cfg.EVAL[key] and read(path)
+        except DataError as error:
+            kind = "missing_file" if isinstance(error, MissingFile) else "bad_list"
+            findings.add(kind, path, f"{error} (EVAL.{key})")
+            continue
+        split = found and _best_split(found, evaluated, not split_names, path, findings)
+        if split:
+            check(path, found, split, per_dev, findings)
     return splits
 
 
@@ -75,36 +80,13 @@ def _splits_of(cfg, split_names):
     if split_names:
         return list(dict.fromkeys(split_names)), set(split_names)
     data = cfg.DATASET
-    names = list(dict.fromkeys(name for name in (data.TRAIN, data.DEV, data.TEST) if name))
+    names = list(dict.fromkeys(filter(None, (data.TRAIN, data.DEV, data.TEST))))
     needed = set()
     if cfg.PRETRAINED.DIR:
         needed |= {data.TRAIN} | ({data.DEV} if cfg.MONITOR.EVAL_FREQ or cfg.MONITOR.EVAL_STEPS else set())
     if cfg.EVAL.CHECKPOINT_DIR:
         needed.add(data.TEST)
     return names, needed or set(names)
-
-
-def images_of(splits):
-    """dict image id -> name of the (first) split it is in."""
-    images = {}
-    for split in splits:
-        for image_id in split.images:
-            images.setdefault(image_id, split.name)
-    return images
-
-
-def _read_split(split, data_dir, in_published_layout, findings):
-    """Read the captions of a split; False if there is nothing to read (a finding says why)."""
-    try:
-        split.captions = read_split_captions(data_dir, split.name)
-        return True
-    except DataError as error:
-        text = f"split {split.name!r}: {without(error, split.path)}"
-    is_there = os.path.isfile(split.path)
-    if is_there and in_published_layout and _read_what_can_be(split, findings):
-        return True
-    findings.add("bad_captions" if is_there else "missing_file", split.path, text)
-    return False
 
 
 def _caption_file(data_dir, name):
@@ -116,6 +98,20 @@ def _caption_file(data_dir, name):
     except DataError:  # several; the reader says which
         annotations = str(data_dir)
     return found or annotations or places[0], annotations is None
+
+
+def _read_split(split, data_dir, in_published_layout, findings):
+    """Read the captions of a split; False if there is nothing to read (a finding says why)."""
+    try:
+        split.captions = read_split_captions(data_dir, split.name)
+        return True
+    except DataError as error:
+        text = str(error).removeprefix(f"{split.path}: ")
+    is_there = os.path.isfile(split.path)
+    if is_there and in_published_layout and _read_what_can_be(split, findings):
+        return True
+    findings.add("bad_captions" if is_there else "missing_file", split.path, f"split {split.name!r}: {text}")
+    return False
 
 
 def _read_what_can_be(split, findings):
@@ -144,15 +140,14 @@ def _read_what_can_be(split, findings):
 
 def _check_texts(split, findings):
     for image_id, texts in split.captions.items():
-        where = f"image {image_id}"
+        where, used = f"image {image_id}", texts[: max(split.per_image, 1)]
         if len(texts) < split.per_image:
             findings.add("few_captions", split.path, f"{where}: {len(texts)} captions; expected {split.per_image}")
-        used = texts[: max(split.per_image, 1)]
-        for number, text in enumerate(used):
+        for number, text in enumerate(used, start=1):
             if not text.strip():
-                findings.add("blank_caption", split.path, f"{where}: caption {number + 1} is {text[:20]!r}")
-        if len(set(used)) < len(used):
-            repeated = next(text for number, text in enumerate(used) if text in used[:number])
+                findings.add("blank_caption", split.path, f"{where}: caption {number} is {text[:20]!r}")
+        repeated = next((text for number, text in enumerate(used) if text in used[:number]), None)
+        if repeated is not None:
             findings.add("same_captions", split.path, f"{where}: {repeated[:100]!r}")
 
 
@@ -180,47 +175,30 @@ def _signature(texts):
     return hash(tuple(sorted(text.strip().lower() for text in texts)))
 
 
-def _check_key_list(path, splits, all_splits, findings):
-    """EVAL.EVAL_IMG_KEYS_FILE against the split it fits best."""
-    keys = _read_list(published.read_image_keys, path, "EVAL.EVAL_IMG_KEYS_FILE", findings)
-    split = keys and _best_split(keys, splits, all_splits, path, findings)
-    for row, key in enumerate(keys if split else ()):
+def _check_keys(path, keys, split, per_image, findings):
+    """EVAL.EVAL_IMG_KEYS_FILE against its split."""
+    for row, key in enumerate(keys):
         if key not in split.captions:
             findings.add("unknown_in_list", path, f"image {key} has no captions in split {split.name!r}", row)
 
 
-def _check_candidates(path, splits, all_splits, per_image, findings):
-    """EVAL.EVAL_CAPTION_INDEX_FILE, lists of `per_image` candidates, against the split it fits best."""
-    lists = _read_list(published.read_caption_index, path, "EVAL.EVAL_CAPTION_INDEX_FILE", findings)
-    split = lists and _best_split(lists, splits, all_splits, path, findings)
-    for image_id in split.captions if split else ():
-        pairs = lists.get(image_id, [])
+def _check_candidates(path, lists, split, per_image, findings):
+    """EVAL.EVAL_CAPTION_INDEX_FILE, lists of `per_image` candidates, against its split."""
+    for image_id in split.captions:
+        where, pairs = f"image {image_id}", lists.get(image_id, [])[:per_image]
         if len(pairs) < per_image:
-            text = f"image {image_id} of split {split.name!r} has {len(pairs)} candidates; expected {per_image}"
+            text = f"{where} of split {split.name!r} has {len(pairs)} candidates; expected {per_image}"
             findings.add("short_candidates", path, text)
-        else:
-            _check_pairs(path, image_id, pairs[:per_image], split, findings)
-
-
-def _read_list(read, path, key, findings):
-    """What the reader of a list gives (never empty), or None with a finding."""
-    try:
-        return read(path)
-    except DataError as error:
-        kind = "missing_file" if isinstance(error, MissingFile) else "bad_list"
-        findings.add(kind, path, f"{without(error, path)} ({key})")
-        return None
-
-
-def _check_pairs(path, image_id, pairs, split, findings):
-    unknown = [pair for pair in pairs if pair[1] >= len(split.captions.get(pair[0], ()))]
-    if unknown:
-        text = f"image {image_id}: candidate {list(unknown[0])} is not among the captions of split {split.name!r}"
-        findings.add("unknown_in_list", path, f"{text} ({len(unknown)} such candidates)")
-    if len(set(pairs)) < len(pairs):
-        findings.add("repeated_candidate", path, f"image {image_id}: {len(pairs) - len(set(pairs))} repeated")
-    if all(owner != image_id for owner, _ in pairs):
-        findings.add("no_positive", path, f"image {image_id}")
+            continue
+        unknown = [pair for pair in pairs if pair[1] >= len(split.captions.get(pair[0], ()))]
+        if unknown:
+            text = f"{where}: candidate {list(unknown[0])} is not among the captions of split {split.name!r}"
+            findings.add("unknown_in_list", path, f"{text} ({len(unknown)} such candidates)")
+        repeated = len(pairs) - len(set(pairs))
+        if repeated:
+            findings.add("repeated_candidate", path, f"{where}: {repeated} repeated")
+        if all(owner != image_id for owner, _ in pairs):
+            findings.add("no_positive", path, where)
 
 
 def _best_split(image_ids, splits, all_splits, path, findings):

@@ -2,29 +2,33 @@
 
 Everything is read, whatever is damaged: findings are collected (findings.py), nothing stops at the first. The steps:
 captions and lists (captions.py), features and tags in the published layout (published.py) or another (sources.py), what
-files say of each other (here, pictures.py), word pieces (text.py).
+files say of each other (here), word pieces (text.py).
 """
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
+from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.checks.captions import check_captions, images_of
-from oscar_paddle.datasets.checks.figures import Scope, TagFigures
+from oscar_paddle.datasets.checks.captions import check_captions
+from oscar_paddle.datasets.checks.figures import KEPT_DRAWINGS, Figures, Scope
 from oscar_paddle.datasets.checks.findings import Findings, file_and_text
-from oscar_paddle.datasets.checks.pictures import check_picture_sizes
 from oscar_paddle.datasets.checks.published import check_published
+from oscar_paddle.datasets.checks.rows import BOX_TOLERANCE
 from oscar_paddle.datasets.checks.sources import check_other_layout, check_store
 from oscar_paddle.datasets.checks.text import RowLengths, TextFigures, check_text
 from oscar_paddle.datasets.regions.layouts import find_regions
 
+MOST_PICTURES = 5000  # opened for their size; a file of swapped sizes or other pictures shows long before
 
-@dataclass(frozen=True, kw_only=True)
-class DatasetCheck:
-    """What was found in a data set.
+
+@dataclass(kw_only=True)
+class DatasetCheck(Figures):
+    """What was found in a data set: the figures of all its features and tags, and this.
 
     Attributes:
         findings: Findings.
@@ -32,11 +36,9 @@ class DatasetCheck:
         chosen: set of image ids that were looked into, or None for all.
         regions: dict image id -> regions it has. negative: share of the images whose first region has a negative
             value. norm: mean L2 norm of the regions.
-        tags, classes, tag_counts, drawings, marked: see `TagFigures`.
-        agreement, other_rows: see `FileFigures`, over all files.
-        stores: list of paths of packed stores that are read in place of their sources.
+        agreement: (images whose first box is the same in features and tags, images compared).
         captions, tag_text: TextFigures or None. rows: RowLengths or None.
-        read_bytes: of features and tags. seconds: the whole check.
+        seconds: the whole check.
     """
 
     findings: Findings
@@ -46,18 +48,10 @@ class DatasetCheck:
     regions: dict
     negative: float
     norm: float
-    tags: dict
-    classes: Counter
-    tag_counts: list
-    drawings: dict
-    marked: dict
     agreement: tuple
-    other_rows: int
-    stores: list
     captions: TextFigures | None
     tag_text: TextFigures | None
     rows: RowLengths | None
-    read_bytes: int
     seconds: float
 
 
@@ -76,41 +70,35 @@ def check_dataset(cfg, split_names=None, max_images=0, processes=1, picture_file
         DatasetCheck.
     """
     start, findings, picture_files = time.perf_counter(), Findings(), picture_files or {}
-    splits = check_captions(cfg, split_names, findings)
-    images = images_of(splits)
+    splits, images = check_captions(cfg, split_names, findings), {}
+    for split in splits:
+        images.update((image_id, split.name) for image_id in split.images if image_id not in images)
     rng = np.random.default_rng(seed)
     chosen = _draw(rng, images, max_images) if 0 < max_images < len(images) else None
     looked_into = images if chosen is None else sorted(chosen, key=str)
     pictured = [image_id for image_id in looked_into if str(image_id) in picture_files]
     show = _draw(rng, pictured or looked_into, shown)
-    files = _check_files(Scope(cfg, findings, processes, chosen, show), splits)
-    _check_equal_features(files, images, findings)
-    features, tags = [image for file in files for image in file.features], TagFigures()
-    for file in files:
-        tags += file.tags
-    check_picture_sizes(tags.sizes, picture_files, findings)
-    captions, tag_text, rows = check_text(cfg, splits, chosen, tags.tags, findings)
-    regions = {image.key: image.count for image in features}
+    files, total = _check_files(Scope(cfg, findings, processes, chosen, show), splits), Figures()
+    agreement = _check_images(files, images, cfg.INPUT.MAX_REGION, findings)
+    for _, figures in files:
+        total += figures
+    total.marked = dict(list(total.marked.items())[:KEPT_DRAWINGS])
+    _check_picture_sizes(total.sizes, picture_files, findings)
+    captions, tag_text, rows = check_text(cfg, splits, chosen, total.tags, findings)
+    regions = {image.key: image.count for image in total.features}
     return DatasetCheck(
+        **vars(total),
         findings=findings,
         splits=splits,
         images=images,
         chosen=chosen,
         regions=regions,
-        negative=sum(image.negative for image in features) / max(1, len(features)),
-        norm=sum(image.norm for image in features) / max(1, sum(regions.values())),
-        tags=tags.tags,
-        classes=tags.classes,
-        tag_counts=list(tags.counts),
-        drawings=tags.drawings,
-        marked=tags.marked,
-        agreement=tuple(map(sum, zip((0, 0), *(file.agreement for file in files), strict=True))),
-        other_rows=sum(file.other_rows for file in files),
-        stores=[file.store for file in files if file.store],
+        negative=sum(image.negative for image in total.features) / max(1, len(total.features)),
+        norm=sum(image.norm for image in total.features) / max(1, sum(regions.values())),
+        agreement=agreement,
         captions=captions,
         tag_text=tag_text,
         rows=rows,
-        read_bytes=sum(file.read_bytes for file in files),
         seconds=time.perf_counter() - start,
     )
 
@@ -121,40 +109,63 @@ def _draw(rng, image_ids, count):
 
 
 def _check_files(scope, splits):
-    """Check the features and tags of every split, splits that share a file together: list of FileFigures."""
-    cfg, findings, by_path = scope.cfg, scope.findings, defaultdict(list)
+    """Check the features and tags of every split, splits that share a file together: [(path, Figures), ...]."""
+    cfg, by_path, files = scope.cfg, defaultdict(list), []
     for split in splits:
         try:
             path = find_regions(cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.FEAT_FILE, cfg.INPUT.IMG_FEATURE_TYPE)
             by_path[str(path)].append(split)
         except DataError as error:
             file, text = file_and_text(error)
-            findings.add("missing_file", file, f"split {split.name!r}: {text}")
-    files = []
+            scope.findings.add("missing_file", file, f"split {split.name!r}: {text}")
     for path, users in by_path.items():
         if path.endswith(".tsv"):
             found = [check_published(scope, path, users)]
         else:
             found = [check_other_layout(scope, path, split) for split in users]
         if not path.endswith(".packed"):
-            found[0].store = check_store(scope, path, [image.key for file in found for image in file.features])
-        files += found
-    limit = cfg.INPUT.MAX_REGION
-    for file in files:
-        for image in file.features:
-            if image.count > limit:
-                text = f"image {image.key}: {image.count} regions; {limit} are kept"
-                findings.add("regions_cut", file.path, text)
+            store = check_store(scope, path, [image.key for figures in found for image in figures.features])
+            found[0].stores += [store] if store else []
+        files += [(path, figures) for figures in found]
     return files
 
 
-def _check_equal_features(files, images, findings):
-    """Images with the same values: in two splits they are a leak."""
-    owners = {}
-    for file in files:
-        for key, mark in ((image.key, image.checksum) for image in file.features):
-            other = owners.setdefault(mark, key)
+def _check_images(files, images, limit, findings):
+    """Compare what features and tags say of images: see `DatasetCheck.agreement`."""
+    owners, agreement = {}, []
+    for path, figures in files:
+        for image in figures.features:
+            key = image.key
+            if image.count > limit:
+                findings.add("regions_cut", path, f"image {key}: {image.count} regions; {limit} are kept")
+            other = owners.setdefault(image.checksum, key)  # the same values: in two splits they are a leak
             if other != key and key in images and other in images:
                 kind = "leak_features" if images[key] != images[other] else "same_features"
-                where = f"image {other} of {images[other]} and image {key} of {images[key]}"
-                findings.add(kind, file.path, where)
+                findings.add(kind, path, f"image {other} of {images[other]} and image {key} of {images[key]}")
+            boxes = image.corners, figures.boxes.get(key)
+            if None not in boxes:  # the same box shows that both come from one run of the detector
+                agreement.append(max(abs(a - b) for a, b in zip(*boxes, strict=True)) <= 2 * BOX_TOLERANCE)
+                if not agreement[-1]:
+                    shown = [", ".join(f"{value:.3f}" for value in box) for box in boxes]
+                    findings.add("boxes_differ", path, f"image {key}: ({shown[0]}) and ({shown[1]}) of the picture")
+    return sum(agreement), len(agreement)
+
+
+def _check_picture_sizes(sizes, files, findings):
+    """Pictures (image id as text -> path) against the (height, width) that the rows of tags say, by image id."""
+    here = [image_id for image_id in sizes if str(image_id) in files][:MOST_PICTURES]
+    for image_id in tqdm(here, desc="checking sizes of pictures", unit=" pictures", delay=1, leave=False):
+        path, (height, width) = files[str(image_id)], sizes[image_id]
+        try:
+            with Image.open(path) as image:  # reads the head of the file only; as it lies, not turned by EXIF
+                found = image.size
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            findings.add("unreadable", path, f"no picture ({error})")
+            continue
+        if found != (width, height):
+            text = f"image {image_id}: {found[0]} x {found[1]} pixels; its row of tags says {width:g} x {height:g}"
+            findings.add("picture_size", path.parent, text)
+    missing = len(sizes) - sum(str(image_id) in files for image_id in sizes)
+    if files and missing and here:
+        folder = next(iter(files.values())).parent
+        findings.add("no_picture", folder, f"{missing:,} of {len(sizes):,} images", count=missing)

@@ -1,6 +1,6 @@
-"""What the steps of a check are given, and the figures that they give back: of images, of tags, of a file with both."""
+"""What the steps of a check of features and tags are given, and the figures that they give back."""
 
-from array import array
+import operator
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -8,9 +8,8 @@ from typing import NamedTuple
 KEPT_DRAWINGS = 6  # of images with box problems
 
 
-@dataclass(frozen=True)
-class Scope:
-    """What a check of features and tags looks into.
+class Scope(NamedTuple):
+    """What is looked into.
 
     Attributes:
         cfg: frozen configuration. findings: Findings to add to. processes: how many read.
@@ -38,70 +37,47 @@ class ImageRegions(NamedTuple):
 
 
 @dataclass
-class TagFigures:
-    """Figures of the tags that were looked into.
+class Figures:
+    """What is counted and kept while features and tags are read: of some rows, of a file with both, of a data set.
 
     Attributes:
+        features: list of ImageRegions.
         tags: image id -> the tag string as the readers give it.
         classes: Counter of class names (of words, in layouts that keep no classes apart).
-        counts: tags of each image.
+        tag_counts: list, tags of each image.
         boxes: image id -> the first detection's corners as fractions of the picture.
         sizes: image id -> (height, width), where the row says.
         drawings: image id -> ([(class, [x1, y1, x2, y2] in pixels), ...], height, width).
         marked: the same, of the first images whose boxes are wrong.
+        other_rows: rows that belong to no checked split.
+        stores: list of paths of packed stores that are read in place of their sources.
+        read_bytes: how much was read.
     """
 
+    features: list = field(default_factory=list)
     tags: dict = field(default_factory=dict)
     classes: Counter = field(default_factory=Counter)
-    counts: array = field(default_factory=lambda: array("q"))
+    tag_counts: list = field(default_factory=list)
     boxes: dict = field(default_factory=dict)
     sizes: dict = field(default_factory=dict)
     drawings: dict = field(default_factory=dict)
     marked: dict = field(default_factory=dict)
+    other_rows: int = 0
+    stores: list = field(default_factory=list)
+    read_bytes: int = 0
 
-    def add(self, key, text, names):
+    def add_tags(self, key, text, names):
         """The tag string of an image and the names in it."""
         self.tags[key] = text
         self.classes.update(names)
-        self.counts.append(len(names))
-
-    def mark(self, key, drawing):
-        if len(self.marked) < KEPT_DRAWINGS:
-            self.marked[key] = drawing
+        self.tag_counts.append(len(names))
 
     def __iadd__(self, other):
         """Take over the figures of what follows."""
-        for own, others in (
-            (self.tags, other.tags),
-            (self.classes, other.classes),
-            (self.boxes, other.boxes),
-            (self.sizes, other.sizes),
-            (self.drawings, other.drawings),
-        ):
-            own.update(others)
-        self.counts += other.counts
-        for key, drawing in other.marked.items():
-            self.mark(key, drawing)
+        for name, value in vars(other).items():
+            own = getattr(self, name)
+            if isinstance(own, dict):
+                own.update(value)  # of a Counter: adds
+            else:
+                setattr(self, name, operator.iadd(own, value))
         return self
-
-
-@dataclass
-class FileFigures:
-    """A file (or folder) of features and the tags that belong to it.
-
-    Attributes:
-        path: of the features.
-        features: list of ImageRegions. tags: TagFigures.
-        agreement: (images whose first box is the same in features and tags, images compared).
-        other_rows: rows that belong to no checked split.
-        read_bytes: how much was read.
-        store: path of the packed store that is read in its place, or None.
-    """
-
-    path: str
-    features: list = field(default_factory=list)
-    tags: TagFigures = field(default_factory=TagFigures)
-    agreement: tuple = (0, 0)
-    other_rows: int = 0
-    read_bytes: int = 0
-    store: str | None = None

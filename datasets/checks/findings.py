@@ -1,54 +1,33 @@
-"""What a check of a data set finds: grouped by kind and file, counted, with the first examples and what to do.
+"""What a check of a data set finds: grouped by kind and file, counted, with the first examples and what to do."""
 
-A *problem* stops training or spoils its numbers; a *notice* is something to know that nothing breaks on.
-"""
-
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
 KEPT_EXAMPLES = 5  # of one kind in one file; the rest is counted
 
 
 class Kind(NamedTuple):
-    """A sort of finding.
-
-    Attributes:
-        title: what is wrong, for a heading.
-        remedy: what to do about it.
-        is_problem: False for a notice.
-    """
+    """A sort of finding: what is wrong, for a heading, and what to do about it."""
 
     title: str
     remedy: str
-    is_problem: bool = True
 
 
-def _notice(title, remedy):
-    return Kind(title, remedy, False)
-
-
-KINDS = {
-    # ---- files
+PROBLEMS = {  # what stops training or spoils its numbers
     "missing_file": Kind("File missing", "Download or make it (bash download_dataset.sh --help), or correct the key."),
     "unreadable": Kind("File cannot be read", "Download or make the file again; this one is damaged."),
-    "no_check": _notice("Not checked", "Nothing to do if you do not need this part; otherwise add what is missing."),
-    # ---- captions
     "bad_captions": Kind("Captions that are no list of texts", "Make the caption file again: image id -> list of str."),
     "few_captions": Kind(
         "Images with too few captions",
         "Add captions, leave these images out, or lower INPUT.NUM_CAPTIONS_PER_IMAGE_TRN / _DEV.",
     ),
     "blank_caption": Kind("Empty captions", "Remove them from the caption file, or write the missing text."),
-    "same_captions": _notice("An image has the same caption twice", "Harmless; the pair simply counts twice."),
-    # ---- lists
     "bad_list": Kind("List of images or candidates is damaged", "Make the list again from the caption file."),
     "unknown_in_list": Kind("List names what has no captions", "Use the list that belongs to this split's captions."),
     "short_candidates": Kind(
         "Candidate lists that are missing or too short",
         "Set INPUT.NUM_CAPTIONS_PER_IMAGE_DEV to their length, or make the candidate file again.",
     ),
-    "repeated_candidate": _notice("A candidate stands twice in a list", "Harmless; it counts twice as a wrong answer."),
-    "no_positive": _notice("Candidate lists without a right caption", "Such images can never count as found."),
-    # ---- leaks
     "leak_id": Kind("Leak: the same image in two splits", "Remove it from one of them; scores are too good otherwise."),
     "leak_captions": Kind(
         "Leak: the same set of captions in two splits", "Probably one picture under two ids: remove one of them."
@@ -56,8 +35,6 @@ KINDS = {
     "leak_features": Kind(
         "Leak: the same features in two splits", "Probably one picture under two ids: remove one of them."
     ),
-    "shared_id": _notice("The same image in two evaluation splits", "Fine where one split is a part of the other."),
-    # ---- features
     "no_features": Kind(
         "Images without features", "Extract features for them and add their rows, or leave the images out."
     ),
@@ -79,11 +56,7 @@ KINDS = {
     "box_size": Kind(
         "Box sizes that contradict the corners", "The last two values are (x2-x1)/W and (y2-y1)/H, in this order."
     ),
-    "box_flat": _notice("Boxes without area", "Harmless, but they say little; check the detector's settings."),
-    "same_features": _notice("Images with equal features", "Probably the same picture twice."),
-    "packed_stale": _notice("Packed features are not used", "Pack them again: tools/pack_features.py; see --help."),
     "packed_damaged": Kind("Packed features are damaged", "Pack them again: tools/pack_features.py; see --help."),
-    # ---- tags
     "no_tag_row": Kind("Images without a row of tags", "Add their rows to predictions.tsv, or set ADD_OD_LABEL False."),
     "no_tags": Kind(
         "Images whose list of tags is empty",
@@ -92,104 +65,104 @@ KINDS = {
     "bad_tags": Kind("Rows of tags that cannot be read", "Write these rows again: id, tab, JSON of the detections."),
     "rect_outside": Kind("Detections outside the picture", "Give 'rect' in pixels, within image_w and image_h."),
     "rect_inverted": Kind("Detections whose corners are swapped", "Give 'rect' as x1, y1, x2, y2."),
-    "no_size": _notice("Detections without the picture's size", "Add image_h and image_w; 600 and 800 are assumed."),
-    "order": _notice(
-        "Detections not sorted by confidence", "INPUT.MAX_REGION keeps the first ones, so sort them before cutting."
-    ),
-    "boxes_differ": _notice(
-        "First box of features and of tags differ", "Make sure that both files come from the same run of the detector."
-    ),
     "picture_size": Kind("Pictures of another size than image_w x image_h", "Use the pictures the detector has seen."),
-    "no_picture": _notice("Images without a picture", "Only the report page needs pictures."),
-    # ---- index files
     "repeated_id": Kind("An image id in two rows", "Remove one of the rows, then the index files beside the file."),
     "blank_row": Kind("Empty rows inside the file", "Remove them, then the index files beside the file."),
-    "no_lineidx": _notice("No .lineidx", "It is built at the first start, which reads the whole file once."),
     "lineidx": Kind(".lineidx does not fit its .tsv", "Delete the .lineidx; it is built again at the next start."),
-    "no_id_map": _notice("No imageid2idx.json", "Not needed; opening the features takes longer without it."),
     "id_map": Kind("imageid2idx.json does not fit features.tsv", "Delete it; the ids are then read from the rows."),
-    # ---- text
     "unknown_pieces": Kind(
         "Many unknown word pieces", "Is this the vocabulary and casing of the model? See PRETRAINED.DIR, DO_LOWER_CASE."
     ),
-    "caption_cut": _notice("Captions longer than INPUT.MAX_SEQ_LEN", "Raise it, if the model has the positions."),
-    "tags_cut": _notice("Tags that do not fit behind the caption", "Raise INPUT.MAX_SEQ_LEN, or accept the cut."),
-    "regions_cut": _notice("Images with more regions than INPUT.MAX_REGION", "Raise it, or accept the cut."),
+}
+NOTICES = {  # what to know, though nothing breaks on it
+    "no_check": Kind("Not checked", "Nothing to do if you do not need this part; otherwise add what is missing."),
+    "same_captions": Kind("An image has the same caption twice", "Harmless; the pair simply counts twice."),
+    "repeated_candidate": Kind("A candidate stands twice in a list", "Harmless; it counts twice as a wrong answer."),
+    "no_positive": Kind("Candidate lists without a right caption", "Such images can never count as found."),
+    "shared_id": Kind("The same image in two evaluation splits", "Fine where one split is a part of the other."),
+    "box_flat": Kind("Boxes without area", "Harmless, but they say little; check the detector's settings."),
+    "same_features": Kind("Images with equal features", "Probably the same picture twice."),
+    "packed_stale": Kind("Packed features are not used", "Pack them again: tools/pack_features.py; see --help."),
+    "no_size": Kind("Detections without the picture's size", "Add image_h and image_w; 600 and 800 are assumed."),
+    "order": Kind(
+        "Detections not sorted by confidence", "INPUT.MAX_REGION keeps the first ones, so sort them before cutting."
+    ),
+    "boxes_differ": Kind(
+        "First box of features and of tags differ", "Make sure that both files come from the same run of the detector."
+    ),
+    "no_picture": Kind("Images without a picture", "Only the report page needs pictures."),
+    "no_lineidx": Kind("No .lineidx", "It is built at the first start, which reads the whole file once."),
+    "no_id_map": Kind("No imageid2idx.json", "Not needed; opening the features takes longer without it."),
+    "caption_cut": Kind("Captions longer than INPUT.MAX_SEQ_LEN", "Raise it, if the model has the positions."),
+    "tags_cut": Kind("Tags that do not fit behind the caption", "Raise INPUT.MAX_SEQ_LEN, or accept the cut."),
+    "regions_cut": Kind("Images with more regions than INPUT.MAX_REGION", "Raise it, or accept the cut."),
 }
 
 
 class Example(NamedTuple):
-    """One case: the 0-based row of the file (None where rows mean nothing) and what is there."""
+    """One case: the 0-based row of the file (None where rows mean nothing), what is there, and cases it sums up."""
 
     row: int | None
     text: str
+    count: int = 1
 
 
 class Findings:
     """Cases by (kind, file). Small whatever is found, cheap to send between processes."""
 
     def __init__(self):
-        self.counts, self.examples, self.summed = {}, {}, set()
+        self.counts, self.examples = Counter(), defaultdict(list)
 
     def add(self, kind, file, text, row=None, count=1):
         """One more case.
 
         Args:
-            kind: key of KINDS.
+            kind: key of PROBLEMS or NOTICES.
             file: path of the file it is in.
-            text: one line (or a DataError with it); what was found and what was expected.
+            text: one line (or a reader's DataError, whose message may begin with the file): found and expected.
             row: 0-based row, or None.
             count: cases that the text sums up.
         """
-        assert kind in KINDS, kind
+        assert kind in PROBLEMS or kind in NOTICES, kind
         key = kind, str(file)
-        self.counts[key] = self.counts.get(key, 0) + count
-        kept = self.examples.setdefault(key, [])
-        if len(kept) < KEPT_EXAMPLES:
-            kept.append(Example(row, one_line(text)))
-        if count > 1:
-            self.summed.add(key)
+        self.counts[key] += count
+        if len(self.examples[key]) < KEPT_EXAMPLES:
+            self.examples[key].append(Example(row, one_line(str(text).removeprefix(f"{file}: ")), count))
 
     def merge(self, other, rows_before=0):
         """Take over what another part of a check found; its rows are counted from `rows_before`."""
-        for key, count in other.counts.items():
-            self.counts[key] = self.counts.get(key, 0) + count
-            kept = self.examples.setdefault(key, [])
-            for example in other.examples[key][: KEPT_EXAMPLES - len(kept)]:
-                row = None if example.row is None else example.row + rows_before
-                kept.append(Example(row, example.text))
+        self.counts.update(other.counts)
+        for key, examples in other.examples.items():
+            moved = [e if e.row is None else e._replace(row=e.row + rows_before) for e in examples]
+            self.examples[key] = (self.examples[key] + moved)[:KEPT_EXAMPLES]
 
     def groups(self, problems):
-        """[(Kind, total, [(file, cases not shown, [Example, ...]), ...]), ...] in the order of KINDS.
+        """[(Kind, total, [(file, cases not shown, [Example, ...]), ...]), ...] in the order of the table of kinds.
 
         Args:
             problems: True for problems, False for notices.
         """
         found = []
-        for name, kind in KINDS.items():
-            keys = [key for key in self.counts if key[0] == name]
-            if keys and kind.is_problem == problems:
-                hidden = [0 if key in self.summed else self.counts[key] - len(self.examples[key]) for key in keys]
-                files = [(key[1], more, self.examples[key]) for key, more in zip(keys, hidden, strict=True)]
-                found.append((kind, sum(self.counts[key] for key in keys), files))
+        for name, kind in (PROBLEMS if problems else NOTICES).items():
+            files = [
+                (file, self.counts[key, file] - sum(example.count for example in examples), examples)
+                for (key, file), examples in self.examples.items()
+                if key == name
+            ]
+            if files:
+                found.append((kind, sum(self.counts[name, file] for file, _, _ in files), files))
         return found
 
     def total(self, problems=True):
-        return sum(count for (name, _), count in self.counts.items() if KINDS[name].is_problem == problems)
-
-
-def without(error, path):
-    """A reader's message without the file's name, which the report says already."""
-    return str(error).removeprefix(f"{path}: ")
+        return sum(total for _, total, _ in self.groups(problems))
 
 
 def file_and_text(error):
     """(the file that a reader's message names, the rest of it)."""
-    file, _, text = str(error).partition(": ")
-    return file, text
+    return str(error).partition(": ")[::2]
 
 
 def one_line(text, limit=300):
     """Text fit for a line of a report: no control characters, cut where it is endless."""
-    text = "".join(c if c.isprintable() else " " for c in str(text)[: limit + 1])
+    text = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -8,26 +8,25 @@ from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions.own_pictures import read_names
-from oscar_paddle.datasets.checks.figures import FileFigures
-from oscar_paddle.datasets.checks.findings import file_and_text, without
+from oscar_paddle.datasets.checks.figures import Figures
+from oscar_paddle.datasets.checks.findings import file_and_text
 from oscar_paddle.datasets.checks.rows import check_regions
 from oscar_paddle.datasets.regions.layouts import find_store, open_regions
 from oscar_paddle.datasets.regions.packed import PackedFeatures
 
 _AHEAD = 64  # images read ahead of the one that is looked at: bounds the memory
-_PROGRESS = {"unit": " images", "delay": 1, "leave": False}
 
 
 def check_other_layout(scope, path, split):
-    """Check the features at a path and their tags for one split: FileFigures."""
-    cfg, findings, found = scope.cfg, scope.findings, FileFigures(path)
+    """Check the features at a path and their tags for one split: Figures."""
+    cfg, findings, figures = scope.cfg, scope.findings, Figures()
     place = cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.FEAT_FILE, cfg.INPUT.IMG_FEATURE_TYPE
     packed = cfg.DATASET.PACKED if path.endswith(".packed") else "off"  # a store beside it comes later
     try:
         source = open_regions(*place, packed, feature_dim=cfg.INPUT.IMG_FEATURE_DIM, cache_bytes=0)
     except DataError as error:
-        findings.add("unreadable", path, without(error, path))
-        return found
+        findings.add("unreadable", path, error)
+        return figures
     if source.names_images:
         try:
             source.use_names(read_names(cfg.DATASET.DATA_DIR))
@@ -38,88 +37,70 @@ def check_other_layout(scope, path, split):
             if image_id not in split.captions:
                 findings.add("no_captions", path, f"image {image_id} is not in split {split.name!r}")
     images = [key for key in split.images if scope.chosen is None or key in scope.chosen]
-    _check_features(scope, source, split.name, images, found.features)
-    found.read_bytes = sum(image.count for image in found.features) * cfg.INPUT.IMG_FEATURE_DIM * 4
+    present = _present(source, images, "no_features", split.name, findings)
+    read = _read_all(scope, source.complete, source.path, present, _kind, f"features of {split.name}")
+    for image_id, regions in read:
+        for kind, text in check_regions(image_id, regions, figures):
+            findings.add(kind, source.path, f"image {image_id}: {text}")
+    figures.read_bytes = sum(image.count for image in figures.features) * cfg.INPUT.IMG_FEATURE_DIM * 4
     if cfg.INPUT.ADD_OD_LABEL:
         try:
             tags = source.open_tags(cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.OD_LABEL_TYPE)
         except DataError as error:
             findings.add("missing_file", *file_and_text(error))
-        else:
-            _check_tags(scope, tags, split.name, images, found.tags)
-    return found
-
-
-def _check_features(scope, source, split, image_ids, figures):
-    findings = scope.findings
-    present = _present(source, source.path, image_ids, "no_features", split, findings)
-    for image_id, regions in _read_all(source, present, scope.processes, f"checking features of {split}"):
-        if isinstance(regions, DataError):
-            findings.add(_kind(regions), source.path, _place_and_text(regions, source.path))
-            continue
-
-        def problem(kind, text, where=f"image {image_id}"):
-            findings.add(kind, source.path, f"{where}: {text}")
-
-        check_regions(image_id, regions, figures, problem)
-
-
-def _check_tags(scope, tags, split, image_ids, figures):
-    findings, path = scope.findings, getattr(tags, "path", "tags")
-    present = _present(tags, path, image_ids, "no_tag_row", split, findings)
-    for image_id in tqdm(present, desc=f"checking tags of {split}", **_PROGRESS):
-        try:
-            text = tags[image_id]
-        except DataError as error:
-            findings.add("bad_tags", path, _place_and_text(error, path))
-            continue
-        if not text.strip():
-            findings.add("no_tags", path, f"image {image_id} of split {split!r}")
-        figures.add(image_id, text, text.split())
+            return figures
+        present = _present(tags, images, "no_tag_row", split.name, findings)
+        read = _read_all(scope, tags.__getitem__, tags.path, present, lambda _: "bad_tags", f"tags of {split.name}")
+        for image_id, text in read:
+            if not text.strip():
+                findings.add("no_tags", tags.path, f"image {image_id} of split {split.name!r}")
+            figures.add_tags(image_id, text, text.split())
+    return figures
 
 
 def check_store(scope, source_path, image_ids):
     """Check the packed store beside a source: its path, or None where none is read in place of the source."""
-    cfg, findings = scope.cfg, scope.findings
     store = find_store(
         SimpleNamespace(path=source_path),
-        cfg.DATASET.PACKED,
-        lambda path: PackedFeatures(path, cfg.INPUT.IMG_FEATURE_DIM),
-        lambda path, reason: findings.add("packed_stale", path, _place_and_text(reason, path)),
+        scope.cfg.DATASET.PACKED,
+        lambda path: PackedFeatures(path, scope.cfg.INPUT.IMG_FEATURE_DIM),
+        lambda path, reason: scope.findings.add("packed_stale", path, _place_and_text(reason, path)),
     )
     if store is None:
         return None
-    path = store.store_path
-    present = [image_id for image_id in image_ids if image_id in store]
-    for _, regions in _read_all(store, present, scope.processes, "checking packed features"):
-        if isinstance(regions, DataError):
-            findings.add("packed_damaged", path, _place_and_text(regions, path))
+    present, path = [image_id for image_id in image_ids if image_id in store], store.store_path
+    for _ in _read_all(scope, store.complete, path, present, lambda _: "packed_damaged", "packed features"):
+        pass  # what is damaged is found by reading
     return path
 
 
-def _present(source, path, image_ids, absence, split, findings):
+def _present(source, image_ids, absence, split, findings):
     """Those of the images that a source has; the others are findings."""
     for image_id in image_ids:
         if image_id not in source:
-            findings.add(absence, path, f"image {image_id} of split {split!r}")
+            findings.add(absence, source.path, f"image {image_id} of split {split!r}")
     return [image_id for image_id in image_ids if image_id in source]
 
 
-def _read_all(source, image_ids, threads, words):
-    """(image id, its regions or the DataError) of every image, in their order, read a little ahead."""
+def _read_all(scope, read, path, image_ids, kind_of, words):
+    """(image id, what `read` gives of it) in their order, read a little ahead; DataErrors become findings."""
 
-    def read(image_id):
+    def attempt(image_id):
         try:
-            return source.complete(image_id)
+            return read(image_id)
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor(threads) as pool, tqdm(total=len(image_ids), desc=words, **_PROGRESS) as progress:
+    options = {"desc": f"checking {words}", "unit": " images", "delay": 1, "leave": False}
+    with ThreadPoolExecutor(scope.processes) as pool, tqdm(total=len(image_ids), **options) as progress:
         for start in range(0, len(image_ids), _AHEAD):
             bundle = image_ids[start : start + _AHEAD]
-            for image_id, regions in zip(bundle, pool.map(read, bundle), strict=True):
+            for image_id, found in zip(bundle, pool.map(attempt, bundle), strict=True):
                 progress.update()
-                yield image_id, regions
+                if isinstance(found, DataError):
+                    scope.findings.add(kind_of(found), path, _place_and_text(found, path))
+                else:
+                    yield image_id, found
 
 
 def _place_and_text(error, path):

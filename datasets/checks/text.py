@@ -13,7 +13,6 @@ from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 
 MANY_UNKNOWN = 0.05  # share of pieces from which the vocabulary is probably the wrong one
-_SHOWN_WORDS = 8
 _ENDLESS = 1 << 40  # positions: nothing is cut
 
 
@@ -36,7 +35,7 @@ class TextFigures:
     def unknown_share(self):
         return self.unknown / max(1, self.pieces)
 
-    def most_unknown(self, count=_SHOWN_WORDS):
+    def most_unknown(self, count=8):
         """[(word, count), ...], the most frequent first."""
         return self.words.most_common(count)
 
@@ -58,14 +57,13 @@ class RowLengths:
     def __init__(self, captions, tags, max_seq_len):
         entries = [(key, number, length) for key, group in captions.items() for number, length in enumerate(group)]
         caption_lengths = np.array([length for _, _, length in entries], np.int64)
-        tag_lengths = np.array([tags[key][0] if key in tags else 0 for key, _, _ in entries], np.int64)
+        tag_lengths = np.array([tags.get(key, [0])[0] for key, _, _ in entries], np.int64)
         lengths = caption_lengths, tag_lengths, tag_lengths > 0
         caption_kept, tags_kept, _ = TextBuilder(0, 0, max_seq_len).row_lengths(*lengths)
+        tags_kept = np.maximum(tags_kept, 0)
         self.rows = TextBuilder(0, 0, _ENDLESS).row_lengths(*lengths)[2]
         self.cut = [entries[index] for index in np.flatnonzero(caption_kept < caption_lengths)]
-        self.captions_cut = len(self.cut)
-        tags_kept = np.maximum(tags_kept, 0)
-        self.tags_cut = int((tags_kept < tag_lengths).sum())
+        self.captions_cut, self.tags_cut = len(self.cut), int((tags_kept < tag_lengths).sum())
         self.tag_pieces, self.tag_pieces_kept = int(tag_lengths.sum()), int(tags_kept.sum())
 
 
@@ -81,42 +79,33 @@ def check_text(cfg, splits, chosen, tags, findings):
     tokenizer = _tokenizer(cfg, findings)
     if tokenizer is None or not splits:
         return None, None, None
-    path, limit = splits[0].path, cfg.INPUT.MAX_SEQ_LEN
+    path, tag_text = splits[0].path, None
     texts = {key: group[: split.per_image] for split in splits for key, group in split.captions.items()}
-    captions = measure(texts, tokenizer, "captions")
-    _check_unknown(captions, "captions", path, findings)
-    tag_text, counted = None, captions.lengths
+    captions = measure(texts, tokenizer, "captions", path, findings)
+    counted = captions.lengths
     if cfg.INPUT.ADD_OD_LABEL and tags:
-        tag_text = measure({key: [text] for key, text in tags.items()}, tokenizer, "tags")
-        _check_unknown(tag_text, "tags", "object tags", findings)
+        tag_text = measure({key: [text] for key, text in tags.items()}, tokenizer, "tags", "object tags", findings)
         if chosen is not None:  # rows of the images whose tags were looked into
-            counted = {key: lengths for key, lengths in counted.items() if key in tag_text.lengths}
-    rows = RowLengths(counted, {} if tag_text is None else tag_text.lengths, limit)
+            counted = {key: lengths for key, lengths in counted.items() if key in tags}
+    rows = RowLengths(counted, tag_text.lengths if tag_text else {}, cfg.INPUT.MAX_SEQ_LEN)
     for key, number, length in rows.cut:
-        text = f"image {key} caption {number + 1}: {length} word pieces; {limit - 2} fit"
+        text = f"image {key} caption {number + 1}: {length} word pieces; {cfg.INPUT.MAX_SEQ_LEN - 2} fit"
         findings.add("caption_cut", path, text)
     if rows.tags_cut:
-        kept = f"{100 * rows.tag_pieces_kept / max(1, rows.tag_pieces):.1f} % of the tags' word pieces fit"
+        kept = f"{100 * rows.tag_pieces_kept / rows.tag_pieces:.1f} % of the tags' word pieces fit"
         findings.add("tags_cut", "object tags", kept, count=rows.tags_cut)
     return captions, tag_text, rows
 
 
-def _check_unknown(figures, name, path, findings):
-    if figures.unknown_share > MANY_UNKNOWN:
-        words = ", ".join(f"{word!r} ({count})" for word, count in figures.most_unknown(4))
-        share = f"{100 * figures.unknown_share:.1f} % of the word pieces of the {name}"
-        findings.add("unknown_pieces", path, f"{share} are unknown, as in {words}")
-
-
 def _tokenizer(cfg, findings):
     """The tokenizer of the config, or None with a finding."""
+    what = "word pieces and lengths of captions and tags"
     folders = {"PRETRAINED.DIR": cfg.PRETRAINED.DIR, "EVAL.CHECKPOINT_DIR": cfg.EVAL.CHECKPOINT_DIR}
     named = [(key, folder) for key, folder in folders.items() if folder]
     source = next((folder for _, folder in named if os.path.isfile(os.path.join(folder, VOCAB_FILE))), None)
     if source is None and named and not os.path.isdir(named[0][1]):
         key, folder = named[0]  # as long as the weights are not here, do not fetch anything
-        text = f"no such folder ({key}): word pieces and lengths of captions and tags"
-        findings.add("no_check", folder, text)
+        findings.add("no_check", folder, f"no such folder ({key}): {what}")
         return None
     source = source or cfg.INPUT.BERT_MODEL
     try:
@@ -125,30 +114,32 @@ def _tokenizer(cfg, findings):
         tokenizer.encode("a first word, so that no progress bar waits for the import")
         return tokenizer
     except DataError as error:
-        findings.add("no_check", source, f"word pieces and lengths of captions and tags: {error}")
+        findings.add("no_check", source, f"{what}: {error}")
         return None
 
 
-def measure(texts, tokenizer, name):
-    """Word pieces of texts.
+def measure(texts, tokenizer, name, path, findings):
+    """Word pieces of texts; many unknown ones are a finding.
 
     Args:
         texts: dict key -> list of str.
         tokenizer: has `encode(text) -> list of int` and `unk_id`.
-        name: for the progress bar.
+        name: what they are, in words. path: the file they are from.
     Returns:
         TextFigures.
     """
     figures = TextFigures()
     progress = tqdm(texts.items(), desc=f"cutting {name} into word pieces", unit=" images", delay=1, leave=False)
     for key, group in progress:
-        lengths = figures.lengths[key] = []
-        for text in group:
-            ids = tokenizer.encode(text)
-            lengths.append(len(ids))
-            unknown = ids.count(tokenizer.unk_id)
-            if unknown:
-                figures.unknown += unknown
+        pieces = [tokenizer.encode(text) for text in group]
+        figures.lengths[key] = [len(ids) for ids in pieces]
+        figures.pieces += sum(figures.lengths[key])
+        for text, ids in zip(group, pieces, strict=True):
+            if tokenizer.unk_id in ids:
+                figures.unknown += ids.count(tokenizer.unk_id)
                 figures.words.update(word for word in text.split() if tokenizer.unk_id in tokenizer.encode(word))
-        figures.pieces += sum(lengths)
+    if figures.unknown_share > MANY_UNKNOWN:
+        words = ", ".join(f"{word!r} ({count})" for word, count in figures.most_unknown(4))
+        share = f"{100 * figures.unknown_share:.1f} % of the word pieces of the {name}"
+        findings.add("unknown_pieces", path, f"{share} are unknown, as in {words}")
     return figures

@@ -14,7 +14,7 @@ from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.checks import scan as check_scan
 from oscar_paddle.datasets.checks import text as text_checks
 from oscar_paddle.datasets.checks.dataset import check_dataset
-from oscar_paddle.datasets.checks.findings import KEPT_EXAMPLES, KINDS, Findings
+from oscar_paddle.datasets.checks.findings import KEPT_EXAMPLES, NOTICES, PROBLEMS, Findings
 from oscar_paddle.datasets.checks.rows import FeatureChecker
 from oscar_paddle.datasets.checks.scan import scan_file, scan_range
 from oscar_paddle.datasets.checks.text import RowLengths, measure
@@ -475,7 +475,7 @@ def test_ranges_and_processes_give_what_one_reading_gives(data, monkeypatch):
         assert parts.findings.examples == whole.findings.examples and parts.findings.counts == whole.findings.counts
         assert parts.figures == whole.figures
     for cut in range(0, path.stat().st_size, 997):
-        first, second = (scan_range(path, *ends, FeatureChecker(2054)) for ends in ((0, cut), (cut, 1 << 30)))
+        first, second = (scan_range(path, FeatureChecker(2054), ends) for ends in ((0, cut), (cut, 1 << 30)))
         assert first.keys + second.keys == whole.keys
 
 
@@ -587,10 +587,11 @@ class FirstLetters:
 
 
 def test_word_pieces():
-    captions = measure({1: ["aab xx", "b"], 2: ["a" * 12, "b xx c"]}, FirstLetters(), "captions")
+    findings = Findings()
+    captions = measure({1: ["aab xx", "b"], 2: ["a" * 12, "b xx c"]}, FirstLetters(), "captions", "f", findings)
     assert (captions.pieces, captions.unknown) == (5 + 1 + 12 + 4, 4)
     assert captions.most_unknown() == [("xx", 2)]
-    tags = measure({1: ["bbb"], 2: [""]}, FirstLetters(), "tags")
+    tags = measure({1: ["bbb"], 2: [""]}, FirstLetters(), "tags", "f", findings)
     rows = RowLengths(captions.lengths, tags.lengths, max_seq_len=10)
     assert rows.rows.tolist() == [5 + 2 + 4, 1 + 2 + 4, 12 + 2, 4 + 2]
     assert rows.captions_cut == 1 and rows.cut == [(2, 0, 12)]
@@ -641,9 +642,9 @@ def test_findings_stay_small_and_count_everything():
     assert len(kept) == KEPT_EXAMPLES and kept[1].row == 50 and kept[0].text == "second"
     assert len(kept[1].text) <= 300 and kept[1].text.isprintable()
     ((kind, total, files),) = other.groups(True)
-    assert (kind, total, files) == (KINDS["bad_row"], 10_001, [("f", 10_001 - KEPT_EXAMPLES, kept)])
+    assert (kind, total, files) == (PROBLEMS["bad_row"], 10_001, [("f", 10_001 - KEPT_EXAMPLES, kept)])
     other.add("tags_cut", "f", "7 rows", count=7)
-    assert other.groups(False) == [(KINDS["tags_cut"], 7, [("f", 0, [(None, "7 rows")])])], "one text sums them up"
+    assert other.groups(False) == [(NOTICES["tags_cut"], 7, [("f", 0, [(None, "7 rows", 7)])])], "one text sums them up"
 
 
 def test_speed(data):
