@@ -1,6 +1,7 @@
 """Captions, image lists and candidate lists of the splits, read to the end however many entries are damaged."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from oscar_paddle.config.errors import DataError
@@ -101,27 +102,19 @@ def _caption_file(data_dir, name):
 
 
 def _read_split(split, data_dir, in_published_layout, findings):
-    """Read the captions of a split; False if there is nothing to read (a finding says why)."""
+    """Read the captions of a split, entry by entry if they are damaged; False if there is nothing to read (a finding
+    says why)."""
     try:
         split.captions = read_split_captions(data_dir, split.name)
         return True
     except DataError as error:
         text = str(error).removeprefix(f"{split.path}: ")
-    is_there = os.path.isfile(split.path)
-    if is_there and in_published_layout and _read_what_can_be(split, findings):
-        return True
-    findings.add("bad_captions" if is_there else "missing_file", split.path, f"split {split.name!r}: {text}")
-    return False
-
-
-def _read_what_can_be(split, findings):
-    """Fill a split entry by entry; True if anything was read or found wrong in an entry."""
-    try:
-        entries = torch_files.load(split.path)
-    except DataError:
-        return False
-    if not isinstance(entries, dict):
-        return False
+    is_there, entries = os.path.isfile(split.path), {}
+    if is_there and in_published_layout:
+        with suppress(DataError):
+            entries = torch_files.load_dictionary(split.path, "captions")
+    if not entries:
+        findings.add("bad_captions" if is_there else "missing_file", split.path, f"split {split.name!r}: {text}")
     for key, value in entries.items():
         image_id = published.as_image_id(key)
         if image_id is None:

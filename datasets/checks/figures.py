@@ -9,13 +9,8 @@ KEPT_DRAWINGS = 6  # of images with box problems
 
 
 class Scope(NamedTuple):
-    """What is looked into.
-
-    Attributes:
-        cfg: frozen configuration. findings: Findings to add to. processes: how many read.
-        chosen: set of image ids; None = all of the splits.
-        show: set of image ids whose boxes are kept for drawing.
-    """
+    """A frozen configuration, the Findings to add to, how many processes read, the set of image ids that are looked
+    into (None = all of the splits), and the set of those whose boxes are kept for drawing."""
 
     cfg: object
     findings: object

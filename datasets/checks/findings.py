@@ -129,6 +129,12 @@ class Findings:
         if len(self.examples[key]) < KEPT_EXAMPLES:
             self.examples[key].append(Example(row, one_line(str(text).removeprefix(f"{file}: ")), count))
 
+    def add_absent(self, kind, file, images, present):
+        """Those of the images (dict image id -> its split) that are not present."""
+        for image_id, split in images.items():
+            if image_id not in present:
+                self.add(kind, file, f"image {image_id} of split {split!r}")
+
     def merge(self, other, rows_before=0):
         """Take over what another part of a check found; its rows are counted from `rows_before`."""
         self.counts.update(other.counts)

@@ -3,6 +3,7 @@
 import json
 import os
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -39,17 +40,17 @@ def _check_features(scope, path, images, wanted):
     if index is None:
         return _check_rows(scope, path, checker, images)
     rows, starts = index
-    _check_presence("no_features", path, rows, images, findings)
+    findings.add_absent("no_features", path, images, rows)
     asked = sorted((rows[key], key) for key in wanted if key in rows)
     ranges = [(starts[row], starts[row] + 1) for row, _ in asked]
     parts = scan_ranges(path, ranges, checker, scope.processes, " rows")
     for part, (row, key) in zip(parts, asked, strict=True):
         if not part.starts:
             text = f"no row starts at byte {starts[row]}, where image {key} should be"
-            findings.add("lineidx", _line_index_of(path), text, row)
+            findings.add("lineidx", _index_file(path, "lineidx"), text, row)
         elif part.keys[0] != key:
             text = f"row {row} (counted from 0) is image {part.keys[0]}, the map says {key}"
-            findings.add("id_map", _id_map_of(path), text)
+            findings.add("id_map", _index_file(path, "id_map"), text)
         else:
             findings.merge(part.findings, row)
             figures += part.figures
@@ -79,84 +80,62 @@ def _check_rows(scope, path, checker, images):
     _check_line_index(path, scan.starts, findings)
     if checker.has_id_map:
         _check_id_map(path, rows, findings)
-    _check_presence(checker.absence, path, rows, images, findings)
+    findings.add_absent(checker.absence, path, images, rows)
     return scan.figures, len(scan.keys)
 
 
-def _check_presence(kind, path, rows, images, findings):
-    for image_id, split in images.items():
-        if image_id not in rows:
-            findings.add(kind, path, f"image {image_id} of split {split!r}")
-
-
 def _check_line_index(path, starts, findings):
-    found = _read_line_index(path, findings)
+    found, file = _read_index(path, "lineidx", findings), _index_file(path, "lineidx")
     if found is None:
         return
     differs = [row for row, (a, b) in enumerate(zip(found, starts, strict=False)) if a != b]
     if differs:
         row = differs[0]
         text = f"says that the row starts at byte {found[row]}, it starts at byte {starts[row]}"
-        more = f" ({len(differs)} rows differ)" if len(differs) > 1 else ""
-        findings.add("lineidx", _line_index_of(path), text + more, row)
+        findings.add("lineidx", file, text + (f" ({len(differs)} rows differ)" if len(differs) > 1 else ""), row)
     elif len(found) != len(starts):
-        findings.add("lineidx", _line_index_of(path), f"{len(found)} rows; {path} has {len(starts)}")
+        findings.add("lineidx", file, f"{len(found)} rows; {path} has {len(starts)}")
 
 
 def _check_id_map(path, rows, findings):
-    mapping = _read_id_map(path, findings)
+    mapping, file = _read_index(path, "id_map", findings), _index_file(path, "id_map")
     if mapping is None:
         return
     for name, number in mapping.items():
         row = rows.get(name)
         if type(number) is not int:
-            text = f"image {name} has {str(number)[:40]!r}; expected a row number"
+            findings.add("id_map", file, f"image {name} has {str(number)[:40]!r}; expected a row number")
         elif row is None:
-            text = f"image {name} is in no row of the file"
+            findings.add("id_map", file, f"image {name} is in no row of the file")
         elif number != row:
-            text = f"image {name} is in row {row}, the map says {number} (counted from 0)"
-        else:
-            continue
-        findings.add("id_map", _id_map_of(path), text)
+            findings.add("id_map", file, f"image {name} is in row {row}, the map says {number} (counted from 0)")
     for key, row in rows.items():
         if key not in mapping:
-            findings.add("id_map", _id_map_of(path), f"image {key} of row {row} (counted from 0) is missing")
+            findings.add("id_map", file, f"image {key} of row {row} (counted from 0) is missing")
 
 
-def _line_index_of(path):
-    return os.path.splitext(path)[0] + ".lineidx"
+def _index_file(path, kind):
+    """Where an index of a `.tsv` file is: "lineidx", or "id_map" (of features.tsv)."""
+    is_map = kind == "id_map"
+    return os.path.join(os.path.dirname(path), "imageid2idx.json") if is_map else os.path.splitext(path)[0] + ".lineidx"
 
 
-def _id_map_of(path):
-    return os.path.join(os.path.dirname(path), "imageid2idx.json")
-
-
-def _read_line_index(path, findings):
-    """The row starts that the `.lineidx` of a file gives, list of int, or None with a finding."""
+def _read_index(path, kind, findings):
+    """Bytes where the rows start ("lineidx", list) or image id -> row ("id_map", dict); None with a finding."""
+    file = _index_file(path, kind)
     try:
-        with open(_line_index_of(path), "rb") as file:
-            return np.array(file.read().split(), dtype=np.int64).tolist()
-    except FileNotFoundError:
-        findings.add("no_lineidx", _line_index_of(path), "no such file")
-    except (OSError, ValueError, OverflowError) as error:
-        findings.add("lineidx", _line_index_of(path), f"not one whole number a line ({error})")
-    return None
-
-
-def _read_id_map(path, findings):
-    """dict image id -> row as `imageid2idx.json` says, or None with a finding."""
-    kind = "id_map"
-    try:
-        with open(_id_map_of(path), encoding="utf-8") as file:
-            mapping = json.load(file)
+        data = Path(file).read_bytes()
+        if kind == "lineidx":
+            return np.array(data.split(), np.int64).tolist()
+        mapping = json.loads(data.decode())
         if isinstance(mapping, dict):
             return {image_key(name): number for name, number in mapping.items()}
-        text = f"holds a {type(mapping).__name__}; expected image id -> row number"
+        findings.add(kind, file, f"holds a {type(mapping).__name__}; expected image id -> row number")
     except FileNotFoundError:
-        kind, text = "no_id_map", "no such file"
-    except (OSError, ValueError, RecursionError) as error:
-        text = f"no JSON text ({error})"
-    findings.add(kind, _id_map_of(path), text)
+        findings.add(f"no_{kind}", file, "no such file")
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
+        expected = "not one whole number a line" if kind == "lineidx" else "no JSON text"
+        findings.add(kind, file, f"{expected} ({error})")
     return None
 
 
@@ -168,7 +147,7 @@ def _rows_by_index(path, images):
         index that could be right. Reads no row.
     """
     unwanted = Findings()
-    starts, mapping = _read_line_index(path, unwanted), _read_id_map(path, unwanted)
+    starts, mapping = _read_index(path, "lineidx", unwanted), _read_index(path, "id_map", unwanted)
     if not starts or mapping is None or len(starts) != len(mapping):
         return None
     if starts[0] != 0 or starts[-1] >= os.path.getsize(path) or any(b <= a for a, b in pairwise(starts)):

@@ -52,17 +52,15 @@ def check_regions(key, regions, figures):
     Yields:
         (kind, text) of findings.
     """
+    wrong = () if np.isfinite(regions).all() else np.argwhere(~np.isfinite(regions))
+    if len(wrong):
+        region, column = wrong[0]
+        where, value = f"region {region + 1} column {column + 1}", regions[region, column]
+        yield "not_finite", f"{where} is {value}, {len(wrong)} such values in the row; expected finite numbers"
+        return
     visual = regions[:, :VISUAL_DIM]
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore"):
         squares = np.einsum("ij,ij->i", visual, visual)
-    # One pass finds all three: NaN and infinity stay what they are, an empty region has the norm 0.
-    if not np.isfinite(squares).all() or not np.isfinite(regions[:, VISUAL_DIM:]).all():
-        wrong = np.argwhere(~np.isfinite(regions))
-        if len(wrong):
-            region, column = wrong[0]
-            where, value = f"region {region + 1} column {column + 1}", regions[region, column]
-            yield "not_finite", f"{where} is {value}, {len(wrong)} such values in the row; expected finite numbers"
-            return
     empty = np.flatnonzero(squares == 0)
     if len(empty):
         yield "zero_region", f"region {empty[0] + 1} of {len(regions)} is all zeros ({len(empty)} such regions)"

@@ -9,8 +9,8 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -26,48 +26,39 @@ _PARALLEL_FROM = 96 << 20  # bytes of work below which starting processes does n
 _USUAL_ROW = 1 << 19  # bytes; a row of VinVL's has 0.4 MB
 
 
-@dataclass
-class Scan:
-    """What is known about the rows of a file, or of a part of it, in their order.
+class Scan(NamedTuple):
+    """What is known about the rows of a file, or of a part of it, in their order: Figures of those that were looked
+    into, Findings (rows are counted from the first of this scan), the byte where each row starts, and the image id of
+    each (None of an empty row, "" where it cannot be read)."""
 
-    Attributes:
-        figures: Figures of the rows that were looked into.
-        starts: list of int, byte where each row starts.
-        keys: list of image ids; None for an empty row, "" where the id cannot be read.
-        findings: Findings; rows are counted from the first row of this scan.
-    """
-
-    figures: Figures = field(default_factory=Figures)
-    starts: list = field(default_factory=list)
-    keys: list = field(default_factory=list)
-    findings: Findings = field(default_factory=Findings)
+    figures: Figures
+    findings: Findings
+    starts: list
+    keys: list
 
 
 def scan_file(path, checker, processes=1):
-    """Check every row of a file.
+    """Check every row of a `.tsv` file: Scan.
 
     Args:
-        path: the `.tsv` file.
         checker: see `scan_range`; is sent to the processes.
         processes: how many to use.
-    Returns:
-        Scan.
     Raises:
         DataError: the file cannot be opened, or a process was killed.
     """
     with reading(path):
         size = os.stat(path).st_size
     ranges = [(start, min(start + RANGE_BYTES, size)) for start in range(0, size, RANGE_BYTES)]
-    whole = Scan()
+    figures, findings, starts, keys = Scan(Figures(), Findings(), [], [])
     for part in scan_ranges(path, ranges, checker, processes, "B"):
-        whole.findings.merge(part.findings, len(whole.starts))
-        whole.figures += part.figures
-        whole.starts += part.starts
-        whole.keys += part.keys
-    while whole.keys and whole.keys[-1] is None:  # blank lines at the end are no rows
-        whole.keys.pop()
-        whole.starts.pop()
-    return whole
+        findings.merge(part.findings, len(starts))
+        figures += part.figures
+        starts += part.starts
+        keys += part.keys
+    while keys and keys[-1] is None:  # blank lines at the end are no rows
+        keys.pop()
+        starts.pop()
+    return Scan(figures, findings, starts, keys)
 
 
 def scan_ranges(path, ranges, checker, processes, unit):
@@ -106,7 +97,7 @@ def scan_range(path, checker, bounds):
     Returns:
         Scan; a range that the disk cannot read is a finding.
     """
-    scan, (start, end) = Scan(), bounds
+    scan, (start, end) = Scan(Figures(), Findings(), [], []), bounds
     try:
         with open(path, "rb", buffering=1 << 20) as file:
             if start:

@@ -36,9 +36,9 @@ def check_other_layout(scope, path, split):
         for image_id in source.ids:
             if image_id not in split.captions:
                 findings.add("no_captions", path, f"image {image_id} is not in split {split.name!r}")
-    images = [key for key in split.images if scope.chosen is None or key in scope.chosen]
-    present = _present(source, images, "no_features", split.name, findings)
-    read = _read_all(scope, source.complete, source.path, present, _kind, f"features of {split.name}")
+    images = {key: split.name for key in split.images if scope.chosen is None or key in scope.chosen}
+    findings.add_absent("no_features", source.path, images, source)
+    read = _read_all(scope, source, source.complete, source.path, images, None, f"features of {split.name}")
     for image_id, regions in read:
         for kind, text in check_regions(image_id, regions, figures):
             findings.add(kind, source.path, f"image {image_id}: {text}")
@@ -49,9 +49,9 @@ def check_other_layout(scope, path, split):
         except DataError as error:
             findings.add("missing_file", *file_and_text(error))
             return figures
-        present = _present(tags, images, "no_tag_row", split.name, findings)
-        read = _read_all(scope, tags.__getitem__, tags.path, present, lambda _: "bad_tags", f"tags of {split.name}")
-        for image_id, text in read:
+        findings.add_absent("no_tag_row", tags.path, images, tags)
+        read = tags.__getitem__
+        for image_id, text in _read_all(scope, tags, read, tags.path, images, "bad_tags", f"tags of {split.name}"):
             if not text.strip():
                 findings.add("no_tags", tags.path, f"image {image_id} of split {split.name!r}")
             figures.add_tags(image_id, text, text.split())
@@ -68,22 +68,15 @@ def check_store(scope, source_path, image_ids):
     )
     if store is None:
         return None
-    present, path = [image_id for image_id in image_ids if image_id in store], store.store_path
-    for _ in _read_all(scope, store.complete, path, present, lambda _: "packed_damaged", "packed features"):
+    path = store.store_path
+    for _ in _read_all(scope, store, store.complete, path, image_ids, "packed_damaged", "packed features"):
         pass  # what is damaged is found by reading
     return path
 
 
-def _present(source, image_ids, absence, split, findings):
-    """Those of the images that a source has; the others are findings."""
-    for image_id in image_ids:
-        if image_id not in source:
-            findings.add(absence, source.path, f"image {image_id} of split {split!r}")
-    return [image_id for image_id in image_ids if image_id in source]
-
-
-def _read_all(scope, read, path, image_ids, kind_of, words):
-    """(image id, what `read` gives of it) in their order, read a little ahead; DataErrors become findings."""
+def _read_all(scope, source, read, path, image_ids, damage, words):
+    """(image id, what `read` gives of it) of the images that a source has, in their order, read a little ahead;
+    DataErrors become findings of the kind `damage` (None: as the message says) in the file at `path`."""
 
     def attempt(image_id):
         try:
@@ -91,14 +84,15 @@ def _read_all(scope, read, path, image_ids, kind_of, words):
         except DataError as error:
             return error
 
+    present = [image_id for image_id in image_ids if image_id in source]
     options = {"desc": f"checking {words}", "unit": " images", "delay": 1, "leave": False}
-    with ThreadPoolExecutor(scope.processes) as pool, tqdm(total=len(image_ids), **options) as progress:
-        for start in range(0, len(image_ids), _AHEAD):
-            bundle = image_ids[start : start + _AHEAD]
+    with ThreadPoolExecutor(scope.processes) as pool, tqdm(total=len(present), **options) as progress:
+        for start in range(0, len(present), _AHEAD):
+            bundle = present[start : start + _AHEAD]
             for image_id, found in zip(bundle, pool.map(attempt, bundle), strict=True):
                 progress.update()
                 if isinstance(found, DataError):
-                    scope.findings.add(kind_of(found), path, _place_and_text(found, path))
+                    scope.findings.add(damage or _kind(found), path, _place_and_text(found, path))
                 else:
                     yield image_id, found
 

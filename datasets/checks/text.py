@@ -31,10 +31,6 @@ class TextFigures:
     unknown: int = 0
     words: Counter = field(default_factory=Counter)
 
-    @property
-    def unknown_share(self):
-        return self.unknown / max(1, self.pieces)
-
     def most_unknown(self, count=8):
         """[(word, count), ...], the most frequent first."""
         return self.words.most_common(count)
@@ -44,8 +40,7 @@ class RowLengths:
     """Every caption with the tags of its own image, as a row of the model.
 
     Args:
-        captions: dict key -> lengths of its captions in word pieces.
-        tags: dict key -> [length of its tags]; {} without tags.
+        captions, tags: dicts key -> lengths of its captions, and [length of its tags], in word pieces.
         max_seq_len: INPUT.MAX_SEQ_LEN.
     Attributes:
         rows: [N] int64, positions of the rows before anything is cut, special tokens included.
@@ -119,14 +114,11 @@ def _tokenizer(cfg, findings):
 
 
 def measure(texts, tokenizer, name, path, findings):
-    """Word pieces of texts; many unknown ones are a finding.
+    """TextFigures of texts (dict key -> list of str); many unknown pieces are a finding.
 
     Args:
-        texts: dict key -> list of str.
         tokenizer: has `encode(text) -> list of int` and `unk_id`.
         name: what they are, in words. path: the file they are from.
-    Returns:
-        TextFigures.
     """
     figures = TextFigures()
     progress = tqdm(texts.items(), desc=f"cutting {name} into word pieces", unit=" images", delay=1, leave=False)
@@ -138,8 +130,9 @@ def measure(texts, tokenizer, name, path, findings):
             if tokenizer.unk_id in ids:
                 figures.unknown += ids.count(tokenizer.unk_id)
                 figures.words.update(word for word in text.split() if tokenizer.unk_id in tokenizer.encode(word))
-    if figures.unknown_share > MANY_UNKNOWN:
+    share = figures.unknown / max(1, figures.pieces)
+    if share > MANY_UNKNOWN:
         words = ", ".join(f"{word!r} ({count})" for word, count in figures.most_unknown(4))
-        share = f"{100 * figures.unknown_share:.1f} % of the word pieces of the {name}"
-        findings.add("unknown_pieces", path, f"{share} are unknown, as in {words}")
+        text = f"{100 * share:.1f} % of the word pieces of the {name} are unknown, as in {words}"
+        findings.add("unknown_pieces", path, text)
     return figures
