@@ -22,8 +22,8 @@ def add_arguments(parser):
     add, numbers = parser.add_argument, {"type": int, "default": 0, "metavar": "N"}
     add("--splits", nargs="+", metavar="NAME", help="splits to check (default: those of the config)")
     add("--html", metavar="FILE", default="", help="also write the report as a page with pictures")
-    where = "(default: DATA_DIR/../images where that exists)"
-    add("--images", metavar="DIR", default="", help=f"pictures for the page, named by image id {where}")
+    images = "pictures for the page, named by image id (default: DATA_DIR/../images where that exists)"
+    add("--images", metavar="DIR", default="", help=images)
     add("--max_images", help="a quick look: features and tags of N images drawn at random (default: of all)", **numbers)
     add("--processes", help="processes that read (default: one for each core)", **numbers)
     add("--seed", type=int, default=0, help="of the random draws (default: %(default)s)")
@@ -42,8 +42,7 @@ def main(cfg, args):
     pictures = find_pictures(args.images, cfg.DATASET.DATA_DIR)
     if args.html and not os.access(Path(args.html).absolute().parent, os.W_OK):
         raise ConfigError(f"--html {args.html}: no such folder, or it cannot be written")
-    processes = args.processes or len(os.sched_getaffinity(0))
-    files = pictures.files if pictures else None
+    processes, files = args.processes or len(os.sched_getaffinity(0)), pictures.files if pictures else None
     check = check_dataset(cfg, args.splits, args.max_images, processes, files, seed=args.seed)
     page = write_dataset_page(args.html, check, cfg, args.cfg_file, pictures) if args.html else None
     print(report_text(check, cfg, args.cfg_file))

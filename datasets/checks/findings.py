@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from typing import NamedTuple
 
 KEPT_EXAMPLES = 5  # of one kind in one file; the rest is counted
+LONGEST_TEXT = 300  # characters
 
 
 class Kind(NamedTuple):
@@ -127,7 +128,10 @@ class Findings:
         key = kind, str(file)
         self.counts[key] += count
         if len(self.examples[key]) < KEPT_EXAMPLES:
-            self.examples[key].append(Example(row, one_line(str(text).removeprefix(f"{file}: ")), count))
+            text = str(text).removeprefix(f"{file}: ")
+            text = text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+            text = "".join(c if c.isprintable() else " " for c in text)
+            self.examples[key].append(Example(row, text, count))
 
     def add_absent(self, kind, file, images, present):
         """Those of the images (dict image id -> its split) that are not present."""
@@ -166,9 +170,3 @@ class Findings:
 def file_and_text(error):
     """(the file that a reader's message names, the rest of it)."""
     return str(error).partition(": ")[::2]
-
-
-def one_line(text, limit=300):
-    """Text fit for a line of a report: no control characters, cut where it is endless."""
-    text = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -20,12 +20,7 @@ DRAWN = 12  # boxes kept of an image that is to be drawn
 
 @dataclass(frozen=True)
 class FeatureChecker:
-    """Looks into rows of features.tsv (a checker of `scan_range`).
-
-    Attributes:
-        feature_dim: D, INPUT.IMG_FEATURE_DIM.
-        wanted: set of image ids, None = all.
-    """
+    """Looks into rows of features.tsv (a checker of `scan_range`); `feature_dim` is D, INPUT.IMG_FEATURE_DIM."""
 
     feature_dim: int
     wanted: set | None = None
@@ -106,12 +101,7 @@ def _first(mask):
 
 @dataclass(frozen=True)
 class TagChecker:
-    """Looks into rows of predictions.tsv (a checker of `scan_range`).
-
-    Attributes:
-        wanted: set of image ids, None = all.
-        show: set of image ids to keep drawings of.
-    """
+    """Looks into rows of predictions.tsv (a checker of `scan_range`); keeps drawings of the image ids `show`."""
 
     wanted: set | None
     show: set

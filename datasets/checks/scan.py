@@ -105,7 +105,7 @@ def scan_range(path, checker, bounds):
                 _skip_line(file)
             while (position := file.tell()) < end and (line := file.readline(LONGEST_ROW)):
                 _take_row(path, scan, position, line, checker)
-                if not line.endswith(b"\n"):
+                if not line.endswith(b"\n"):  # a row that is endless, or the last one
                     _skip_line(file)
     except OSError as error:
         scan.findings.add("unreadable", path, f"bytes {start} to {end}: {error.strerror or error}")
@@ -118,35 +118,29 @@ def _skip_line(file):
 
 
 def _take_row(path, scan, position, line, checker):
-    row = len(scan.starts)
-    key, fault = _row_key(line, position)
+    row, start = len(scan.starts), line.split(b"\t", 1)[0].strip()
+    try:
+        key, fault = image_key(start.decode()) if len(start) <= 200 else "", None
+    except UnicodeDecodeError:
+        key, fault = "", None
+    if len(line) == LONGEST_ROW and not line.endswith(b"\n"):
+        key, fault = "", f"more than {LONGEST_ROW >> 20} MB without a line end at byte {position}"
+    elif line.isspace():
+        key = None  # judged when it is known whether anything follows
+    elif key == "":
+        fault = f"the row starts with {start[:20]!r}; expected an image id"
     scan.starts.append(position)
     scan.keys.append(key)
     if fault:
         scan.findings.add("bad_row", path, fault, row)
-    if key in (None, "") or not (checker.wanted is None or key in checker.wanted):
-        return
-    try:
-        for kind, text in checker.check(key, _columns(line), scan.figures):
-            scan.findings.add(kind, path, f"image {key}: {text}", row)
-    except DataError as error:
-        scan.findings.add(checker.damage, path, error, row)
+    elif key is not None and (checker.wanted is None or key in checker.wanted):
+        try:
+            for kind, text in checker.check(key, _columns(line), scan.figures):
+                scan.findings.add(kind, path, f"image {key}: {text}", row)
+        except DataError as error:
+            scan.findings.add(checker.damage, path, error, row)
 
 
 def _columns(line):
     *fields, rest = line.split(b"\t", 2)  # without a limit, `split` looks for tabs in base64 a byte at a time
     return [field.strip() for field in (*fields, *(rest.split(b"\t") if b"\t" in rest else [rest]))]
-
-
-def _row_key(line, position):
-    """(image id, None); (None, None) of an empty row, judged when it is known whether anything follows; ("", fault)."""
-    if len(line) == LONGEST_ROW and line[-1:] != b"\n":
-        return "", f"more than {LONGEST_ROW >> 20} MB without a line end at byte {position}"
-    if line.isspace():
-        return None, None
-    start = line.split(b"\t", 1)[0].strip()
-    try:
-        key = image_key(start.decode()) if len(start) <= 200 else ""
-    except UnicodeDecodeError:
-        key = ""
-    return key, f"the row starts with {start[:20]!r}; expected an image id" if key == "" else None

@@ -63,10 +63,8 @@ class RowLengths:
 
 
 def check_text(cfg, splits, chosen, tags, findings):
-    """Cut captions and tags into word pieces.
+    """Cut captions and tags (dict image id -> tag string, of the `chosen` images; None = all) into word pieces.
 
-    Args:
-        chosen: set of image ids whose tags were looked into; None = all. tags: dict image id -> tag string.
     Returns:
         (TextFigures of captions, of tags, RowLengths); None where nothing can be said: no vocabulary (a finding says
         so), no split, no tags.

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import pickle
 import time
 
@@ -397,6 +398,12 @@ def test_a_damaged_row_of_tags_is_named_with_its_row(data, kind, row, text):
         assert check.marked[102][0][0] == ("red ball", json.loads(row.split("\t")[1])["objects"][1]["rect"])
 
 
+def test_the_first_images_with_wrong_boxes_are_drawn_whatever_range_they_are_in(data, monkeypatch):
+    monkeypatch.setattr(check_scan, "RANGE_BYTES", 100)
+    data.tags = [tag_row(i, detections([RECTS[0], [9, 9, 5, 99]])) for i in EVERYTHING]
+    assert list(data.write().check().marked) == list(EVERYTHING[:6])
+
+
 def test_what_is_odd_about_tags_but_breaks_nothing(data):
     data.tags[0] = f"101\t{json.dumps(detections())}"
     data.tags[2] = tag_row(103, detections()[::-1])
@@ -477,6 +484,11 @@ def test_ranges_and_processes_give_what_one_reading_gives(data, monkeypatch):
     for cut in range(0, path.stat().st_size, 997):
         first, second = (scan_range(path, FeatureChecker(2054), ends) for ends in ((0, cut), (cut, 1 << 30)))
         assert first.keys + second.keys == whole.keys
+
+
+def test_a_killed_process_is_an_error():
+    with pytest.raises(DataError, match="^f: a checking process was killed"):
+        list(check_scan._in_processes("f", os._exit, [3, 3], processes=2, bundle=1))
 
 
 def test_a_file_without_line_ends_takes_little_memory(data, monkeypatch):
@@ -633,7 +645,7 @@ def test_pictures_of_another_size(data):
 def test_findings_stay_small_and_count_everything():
     findings = Findings()
     for row in range(10_000):
-        findings.add("bad_row", "f", "text\n\x00" * 1000, row)
+        findings.add("bad_row", "f", DataError("f: " + "text\n\x00" * 1000), row)
     other = Findings()
     other.add("bad_row", "f", "second", 3)
     other.merge(findings, rows_before=50)
@@ -641,6 +653,7 @@ def test_findings_stay_small_and_count_everything():
     kept = other.examples["bad_row", "f"]
     assert len(kept) == KEPT_EXAMPLES and kept[1].row == 50 and kept[0].text == "second"
     assert len(kept[1].text) <= 300 and kept[1].text.isprintable()
+    assert kept[1].text.startswith("text "), "the file's name stands above the examples"
     ((kind, total, files),) = other.groups(True)
     assert (kind, total, files) == (PROBLEMS["bad_row"], 10_001, [("f", 10_001 - KEPT_EXAMPLES, kept)])
     other.add("tags_cut", "f", "7 rows", count=7)
