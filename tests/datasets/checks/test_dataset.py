@@ -399,9 +399,13 @@ def test_a_damaged_row_of_tags_is_named_with_its_row(data, kind, row, text):
 
 
 def test_the_first_images_with_wrong_boxes_are_drawn_whatever_range_they_are_in(data, monkeypatch):
-    monkeypatch.setattr(check_scan, "RANGE_BYTES", 100)
     data.tags = [tag_row(i, detections([RECTS[0], [9, 9, 5, 99]])) for i in EVERYTHING]
-    assert list(data.write().check().marked) == list(EVERYTHING[:6])
+    data.write()
+    for range_bytes in (1 << 20, 100):
+        monkeypatch.setattr(check_scan, "RANGE_BYTES", range_bytes)
+        check = data.check()
+        assert list(check.marked) == list(EVERYTHING[:6]) and check.drawings == {}
+        assert check.classes == {"dog": 9, "red ball": 9}
 
 
 def test_what_is_odd_about_tags_but_breaks_nothing(data):
@@ -618,7 +622,9 @@ def test_unknown_words_and_cuts_are_reported(data, monkeypatch):
     share = check.captions.unknown / check.captions.pieces
     assert check.captions.unknown == 25 and 0 < share < 0.05
     assert found(check) == {"caption_cut": 1, "tags_cut": 45, "regions_cut": 9} and check.findings.total() == 0
-    ((_, text),) = examples(check, "caption_cut", "train_captions.pt")
+    check = data.check(["train"], max_images=2)
+    assert len(check.rows.rows) == 10, "the captions of the images whose tags were looked into"
+    ((_, text),) = examples(data.check(), "caption_cut", "train_captions.pt")
     assert text == "image 101 caption 1: 25 word pieces; 18 fit"
     data.captions["train"][102] = ["x" * 30] * 5
     check = data.write().check()
