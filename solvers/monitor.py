@@ -25,7 +25,7 @@ class Monitor:
         unit: what an example is called.
     """
 
-    def __init__(self, run_folder, total_steps, first_step, options, active, unit="pairs"):
+    def __init__(self, run_folder, *, total_steps, first_step, options, active, unit="pairs"):
         self.run_folder, self.options, self.active, self.unit = run_folder, options, active, unit
         self.total_steps = total_steps
         self.started = time.monotonic()

@@ -30,7 +30,7 @@ class AdamW(paddle.optimizer.Adam):
 
     BETA1, BETA2 = 0.9, 0.999
 
-    def __init__(self, named_parameters, weight_decay, epsilon, recipe):
+    def __init__(self, named_parameters, *, weight_decay, epsilon, recipe):
         self.named = [(name, p) for name, p in named_parameters if not p.stop_gradient]
         self.corrected, self.epsilon, self.updates = recipe.adamw == "corrected", epsilon, 0
         self.decays = []  # (parameter, decay coefficient, factor of the rate)
@@ -137,4 +137,5 @@ def build_optimizer(model, options, recipe):
     """
     if options.OPTIMIZER != "adamw":
         raise ConfigError(f"OPTIMIZATION.OPTIMIZER: {options.OPTIMIZER!r} is unknown, expected 'adamw'")
-    return AdamW(list(model.named_parameters()), options.WEIGHT_DECAY, options.EPSILON, recipe)
+    named = list(model.named_parameters())
+    return AdamW(named, weight_decay=options.WEIGHT_DECAY, epsilon=options.EPSILON, recipe=recipe)

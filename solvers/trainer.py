@@ -45,7 +45,7 @@ class Trainer:
         run_folder: RunFolder.
     """
 
-    def __init__(self, model, optimizer, task, tokenizer, cfg, ranks, run_folder):
+    def __init__(self, model, optimizer, task, *, tokenizer, cfg, ranks, run_folder):
         self.model, self.optimizer, self.task, self.tokenizer = model, optimizer, task, tokenizer
         self.cfg, self.options, self.ranks, self.run_folder = cfg, cfg.OPTIMIZATION, ranks, run_folder
         self.parameters = [p for p in model.parameters() if not p.stop_gradient]
@@ -60,7 +60,12 @@ class Trainer:
         """Train to the end, or until dev stops improving (OPTIMIZATION.EARLY_STOP_PATIENCE)."""
         self.resume()
         monitor = Monitor(
-            self.run_folder, self.total_steps, self.step, self.cfg.MONITOR, self.ranks.is_main, self.task.unit
+            self.run_folder,
+            total_steps=self.total_steps,
+            first_step=self.step,
+            options=self.cfg.MONITOR,
+            active=self.ranks.is_main,
+            unit=self.task.unit,
         )
         steps = range(self.step, self.step if self.stops_early() else self.total_steps)
         batches = prefetch(self.prepare, steps, self.cfg.MISC.NUM_WORKERS)

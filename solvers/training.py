@@ -33,7 +33,7 @@ def run_training(cfg, machine, task):
         task.load(tokenizer)
         model = model_for_training(cfg, tokenizer, task.head())
         optimizer = build_optimizer(model, cfg.OPTIMIZATION, task.recipe)
-        Trainer(model, optimizer, task, tokenizer, cfg, ranks, run_folder).run()
+        Trainer(model, optimizer, task, tokenizer=tokenizer, cfg=cfg, ranks=ranks, run_folder=run_folder).run()
     except BaseException as error:
         log.exception("the run ends with an error", extra={"file_only": True})
         if ranks.world_size > 1 and not isinstance(error, UserError | KeyboardInterrupt):

@@ -47,7 +47,7 @@ class Rescoring:
         ranks: Ranks; the chosen pairs are divided among them.
     """
 
-    def __init__(self, cfg, data, files, backend, ranks):
+    def __init__(self, cfg, data, *, files, backend, ranks):
         self.top, self.folds, self.batch_tokens = cfg.EVAL.RESCORE_TOP, cfg.EVAL.FOLDS, cfg.EVAL.BATCH_TOKENS
         self.data, self.files, self.backend, self.ranks = data, files, backend, ranks
 

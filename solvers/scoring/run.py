@@ -34,7 +34,7 @@ def score_blocks(scorer, groups, folder, files, ranks, afterwards=lambda: ""):
     Raises:
         UserError: what went wrong on any rank.
     """
-    run = together(ranks, lambda: _ScoringRun(scorer, groups, folder, files, ranks))
+    run = together(ranks, lambda: _ScoringRun(scorer, groups, folder=folder, files=files, ranks=ranks))
     try:
         together(ranks, lambda: run.to_the_end(afterwards))
     finally:
@@ -69,7 +69,7 @@ def forget_failures(folder):
 class _ScoringRun:
     """One rank's share of the scoring, its progress bar, and its eye on the other ranks."""
 
-    def __init__(self, scorer, groups, folder, files, ranks):
+    def __init__(self, scorer, groups, *, folder, files, ranks):
         self.scorer, self.folder, self.ranks = scorer, Path(folder), ranks
         blocks = [block for group in groups for block in group]
         owner = [number % ranks.world_size for number, group in enumerate(groups) for _ in group]

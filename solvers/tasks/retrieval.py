@@ -175,7 +175,7 @@ class RetrievalEvaluation(Evaluation):
         if self._has_second_pass():
             from oscar_paddle.solvers.scoring.rescoring import Rescoring
 
-            return Rescoring(self.cfg, self.data, files, make_backend("float32"), ranks)
+            return Rescoring(self.cfg, self.data, files=files, backend=make_backend("float32"), ranks=ranks)
         return None
 
     def measure(self, scores):

@@ -39,7 +39,7 @@ def evaluation(step, score):
 
 
 def test_a_line_for_every_step(folder):
-    monitor = Monitor(folder, 10, 0, options(), active=True)
+    monitor = Monitor(folder, total_steps=10, first_step=0, options=options(), active=True)
     for step in (1, 2):
         monitor.step(update(step, loss=0.1 * step), num_pairs=32, seconds=0.5)
     monitor.close()
@@ -49,7 +49,7 @@ def test_a_line_for_every_step(folder):
 
 def test_log_lines_are_means(folder, caplog):
     caplog.set_level(logging.INFO)
-    monitor = Monitor(folder, 12, 0, options(), active=True)
+    monitor = Monitor(folder, total_steps=12, first_step=0, options=options(), active=True)
     for step in range(1, 13):
         monitor.step(update(step, loss=float(step), grad_norm=None if step == 5 else 1.0), 10, 2.0 if step > 5 else 1.0)
     monitor.summary("training is complete")
@@ -69,7 +69,7 @@ def test_bar(folder, capsys, monkeypatch):
     from oscar_paddle.solvers import monitor as module
 
     monkeypatch.setattr(module, "_BAR_SECONDS", 0)
-    monitor = Monitor(folder, 12, 10, options(), active=True)
+    monitor = Monitor(folder, total_steps=12, first_step=10, options=options(), active=True)
     monitor.step(update(11), 32, 0.5)
     monitor.close()
     line = capsys.readouterr().err.splitlines()[-1]
@@ -79,7 +79,7 @@ def test_bar(folder, capsys, monkeypatch):
 
 def test_picture_after_an_evaluation(folder):
     """Loss, learning rate and recall; also for tasks whose metrics have no recall."""
-    monitor = Monitor(folder, 10, 0, options(), active=True)
+    monitor = Monitor(folder, total_steps=10, first_step=0, options=options(), active=True)
     for step in range(1, 6):
         monitor.step(update(step), 32, 0.5)
     monitor.evaluation(evaluation(5, 0.1875))
@@ -94,7 +94,7 @@ def test_picture_after_an_evaluation(folder):
 def test_visualdl(folder):
     from visualdl import LogReader
 
-    monitor = Monitor(folder, 10, 0, options(VISUALDL=True), active=True)
+    monitor = Monitor(folder, total_steps=10, first_step=0, options=options(VISUALDL=True), active=True)
     monitor.step(update(1), 32, 0.5)
     monitor.step(update(2, grad_norm=None), 32, 0.5)
     monitor.evaluation(evaluation(2, 0.1875))
@@ -112,7 +112,7 @@ def test_visualdl(folder):
 
 
 def test_other_ranks_are_silent(folder, capsys):
-    monitor = Monitor(folder, 10, 0, options(VISUALDL=True), active=False)
+    monitor = Monitor(folder, total_steps=10, first_step=0, options=options(VISUALDL=True), active=False)
     monitor.step(update(1), 32, 0.5)
     monitor.evaluation(evaluation(1, 0.2))
     monitor.summary("training is complete")

@@ -82,7 +82,7 @@ def test_the_corrected_form_and_groups_with_rates_of_their_own(scale):
 
 def test_a_parameter_without_a_group_is_refused():
     with pytest.raises(ConfigError, match="parameter b.weight: belongs to no group"):
-        AdamW([("b.weight", parameter([1.0]))], 0.0, 1e-8, Recipe(groups=(Group(("a.",)),)))
+        AdamW([("b.weight", parameter([1.0]))], weight_decay=0.0, epsilon=1e-8, recipe=Recipe(groups=(Group(("a.",)),)))
 
 
 def test_a_parameter_without_gradient_stays():

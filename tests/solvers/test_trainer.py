@@ -106,7 +106,7 @@ def train(tmp_path):
         task = task or ToyTask()
         optimizer = build_optimizer(model, cfg.OPTIMIZATION, task.recipe)
         folder = RunFolder(tmp_path / name)
-        trainer = Trainer(model, optimizer, task, ToyTokenizer(), cfg, Ranks(), folder)
+        trainer = Trainer(model, optimizer, task, tokenizer=ToyTokenizer(), cfg=cfg, ranks=Ranks(), run_folder=folder)
         if amp_scale:
             trainer.scaler.enabled, trainer.scaler.scale = True, amp_scale
         try:

@@ -68,7 +68,9 @@ class Ours(Training):
         set_up_cpu_kernels()
         super().__init__(name, args)
         optimizer = build_optimizer(self.model, self.cfg.OPTIMIZATION, self.task.recipe)
-        self.trainer = Trainer(self.model, optimizer, self.task, None, self.cfg, Ranks(), None)
+        self.trainer = Trainer(
+            self.model, optimizer, self.task, tokenizer=None, cfg=self.cfg, ranks=Ranks(), run_folder=None
+        )
 
     def mean_loss(self):
         batch = self.task.batch(self.examples, 0)
