@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oscar_paddle.datasets.scenes.shapes import SHAPES, inside
+from oscar_paddle.datasets.scenes.drawing import noise
+from oscar_paddle.datasets.scenes.placing import MIN_VISIBLE, sample_scene
+from oscar_paddle.datasets.scenes.shapes import inside
 from oscar_paddle.datasets.scenes.world import (
     BACKGROUNDS,
     COLOURS,
-    MIN_VISIBLE,
     RELATIONS,
+    SHAPES,
     SPLITS,
     TEXTURES,
     Scene,
@@ -22,7 +24,6 @@ from oscar_paddle.datasets.scenes.world import (
     Stream,
     home_split,
     object_set,
-    sample_scene,
     scene_from_dict,
 )
 
@@ -49,7 +50,7 @@ def test_the_random_stream_never_changes():
     stream = Stream("fixed")
     assert stream.seed == STREAM_SEED
     assert [stream.below(100) for _ in range(8)] == STREAM_VALUES
-    assert Stream("fixed").noise().randint(0, 1000, size=4).tolist() == STREAM_NOISE
+    assert noise(Stream("fixed"), 0, 999, 4).tolist() == STREAM_NOISE
 
 
 @given(st.integers(), st.integers(1, 50))
