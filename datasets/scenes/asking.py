@@ -17,7 +17,6 @@ from oscar_paddle.datasets.scenes.tasks import TASKS
 from oscar_paddle.datasets.scenes.world import SPLITS, Stream
 
 VERSION = 1  # of questions and statements: raise it whenever they would change
-TASK_FILE = "task.json"
 
 
 def write_task(root, name, overwrite=False):
@@ -38,7 +37,7 @@ def write_task(root, name, overwrite=False):
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{path}: not there or not readable; write_scenes (tools/make_scenes.py) creates it") from None
     settings = {"name": name, "version": VERSION, "scenes": scenes}
-    if is_kept(folder, TASK_FILE, settings, f"{name} questions", overwrite):
+    if is_kept(folder, "task.json", settings, f"{name} questions", overwrite):
         return folder
     truth = read_truth(root)
     if not truth["train"]:
@@ -64,7 +63,7 @@ def write_task(root, name, overwrite=False):
         write_json(unfinished / "question_kinds.json", kinds)
         train = files[next(iter(files))]
         scores = {file: guessing_scores(train, asked) for file, asked in files.items()}
-        write_json(unfinished / TASK_FILE, {**settings, "files": scores}, indent=1)
+        write_json(unfinished / "task.json", {**settings, "files": scores}, indent=1)
     return folder
 
 
@@ -91,16 +90,15 @@ def _ask(name, truth, seed):
 
 def _ask_split(name, scenes, seed, split, *part):
     """Yields image ids, number within the scene, and `Question`; a statement is one for each of its pairs."""
-    form, title = TASKS[name].form, f"{name} {split}"
-    number = max(limit for _, limit, *_ in TASKS[name].files.values())
+    form, number = TASKS[name].form, max(limit for _, limit, *_ in TASKS[name].files.values())
     if form == "statements":
         number *= len(scenes)
-        for statement in tqdm(write_statements(scenes, seed, number), title, number, unit="sentence"):
+        for statement in tqdm(write_statements(scenes, seed, number), f"{name} {split}", number, unit="sentence"):
             for *images, true in statement.pairs:
                 answers = (("true" if true else "false", 1.0),)
                 yield images, 0, questions.Question(statement.text, statement.kind, answers)
         return
-    for scene in tqdm(scenes, title, unit="picture", disable=any(part)):
+    for scene in tqdm(scenes, f"{name} {split}", unit="picture", disable=any(part)):
         asked = questions.ask(Words(seed, scene.image_id, name, *part), scene, number, form)
         yield from (([scene.image_id], k, question) for k, question in enumerate(asked))
 

@@ -37,8 +37,6 @@ from oscar_paddle.datasets.scenes.world import SPLITS, VERSION, Stream, object_s
 
 SETTINGS_FILE = "scenes.json"
 MIN_DEV = 4  # fewer pictures do not have fifteen captions of others for the candidate lists
-CANDIDATES = 20  # per dev image: its five captions and fifteen others
-HARD_CANDIDATES = 8  # of the fifteen: captions of the pictures most like it
 
 
 def write_scenes(root, num_train, num_dev, num_test, seed, train_images=False, workers=None, overwrite=False, model=()):
@@ -71,9 +69,8 @@ def write_scenes(root, num_train, num_dev, num_test, seed, train_images=False, w
     if not is_kept(root, SETTINGS_FILE, settings, "scenes", overwrite):
         _build(root, settings, sizes, workers)
     (root / "init").mkdir(exist_ok=True)
-    texts = {"vocab.txt": _lines(*words), "config.json": _lines(json.dumps(config, indent=2, sort_keys=True))}
-    for name, text in texts.items():
-        path = root / "init" / name
+    config = json.dumps(config, indent=2, sort_keys=True)
+    for path, text in ((root / "init/vocab.txt", _lines(*words)), (root / "init/config.json", _lines(config))):
         if not path.is_file() or path.read_bytes() != text:
             path.write_bytes(text)
     return root
@@ -155,8 +152,7 @@ def _mapper(workers, num_jobs):
         return
     # Fresh processes, not forks: the caller may hold threads (Paddle does). One thread for the matrix products of each;
     # they read that when NumPy comes, with the first picture.
-    one_thread = {"initializer": os.putenv, "initargs": ("OMP_NUM_THREADS", "1")}
-    with multiprocessing.get_context("spawn").Pool(workers, **one_thread) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, os.putenv, ("OMP_NUM_THREADS", "1")) as pool:
         yield partial(pool.imap, chunksize=16)
 
 
@@ -185,15 +181,15 @@ def candidate_lists(scenes, seed):
     pictures that share most with it, seven to pictures drawn at random. There are four `Scene`s at least, or none.
 
     Returns:
-        dict image id -> JSON text of `CANDIDATES` pairs [image id, caption index].
+        dict image id -> JSON text of 20 pairs [image id, caption index].
     """
     lists = {}
     for scene in scenes:
         stream = Stream(seed, scene.image_id, "candidates")
         others = [other for other in stream.sample(scenes, len(scenes)) if other is not scene]
-        alike = sorted(others, key=lambda other: -_likeness(scene, other))[:HARD_CANDIDATES]
+        alike = sorted(others, key=lambda other: -_likeness(scene, other))[:8]
         pairs = [[scene.image_id, k] for k in range(5)] + [[other.image_id, stream.below(5)] for other in alike]
-        while len(pairs) < CANDIDATES:
+        while len(pairs) < 20:
             pair = [stream.choice(others).image_id, stream.below(5)]
             if pair not in pairs:
                 pairs.append(pair)

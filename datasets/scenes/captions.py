@@ -48,10 +48,6 @@ class Words(Stream):
             return self.phrase(Mention(shape=value))
         return self.weighted({word: weight for word, weight in GRAMMAR[name][value].items() if " " not in word})
 
-    def relation(self, relation):
-        """A relation as it follows "is": "left of", "higher than"."""
-        return self.weighted(GRAMMAR["relation"][relation])
-
     def draw_relation(self, scene, i, j):
         """A relation in which object `i` stands to object `j`, or None; few pairs overlap: that is said more often."""
         holding = [name for name in RELATIONS if scene.holds(name, i, j)]
@@ -116,7 +112,7 @@ def _with_count(scene, chosen, mentions):
 def _word(stream, mentions, relations, background):
     phrases = [stream.phrase(mention) for mention in mentions]
     if relations:
-        rel = stream.relation(relations[0][0])
+        rel = stream.weighted(GRAMMAR["relation"][relations[0][0]])
         text = stream.weighted(GRAMMAR["link_frames"]).format(a=phrases[0], rel=rel, b=phrases[1])
         if len(phrases) == 3:
             text += f" and {phrases[2]}" if stream.chance(0.5) else f" , with {phrases[2]}"

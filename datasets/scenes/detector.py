@@ -5,8 +5,6 @@ from collections import namedtuple
 from oscar_paddle.datasets.scenes.world import BACKGROUNDS, COLOURS, GRAMMAR, TEXTURES, Stream
 
 MAX_REGIONS = 10
-MISSED = 0.03  # of the objects; hidden ones are missed more often
-DUPLICATED = 0.15
 WRONG_SHAPE, WRONG_ATTRIBUTE = 0.08, 0.06
 WITH_COLOUR, WITH_TEXTURE = 0.5, 0.15  # tags such as "red star", "striped star"; the rest is the noun alone
 CONFUSED_WITH, SCENERY = GRAMMAR["confused_with"], GRAMMAR["scenery"]
@@ -21,15 +19,15 @@ def detect(scene, seed):
     stream = Stream(seed, scene.image_id, "regions")
     regions = []
     for i, item in enumerate(scene.objects):
-        if stream.chance(MISSED + 0.2 * (1 - item.visible)):
+        if stream.chance(0.03 + 0.2 * (1 - item.visible)):  # missed, hidden ones more often
             continue
         tag = _tag(stream, item)
         regions.append(_region(stream, scene, item.box, 8, tag, (60, 98), "object", i))
-        if stream.chance(DUPLICATED):
+        if stream.chance(0.15):
             tag = tag if stream.chance(0.6) else _tag(stream, item)
             regions.append(_region(stream, scene, item.box, 16, tag, (35, 75), "duplicate", i))
-    regions += [_distractor(stream, scene) for _ in range(stream.weighted({1: 0.35, 2: 0.45, 3: 0.2}))]
-    regions.append(_scenery(stream, scene))
+    distractors = [_distractor(stream, scene) for _ in range(stream.weighted({1: 0.35, 2: 0.45, 3: 0.2}))]
+    regions += [*distractors, _scenery(stream, scene)]
     regions.sort(key=lambda region: -region.conf)  # stable: equal confidences keep their order
     return regions[:MAX_REGIONS]
 

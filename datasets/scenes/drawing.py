@@ -85,11 +85,12 @@ def _draw_object(image, item):
     second = (light * 45 + 20 * 55) // 100 if brightness > 1500 else (light * 55 + 255 * 45) // 100
     # Edge line: dark on colours, light on near-black, so that an object shows on every background.
     edge = light * 45 // 100 if brightness > 600 else (light + 2 * 190) // 3
-    masks, (rows, columns) = np.stack([core & ~marked, marked, body & ~core], axis=-1), image[window].shape[:2]
-    shares = masks.reshape(rows, SAMPLES, columns, SAMPLES, 3).sum(axis=(1, 3))  # sub-pixels of each tone, per pixel
+    masks, (rows, columns) = np.stack([core & ~marked, marked, body & ~core]), image[window].shape[:2]
+    shares = masks.reshape(3, rows, SAMPLES, columns, SAMPLES).sum(axis=(2, 4))  # sub-pixels of each tone, per pixel
     total = SAMPLES * SAMPLES
-    rest = image[window] * (total - shares.sum(axis=-1, keepdims=True))
-    image[window] = (rest + shares @ np.stack([light, second, edge]) + total // 2) // total
+    mixed = np.einsum("tyx,tc->yxc", shares, (light, second, edge))
+    mixed += image[window] * (total - shares.sum(axis=0))[..., None]
+    image[window] = (mixed + total // 2) // total
 
 
 def _texture(name, u, v, radius):
@@ -115,8 +116,7 @@ def png_bytes(image):
         block = raw[start : start + 65535]
         stream += struct.pack("<BHH", start + 65535 >= len(raw), len(block), len(block) ^ 0xFFFF) + block
     stream += struct.pack(">I", zlib.adler32(raw))
-    file = b"\x89PNG\r\n\x1a\n"
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    file, header = b"\x89PNG\r\n\x1a\n", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     for kind, data in ((b"IHDR", header), (b"IDAT", stream), (b"IEND", b"")):
         file += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     return file

@@ -40,11 +40,10 @@ _COLOUR_FILTERS = _weights("colour", 3, 96, -4, 4)
 _COLOUR_OFFSETS = _weights("colour offsets", 1, 96, -400, 400)
 _TEXTURE_FILTERS = _weights("texture", 9, 64, -3, 3)
 _TEXTURE_FILTERS[8] -= _TEXTURE_FILTERS.sum(axis=0)  # zero sum: flat areas give nothing
-_MIXERS = (
-    _weights("mix colour", 2 * 96, 768, -2, 2),
-    _weights("mix texture", 2 * 64, 384, -2, 2),
-    _weights("mix outline", 144, 896, -2, 2),
-)
+_MIXERS = [
+    _weights(f"mix {name}", rows, columns, -2, 2)
+    for name, rows, columns in (("colour", 2 * 96, 768), ("texture", 2 * 64, 384), ("outline", 144, 896))
+]
 
 
 def region_features(image, boxes):
@@ -58,15 +57,13 @@ def region_features(image, boxes):
 
 
 def with_box_values(features, boxes, width, height):
-    """float32 [R, 2048] features and, appended, [x1/W, y1/H, x2/W, y2/H, w/W, h/H] of R boxes (x1, y1, x2, y2) in a
-    picture of width x height pixels: float32 [R, 2054].
+    """float32 [R, 2054]: features [R, 2048] and [x1/W, y1/H, x2/W, y2/H, w/W, h/H] of boxes (x1, y1, x2, y2) in pixels.
 
     Source: docs/reference.md, regions.
     """
     boxes = np.asarray(boxes, np.float64)
-    corners = boxes / [width, height, width, height]
-    extents = (boxes[:, 2:] - boxes[:, :2]) / [width, height]
-    return np.concatenate([features, corners.astype(np.float32), extents.astype(np.float32)], axis=1)
+    corners, extents = boxes / [width, height, width, height], (boxes[:, 2:] - boxes[:, :2]) / [width, height]
+    return np.concatenate([features, corners, extents], axis=1, dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -87,8 +84,7 @@ def _calibration():
 def _mix(responses, medians, deviations):
     """Stages 3 and 4 before the threshold: whole numbers, float64 [R, responses] -> [R, 2048]."""
     level = np.clip((responses - medians) * _FINE // deviations, -4 * _FINE, 4 * _FINE)
-    ends = np.cumsum([len(mixer) for mixer in _MIXERS])
-    parts = np.split(level, ends[:-1], axis=1)
+    parts = np.split(level, np.cumsum([len(mixer) for mixer in _MIXERS[:-1]]), axis=1)
     return np.concatenate([part @ mixer for part, mixer in zip(parts, _MIXERS, strict=True)], axis=1)
 
 

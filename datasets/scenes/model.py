@@ -27,10 +27,10 @@ def init_config(vocab_size, **model):
         raise DataError(
             f"scenes: dropout {dropout}, initializer_range {spread}: expected 0 <= dropout < 1 and a positive range"
         )
-    dropouts = {"attention_probs_dropout_prob": dropout, "hidden_dropout_prob": dropout}
     return {
         **model,
-        **dropouts,
+        "attention_probs_dropout_prob": dropout,
+        "hidden_dropout_prob": dropout,
         "vocab_size": vocab_size,
         "classifier": "linear",
         "cls_hidden_scale": 2,

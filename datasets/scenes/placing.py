@@ -1,5 +1,6 @@
 """Draws a scene by lot: which objects, where, and how much of each can be seen."""
 
+import math
 from dataclasses import replace
 from itertools import combinations
 
@@ -59,10 +60,7 @@ def _place(stream, kinds):
                 x, y = (stream.between(radius - 2, end - radius + 2) for end in (WIDTH, HEIGHT))
             in_picture = radius - 4 <= x <= WIDTH - radius + 4 and radius - 4 <= y <= HEIGHT - radius + 4
             # Centres at least 5/8 of the summed radii apart: overlaps stay partial.
-            if in_picture and all(
-                64 * ((x - other.centre[0]) ** 2 + (y - other.centre[1]) ** 2) >= (5 * (radius + other.radius)) ** 2
-                for other in placed
-            ):
+            if in_picture and all(math.dist((x, y), o.centre) >= 0.625 * (radius + o.radius) for o in placed):
                 break
         else:
             return []
@@ -84,8 +82,8 @@ def _measure(placed):
         box = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
         covered = int((masks[i + 1 :].any(axis=0) & masks[i]).sum())
         objects.append(replace(item, box=box, visible=round(1 - covered / len(xs), 3)))
-    flat = masks.reshape(len(placed), WIDTH * HEIGHT).astype(int)
-    shared = flat @ flat.T  # pixels that two objects have in common; on the diagonal, those of each
+    flat = masks.reshape(len(placed), WIDTH * HEIGHT).astype(np.float32)
+    shared = flat @ flat.T  # pixels that two objects have in common; on the diagonal, those of each (exact in float32)
     overlaps = [
         (j, i)
         for i, j in combinations(range(len(placed)), 2)

@@ -1,5 +1,4 @@
-"""Questions about a scene: plain ones (colour, shape, pattern, number, and four kinds of yes/no), and those that take
-several steps: chains ("the shape to the left of the striped circle"), choices, and logic.
+"""Questions about a scene: plain ones, and those that take several steps (chains, choices, logic).
 
 Every question has one true answer under the facts: what it speaks of exists once, and borderline relations are not
 asked. Yes and no are equally frequent and ask for the same words (`VALUES` says why), so that the text alone gives
@@ -55,12 +54,6 @@ def ask(stream, scene, num_questions, form):
     return list(questions.values())
 
 
-def _unique(stream, scene, i, name):
-    """Words for object `i` by its other attributes than `name`; None where they do not tell it from all others."""
-    mentions = scene.unique_mentions(i, name)
-    return stream.the(mentions) if mentions else None
-
-
 def _chain(stream, scene, i, name):
     """Words for object `i` by its relation to another one, its attribute `name` not said: "the circle that is above the
     red star"; None where no relation tells the object from all others."""
@@ -76,7 +69,7 @@ def _chain(stream, scene, i, name):
     relation, j, mention = stream.choice(chains)
     link = stream.choice(("", "that is "))
     anchor = stream.the(scene.beside(relation, j))
-    return f"{stream.the([mention])} {link}{stream.relation(relation)} {anchor}"
+    return f"{stream.the([mention])} {link}{stream.weighted(GRAMMAR['relation'][relation])} {anchor}"
 
 
 def _false_mention(stream, scene, mention):
@@ -120,8 +113,8 @@ def _shape(stream, scene):
     """ "what is the red thing?", or "what is left of the red star?" """
     if stream.chance(0.3):
         i = stream.below(len(scene.objects))
-        phrase = _unique(stream, scene, i, "shape")
-        return phrase and (f"what is {phrase}?", scene.objects[i].shape)
+        mentions = scene.unique_mentions(i, "shape")
+        return mentions and (f"what is {stream.the(mentions)}?", scene.objects[i].shape)
     alone = [(*found, relation, j) for found, relation, j in _relatable(scene) if len(found) == 1]
     if alone:
         found, relation, j = stream.choice(alone)
@@ -165,7 +158,7 @@ def _relatable(scene):
 def _beside_the(stream, scene, relation, j):
     """A relation and its second object: "left of the red star"."""
     anchor = stream.the(scene.beside(relation, j))
-    return f"{stream.relation(relation)} {anchor}"
+    return f"{stream.weighted(GRAMMAR['relation'][relation])} {anchor}"
 
 
 def _exists(stream, scene):
@@ -181,12 +174,13 @@ def _exists(stream, scene):
         return frame.format(stream.some([mention])), true
 
 
-def _attribute(describe):
-    """A kind such as "is the striped circle red?"; `describe` is `_unique` or `_chain`."""
+def _attribute(chained):
+    """A kind such as "is the striped circle red?", or about the object at the end of a chain."""
 
     def make(stream, scene):
         name, i = stream.choice(tuple(VALUES)), stream.below(len(scene.objects))
-        item, phrase = scene.objects[i], describe(stream, scene, i, name)
+        item, found = scene.objects[i], _chain(stream, scene, i, name) if chained else scene.unique_mentions(i, name)
+        phrase = found if chained or not found else stream.the(found)
         if not phrase or getattr(item, name) == "plain":
             return None
         true = stream.chance(0.5)
@@ -207,7 +201,7 @@ def _relation(article, *frames):
         first, second = (relation and scene.beside(relation, k) for k in (i, j))
         if first and second:
             true = stream.chance(0.5)
-            words = stream.relation(relation if true else CONTRARY[relation])
+            words = stream.weighted(GRAMMAR["relation"][relation if true else CONTRARY[relation]])
             return stream.choice(frames).format(article(stream, first), words, stream.the(second)), true
 
     return make
@@ -263,7 +257,7 @@ KINDS = {  # form -> kind -> weight and maker
         "shape": (0.17, _shape),
         "count": (0.17, _count),
         "exists": (0.11, _exists),
-        "attribute": (0.15, _attribute(_unique)),
+        "attribute": (0.15, _attribute(chained=False)),
         "relation": (0.12, _relation(Words.the, "is {} {} {}?")),
         "compare": (0.11, _compare),
     },
@@ -271,7 +265,7 @@ KINDS = {  # form -> kind -> weight and maker
         "colour": (0.17, _query("colour", *_COLOUR_FRAMES, chained=True)),
         "texture": (0.1, _query("texture", *_PATTERN_FRAMES[::2], chained=True)),
         "shape": (0.17, _query("shape", "what is {}?", "what shape is {}?", chained=True)),
-        "verify": (0.15, _attribute(_chain)),
+        "verify": (0.15, _attribute(chained=True)),
         "choose": (0.17, _choose),
         "exists": (0.07, _exists),
         "logic": (0.08, _logic),

@@ -21,7 +21,7 @@ def _mirrored(*corners):
 
 
 _PETALS = [_around(0.6, 72 * k) for k in range(5)]
-_SAIL, _JIB = [(0.0, -0.95), (0.75, 0.25), (0.0, 0.25)], [(-0.12, -0.6), (-0.12, 0.25), (-0.7, 0.25)]
+_SAILS = [(0.0, -0.95), (0.75, 0.25), (0.0, 0.25)], [(-0.12, -0.6), (-0.12, 0.25), (-0.7, 0.25)]
 _HULL = [(-0.98, 0.38), (0.98, 0.38), (0.6, 0.9), (-0.6, 0.9)]
 _CORNERS = {  # coordinates with the centre at 0 and the radius at 1; the second one points down
     "triangle": [(0.0, -0.95), (0.9, 0.72), (-0.9, 0.72)],
@@ -45,10 +45,9 @@ def _polygon(u, v, corners):
     return inside
 
 
-def _far(u, v, x=0.0, y=0.0, a=1.0, b=1.0):
-    """Squared distance from (x, y), in units of `a` along u and of `b` along v."""
-    across, along = (u - x) / a, (v - y) / b
-    return across * across + along * along
+def _far(u, v, x=0.0, y=0.0):
+    """Squared distance from (x, y)."""
+    return np.square(u - x) + np.square(v - y)
 
 
 def _bar(u, v, x, y, wide, tall):
@@ -63,10 +62,6 @@ def _heart(u, v):
     return ball * ball * ball - x * x * y * y * y <= 0
 
 
-def _boat(u, v):
-    return _bar(u, v, -0.06, -0.2, 0.06, 0.65) | np.any([_polygon(u, v, part) for part in (_SAIL, _JIB, _HULL)], axis=0)
-
-
 _CURVED = {
     "circle": lambda u, v: _far(u, v) <= 0.92,
     "square": lambda u, v: _bar(u, v, 0, 0, 0.8, 0.8),
@@ -76,12 +71,14 @@ _CURVED = {
     "moon": lambda u, v: (_far(u, v) <= 0.96) & (_far(u, v, 0.55) >= 0.5),
     "flower": lambda u, v: (_far(u, v) <= 0.2) | np.any([_far(u, v, *petal) <= 0.14 for petal in _PETALS], axis=0),
     "fish": lambda u, v: (
-        (_far(u, v, -0.22, 0, 0.76, 0.55) <= 1) | ((u >= 0.35) & (u <= 1.0) & (np.abs(v) <= 0.08 + (u - 0.35) * 0.9))
+        (_far((u + 0.22) / 0.76, v / 0.55) <= 1) | ((u >= 0.35) & (u <= 1.0) & (np.abs(v) <= 0.08 + (u - 0.35) * 0.9))
     ),
     "drop": lambda u, v: (_far(u, v, 0, 0.34) <= 0.38) | ((v >= -1.0) & (v <= 0.2) & (np.abs(u) <= 0.5 * (v + 1.0))),
-    "boat": _boat,
+    "boat": lambda u, v: (
+        _bar(u, v, -0.06, -0.2, 0.06, 0.65) | np.any([_polygon(u, v, part) for part in (*_SAILS, _HULL)], axis=0)
+    ),
     "mushroom": lambda u, v: (
-        ((v <= 0.1) & (_far(u, v, 0, 0.1, 0.98, 0.98) <= 1)) | ((np.abs(u) <= 0.3) & (v >= 0) & (v <= 0.92))
+        ((v <= 0.1) & (_far(u / 0.98, (v - 0.1) / 0.98) <= 1)) | ((np.abs(u) <= 0.3) & (v >= 0) & (v <= 0.92))
     ),
     "flag": lambda u, v: (
         _bar(u, v, -0.7, 0, 0.11, 0.98)

@@ -13,7 +13,6 @@ import numpy as np
 from oscar_paddle.datasets.scenes.captions import Words
 from oscar_paddle.datasets.scenes.world import BACKGROUNDS, GRAMMAR, Mention
 
-PAIRS = 2  # true pairs of a sentence, and as many false ones
 NUMBER_WORDS = {2: "two", 3: "three", 4: "four", 5: "five"}
 # Attributes of a description, and their weight.
 _SAID = {"shape": 3, "colour": 3, "texture": 2, "shape colour": 2, "shape texture": 1, "colour texture": 1}
@@ -27,11 +26,8 @@ Claim = namedtuple("Claim", "text left right verdict")
 
 
 def write_statements(scenes, seed, num_sentences):
-    """Yields `Statement`s about pairs of these `Scene`s of one split, each true of exactly half its two or four pairs.
-
-    They have different sentences; fewer than `num_sentences` come where a handful of scenes does not have enough to
-    tell. `seed` is that of the data set.
-    """
+    """Yields `Statement`s about pairs of these `Scene`s of one split of the data set `seed`: different sentences, each
+    true of exactly half its two or four pairs; fewer than asked for where a few scenes do not have enough to tell."""
     if len(scenes) < 2:
         return
     stream, facts = Words(seed, scenes[0].split, "statements"), _Facts(scenes)
@@ -67,11 +63,8 @@ class _Facts:
 
 
 def _draw_pairs(stream, claim):
-    """[(left index, right index, true), ...], as many true as false, in random order; empty if there are none.
-
-    First a combination of values is drawn, then scenes that have them: false pairs are often half right, which they
-    would hardly be if all pairs were equally likely.
-    """
+    """[(left index, right index, true), ...], as many true as false, in random order. First a combination of values is
+    drawn, then scenes that have them: of equally likely pairs, the false ones would hardly ever be half right."""
     sides = claim.left, claim.right
     groups = [{value: np.flatnonzero(side == value) for value in np.unique(side).tolist()} for side in sides]
     drawn = {True: set(), False: set()}
@@ -79,7 +72,7 @@ def _draw_pairs(stream, claim):
         cells = [cell for cell in product(*groups) if claim.verdict(*cell) is true]
         for _ in range(10 if cells else 0):
             i, j = (int(stream.choice(group[value])) for group, value in zip(groups, stream.choice(cells), strict=True))
-            if i != j and len(pairs) < PAIRS:
+            if i != j and len(pairs) < 2:
                 pairs.add((i, j))
     each = min(map(len, drawn.values()))
     pairs = [(i, j, true) for true, found in drawn.items() for i, j in sorted(found)[:each]]
@@ -93,8 +86,7 @@ def _sides(stream, facts):
         mention = mention if mention and stream.chance(0.4) else facts.draw_mention(stream)
         counts = facts.counts[mention]
         number = stream.choice(sorted({0, *counts[counts < 4].tolist()}))
-        words = stream.some([mention]) if number == 1 else stream.several(mention)
-        words = words if number == 1 else f"{NUMBER_WORDS.get(number, 'no')} {words}"
+        words = stream.some([mention]) if number == 1 else f"{NUMBER_WORDS.get(number, 'no')} {stream.several(mention)}"
         parts.append(f"the {side} picture {stream.choice(('has', 'shows'))} {words}")
         more = -1 if number else 0  # two stars: no example for or against "a star"
         values[side] = np.where(counts > number, more, counts == number)

@@ -1,8 +1,7 @@
 """What a scene is: coloured shapes on a background, as structured data; and the random choices behind everything.
 
-Pictures, regions, tags, captions, questions and statements are made from the `Scene` object only, so that a new kind
-of text needs nothing but this file and the words of grammar.yaml, which also decides what shapes, colours, textures,
-backgrounds and relations there are.
+Pictures, regions, tags and texts are made from the `Scene` object only: a new kind of text needs nothing but this file
+and the words of grammar.yaml, which also decides what shapes, colours, textures, backgrounds and relations there are.
 
 Held-out splits: the *set* of (shape, colour) pairs of a scene decides the split it may be in (`home_split`), so no
 two splits share a set of objects, whatever the seed and the split sizes.
@@ -22,9 +21,8 @@ SPLITS = ("train", "minival", "test")
 GRAMMAR = yaml.safe_load(Path(__file__).with_name("grammar.yaml").read_text(encoding="ascii"))
 SHAPES, COLOURS, TEXTURES = tuple(GRAMMAR["shape"]), tuple(GRAMMAR["colour"]), tuple(GRAMMAR["texture"])
 BACKGROUNDS, RELATIONS = tuple(GRAMMAR["background"]), tuple(GRAMMAR["relation"])
+_NAMES = ("shape", "colour", "texture", "size")
 CONTRARY = {name: RELATIONS[place ^ 1] for place, name in enumerate(RELATIONS)}  # every second is its neighbour's
-LEFT_GAP, ABOVE_GAP = 28, 24  # pixels between centres before "left of" / "above" is said or counted as true
-LARGER_PERCENT = 130  # "larger than" needs 1.3 times the radius
 
 
 class Stream:
@@ -104,8 +102,7 @@ class Mention:
 
     def fits(self, item):
         """Whether a `SceneObject` has every attribute that is said."""
-        said = ((getattr(self, name), getattr(item, name)) for name in ("shape", "colour", "size", "texture"))
-        return all(mine in (None, its) for mine, its in said)
+        return all(getattr(self, name) in (None, getattr(item, name)) for name in _NAMES)
 
 
 @dataclass(frozen=True)
@@ -125,39 +122,38 @@ class Scene:
         return sum(mention.fits(item) for item in self.objects)
 
     def holds(self, relation, i, j):
-        """Whether object `i` stands in a relation (of `RELATIONS`) to object `j`."""
+        """Whether object `i` stands in a relation to object `j`: clearly, or it is neither said nor counted as true."""
         first, second = self.objects[i], self.objects[j]
         if relation == "left":
-            return second.centre[0] - first.centre[0] >= LEFT_GAP
+            return second.centre[0] - first.centre[0] >= 28  # pixels
         if relation == "above":
-            return second.centre[1] - first.centre[1] >= ABOVE_GAP
+            return second.centre[1] - first.centre[1] >= 24
         if relation == "front":
             return (i, j) in self.overlaps
         if relation == "larger":
-            return first.radius * 100 >= second.radius * LARGER_PERCENT
+            return first.radius * 10 >= second.radius * 13
         return self.holds(CONTRARY[relation], j, i)
 
     def related(self, mention, relation, j):
-        """Indices of the objects other than `j` that fit a description and stand in a relation to object `j`.
-
-        None if people might argue about a fitting object: neither the relation nor its contrary holds, and the two do
-        not lie so far apart that none can hide the other.
-        """
+        """Indices of the objects other than `j` that fit a description and stand in a relation to object `j`; None if
+        people might argue about a fitting one: neither the relation nor its contrary holds, and (where one may hide the
+        other) the two are close."""
         found, (left, top, right, bottom) = [], self.objects[j].box
         for k, item in enumerate(self.objects):
             if k == j or not mention.fits(item):
                 continue
             x1, y1, x2, y2 = item.box
-            apart = x2 <= left or right <= x1 or y2 <= top or bottom <= y1
             if self.holds(relation, k, j):
                 found.append(k)
-            elif not self.holds(CONTRARY[relation], k, j) and not (apart and relation in ("front", "behind")):
+            elif not self.holds(CONTRARY[relation], k, j) and (
+                relation not in ("front", "behind") or (x1 < right and left < x2 and y1 < bottom and top < y2)
+            ):
                 return None
         return found
 
     def unique_mentions(self, i, without=None):
         """`Mention`s by one or two attributes, but not the one of that name, that fit object `i` and no other."""
-        names = [name for name in ("shape", "colour", "texture", "size") if name != without]
+        names = [name for name in _NAMES if name != without]
         mentions = (Mention.of(self.objects[i], said) for k in (1, 2) for said in combinations(names, k))
         return [m for m in mentions if m.size != "medium" and self.count(m) == 1]  # nobody says "medium"
 
