@@ -7,9 +7,8 @@ pictures. See datasets/scenes/build.py and datasets/scenes/tasks.py for what the
 
 import sys
 
-from oscar_paddle.datasets.scenes.build import write_scenes
-from oscar_paddle.datasets.scenes.files import MODEL
-from oscar_paddle.datasets.scenes.tasks import TASKS, write_task
+from oscar_paddle.datasets.scenes.model import MODEL
+from oscar_paddle.datasets.scenes.tasks import TASKS
 from oscar_paddle.tools.command_line import run_plain_tool
 
 EXAMPLE = f"""\
@@ -37,17 +36,12 @@ def add_arguments(parser):
 
 
 def main(args):
-    root = write_scenes(
-        args.root,
-        num_train=args.train,
-        num_dev=args.dev,
-        num_test=args.test,
-        seed=args.seed,
-        train_images=args.train_images,
-        workers=args.workers,
-        overwrite=args.overwrite,
-        model={name: getattr(args, name) for name in MODEL},
-    )
+    from oscar_paddle.datasets.scenes.asking import write_task
+    from oscar_paddle.datasets.scenes.build import write_scenes
+
+    options = {name: getattr(args, name) for name in ("seed", "train_images", "workers", "overwrite")}
+    model = {name: getattr(args, name) for name in MODEL}
+    root = write_scenes(args.root, args.train, args.dev, args.test, **options, model=model)
     print(f"{root}: {args.train} training, {args.dev} development, {args.test} test pictures, five captions each")
     for name in args.tasks:
         print(f"{write_task(root, name, args.overwrite)}: questions of {name}")

@@ -10,10 +10,10 @@ pixels, in the published file layout:
     <root>/scenes.json, scenes_truth.jsonl   settings; the facts behind every picture, caption and region
     <root>/<task>/         on request: questions and statements, see tasks.py
 
-The parts: world.py (facts), drawing.py (picture), captions.py (text), detector.py (regions and tags), features.py (2048
-values), files.py (layout).
+The parts: world.py, placing.py (facts), drawing.py (picture), captions.py, detector.py (tags), features.py, model.py.
 """
 
+import base64
 import json
 import multiprocessing
 import os
@@ -27,12 +27,13 @@ from tqdm import tqdm
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.torch_writer import write_torch_file
 from oscar_paddle.datasets.formats.whole_files import is_kept, whole_folder
-from oscar_paddle.datasets.scenes import files
-from oscar_paddle.datasets.scenes.captions import caption_from_dict, write_captions
+from oscar_paddle.datasets.scenes.captions import vocabulary, write_captions
 from oscar_paddle.datasets.scenes.detector import detect
 from oscar_paddle.datasets.scenes.drawing import draw_scene, png_bytes
 from oscar_paddle.datasets.scenes.features import region_features, with_box_values
-from oscar_paddle.datasets.scenes.world import SPLITS, VERSION, sample_scene, scene_from_dict
+from oscar_paddle.datasets.scenes.model import init_config
+from oscar_paddle.datasets.scenes.placing import sample_scene
+from oscar_paddle.datasets.scenes.world import SPLITS, VERSION, Stream, object_set, scene_from_dict
 
 SETTINGS_FILE = "scenes.json"
 MIN_DEV = 4  # fewer pictures do not have fifteen captions of others for the candidate lists
@@ -41,61 +42,56 @@ MIN_DEV = 4  # fewer pictures do not have fifteen captions of others for the can
 def write_scenes(root, num_train, num_dev, num_test, seed, train_images=False, workers=None, overwrite=False, model=()):
     """Write the data set, or keep it where it is already there with the same settings.
 
-    The same arguments give the same bytes on every machine, whatever `workers` is. The folder appears complete or
-    not at all. `init/` is written at every call.
+    The same arguments give the same bytes on every machine, whatever `workers` is. The folder appears complete or not
+    at all. A file of `init/` is written where it is not right already, so its time tells when the model last changed.
 
     Args:
-        root: folder to create.
         num_train, num_dev, num_test: pictures per split; num_dev is 0 or at least 4.
-        seed: any int.
         train_images: also write the pictures of the training split.
         workers: processes; None = one per core, 0 = this process only.
         overwrite: replace an older *scenes* folder that has other settings.
-        model: keyword arguments of `files.init_config`, as a dict.
+        model: dict with any of `MODEL` (model.py).
     Returns:
         Path of the folder.
     Raises:
         DataError: bad sizes of splits or model, or `root` holds something else.
     """
-    root = Path(root)
+    root, words = Path(root), vocabulary()
     sizes = {"train": num_train, "minival": num_dev, "test": num_test}
     if min(sizes.values()) < 0 or 0 < num_dev < MIN_DEV:
         raise DataError(
             f"scenes: num_train {num_train}, num_dev {num_dev}, num_test {num_test}: "
             f"expected sizes >= 0, and num_dev 0 or at least {MIN_DEV}"
         )
-    files.init_config(**dict(model))  # complains before the work, not after
+    config = init_config(len(words), **dict(model))  # complains before the work, not after
     settings = {"name": "scenes", "version": VERSION, "seed": seed, **{f"num_{s}": n for s, n in sizes.items()}}
     settings["train_images"] = bool(train_images)
     if not is_kept(root, SETTINGS_FILE, settings, "scenes", overwrite):
         _build(root, settings, sizes, workers)
-    files.write_init_folder(root, **dict(model))
+    (root / "init").mkdir(exist_ok=True)
+    config = json.dumps(config, indent=2, sort_keys=True)
+    for path, text in ((root / "init/vocab.txt", _lines(*words)), (root / "init/config.json", _lines(config))):
+        if not path.is_file() or path.read_bytes() != text:
+            path.write_bytes(text)
     return root
 
 
-def read_truth(root, split=None):
-    """The facts behind the pictures.
+def read_truth(root):
+    """The facts behind the pictures in a folder of `write_scenes`.
 
-    Args:
-        root: folder of `write_scenes`.
-        split: "train", "minival" or "test"; None = all.
     Returns:
-        list of dicts with `scene` (`Scene`), `captions` (list of `Caption`) and `regions` (list of dicts with `box`,
-        `tag`, `conf`, `shows`: object index or None, `kind`), in file order.
+        {split: list of dicts}: `scene` (`Scene`), `captions` and `regions` (dicts with the fields of these).
     Raises:
         DataError: the file is missing.
     """
     path = Path(root) / "scenes_truth.jsonl"
     if not path.is_file():
         raise DataError(f"{path}: no such file; write_scenes (tools/make_scenes.py) creates it")
-    records = []
+    truth = {split: [] for split in SPLITS}
     with open(path, encoding="ascii") as lines:
-        for line in lines:
-            record = json.loads(line)
-            if split in (None, record["split"]):
-                captions = [caption_from_dict(caption) for caption in record["captions"]]
-                records.append({"scene": scene_from_dict(record), "captions": captions, "regions": record["regions"]})
-    return records
+        for record in map(json.loads, lines):
+            truth[record["split"]].append({**record, "scene": scene_from_dict(record)})
+    return truth
 
 
 def _build(root, settings, sizes, workers):
@@ -107,40 +103,44 @@ def _build(root, settings, sizes, workers):
             path.mkdir()
         with (
             open(folder / "scenes_truth.jsonl", "wb") as truth,
-            files.TsvWriter(vinvl / "features.tsv") as features,
-            files.TsvWriter(vinvl / "predictions.tsv") as predictions,
+            _tsv_writer(vinvl / "features.tsv") as write_features,
+            _tsv_writer(vinvl / "predictions.tsv") as write_predictions,
             _mapper(workers, len(jobs)) as mapper,
         ):
             made = mapper(partial(_make_scene, settings["seed"]), jobs)
-            for scene, texts, record, columns, tags, png in tqdm(made, "scenes", len(jobs), unit="picture"):
+            for scene, record, features, predictions, png in tqdm(made, "scenes", len(jobs), unit="picture"):
                 scenes[scene.split].append(scene)
-                captions[scene.split][scene.image_id] = json.dumps(texts)
-                features.write(scene.image_id, *columns)
-                predictions.write(scene.image_id, tags)
-                truth.write(json.dumps(record).encode() + b"\n")
+                captions[scene.split][scene.image_id] = json.dumps([c["text"] for c in record["captions"]])
+                write_features(scene.image_id, len(record["regions"]), features)
+                write_predictions(scene.image_id, predictions)
+                truth.write(_lines(json.dumps(record)))
                 if scene.split != "train" or settings["train_images"]:
                     (images / f"{scene.image_id}.png").write_bytes(png)
-        image_ids = [image_id for split in SPLITS for image_id in captions[split]]
-        rows = {str(image_id): row for row, image_id in enumerate(image_ids)}
+        rows = {str(image_id): row for row, image_id in enumerate(i for split in SPLITS for i in captions[split])}
         (vinvl / "imageid2idx.json").write_bytes(json.dumps(rows).encode())
         for split in SPLITS:
             write_torch_file(coco / f"{split}_captions.pt", captions[split])
-            (coco / f"{split}_img_keys.tsv").write_bytes("".join(f"{key}\n" for key in captions[split]).encode())
-        candidates = files.candidate_lists(scenes["minival"], settings["seed"])
+            (coco / f"{split}_img_keys.tsv").write_bytes(_lines(*captions[split]))
+        candidates = candidate_lists(scenes["minival"], settings["seed"])
         write_torch_file(coco / "minival_caption_indexs_top20.pt", candidates)
-        (folder / SETTINGS_FILE).write_bytes((json.dumps(settings, indent=2) + "\n").encode())
+        write_json(folder / SETTINGS_FILE, settings, indent=2)
 
 
 def _make_scene(seed, job):
     """Everything the files hold about one picture (runs in a worker process)."""
     scene = sample_scene(seed, *job)
-    image = draw_scene(scene, seed)
-    captions, regions = write_captions(scene, seed), detect(scene, seed)
+    image, captions, regions = draw_scene(scene, seed), write_captions(scene, seed), detect(scene, seed)
+    record = {
+        **asdict(scene),
+        "captions": [{**c._asdict(), "mentions": [asdict(m) for m in c.mentions]} for c in captions],
+        "regions": [region._asdict() for region in regions],
+    }
     boxes = [region.box for region in regions]
     features = with_box_values(region_features(image, boxes), boxes, scene.width, scene.height)
-    facts = {"captions": [asdict(caption) for caption in captions], "regions": [asdict(region) for region in regions]}
-    columns, tags = files.feature_columns(features), files.detections_json(scene, regions)
-    return scene, [c.text for c in captions], {**asdict(scene), **facts}, columns, tags, png_bytes(image)
+    found = [{"class": r.tag, "conf": r.conf, "rect": [float(edge) for edge in r.box]} for r in regions]
+    predictions = {"image_h": scene.height, "image_w": scene.width, "num_boxes": len(regions), "objects": found}
+    text = base64.b64encode(features.astype("<f4").tobytes()).decode("ascii")
+    return scene, record, text, json.dumps(predictions), png_bytes(image)
 
 
 @contextmanager
@@ -150,14 +150,55 @@ def _mapper(workers, num_jobs):
     if workers <= 1 or num_jobs < 64:
         yield map
         return
-    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the matrix products of each process
-    before = {name: os.environ[name] for name in one_thread if name in os.environ}
-    os.environ.update(one_thread)
-    try:
-        # Fresh processes, not forks: the caller may hold threads (Paddle does).
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            yield partial(pool.imap, chunksize=16)
-    finally:
-        for name in one_thread:
-            os.environ.pop(name)
-        os.environ.update(before)
+    # Fresh processes, not forks: the caller may hold threads (Paddle does). One thread for the matrix products of each;
+    # they read that when NumPy comes, with the first picture.
+    with multiprocessing.get_context("spawn").Pool(workers, os.putenv, ("OMP_NUM_THREADS", "1")) as pool:
+        yield partial(pool.imap, chunksize=16)
+
+
+@contextmanager
+def _tsv_writer(path):
+    """A function that writes a row's columns to a `.tsv`, and its byte offset to the `.lineidx` beside it."""
+    with open(path, "wb") as rows, open(path.with_suffix(".lineidx"), "wb") as offsets:
+
+        def write(*columns):
+            offsets.write(_lines(rows.tell()))
+            rows.write(_lines("\t".join(map(str, columns))))
+
+        yield write
+
+
+def write_json(path, value, indent=None):
+    path.write_bytes(_lines(json.dumps(value, indent=indent)))
+
+
+def _lines(*items):
+    return "".join(f"{item}\n" for item in items).encode("ascii")
+
+
+def candidate_lists(scenes, seed):
+    """For every dev image the 20 captions it is ranked against, in random order: five are its own, eight belong to the
+    pictures that share most with it, seven to pictures drawn at random. There are four `Scene`s at least, or none.
+
+    Returns:
+        dict image id -> JSON text of 20 pairs [image id, caption index].
+    """
+    lists = {}
+    for scene in scenes:
+        stream = Stream(seed, scene.image_id, "candidates")
+        others = [other for other in stream.sample(scenes, len(scenes)) if other is not scene]
+        alike = sorted(others, key=lambda other: -_likeness(scene, other))[:8]
+        pairs = [[scene.image_id, k] for k in range(5)] + [[other.image_id, stream.below(5)] for other in alike]
+        while len(pairs) < 20:
+            pair = [stream.choice(others).image_id, stream.below(5)]
+            if pair not in pairs:
+                pairs.append(pair)
+        lists[scene.image_id] = json.dumps(stream.sample(pairs, len(pairs)))
+    return lists
+
+
+def _likeness(scene, other):
+    """Shared (shape, colour) pairs count most, then shared shapes and colours."""
+    mine, theirs = set(object_set(scene.objects)), set(object_set(other.objects))
+    words = {word for pair in mine for word in pair} & {word for pair in theirs for word in pair}
+    return 4 * len(mine & theirs) + len(words)

@@ -8,8 +8,8 @@ from math import log2
 
 import numpy as np
 
-from oscar_paddle.datasets.scenes.shapes import SHAPES
-from oscar_paddle.datasets.scenes.world import BACKGROUNDS, COLOURS, SIZES, TEXTURES
+from oscar_paddle.datasets.scenes.placing import SIZES
+from oscar_paddle.datasets.scenes.world import BACKGROUNDS, COLOURS, SHAPES, TEXTURES
 
 
 def compatible(caption, scene, use_relations=True):

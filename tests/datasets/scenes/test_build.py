@@ -14,10 +14,12 @@ from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions.published import read_caption_index, read_captions, read_image_keys
 from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
 from oscar_paddle.datasets.scenes import build as scenes_module
-from oscar_paddle.datasets.scenes.build import read_truth, write_scenes
+from oscar_paddle.datasets.scenes.build import candidate_lists, read_truth, write_scenes
+from oscar_paddle.datasets.scenes.captions import vocabulary
 from oscar_paddle.datasets.scenes.drawing import draw_scene
-from oscar_paddle.datasets.scenes.files import candidate_lists, vocabulary, write_init_folder
-from oscar_paddle.datasets.scenes.world import object_set, sample_scene
+from oscar_paddle.datasets.scenes.model import init_config
+from oscar_paddle.datasets.scenes.placing import sample_scene
+from oscar_paddle.datasets.scenes.world import object_set
 
 FILES = {  # sha256, first 16 digits
     "coco_ir/minival_caption_indexs_top20.pt": "2a8af8e1b274b666",
@@ -63,20 +65,20 @@ def test_processes_do_not_change_the_bytes(root, tmp_path):
     assert {key: second[key] for key in first} == first  # a larger split begins with the smaller one
     here, there = (RegionFeatures(r / "model_0060000" / "features.tsv") for r in (root, again))
     assert (here[1000039] == there[1000039]).all()
-    assert read_truth(root, "test")[:3] == read_truth(again, "test")
+    assert read_truth(root)["test"][:3] == read_truth(again)["test"]
 
 
 def test_every_file_agrees_with_the_facts(root):
     features = RegionFeatures(root / "model_0060000" / "features.tsv")
     tags = ObjectTags(root / "model_0060000" / "predictions.tsv")
-    assert len(features) == len(tags) == len(read_truth(root)) == 58
+    assert len(features) == len(tags) == 58
     for split, size in SIZES.items():
-        records, captions = read_truth(root, split), read_captions(root / "coco_ir", split)
+        records, captions = read_truth(root)[split], read_captions(root / "coco_ir", split)
         assert len(records) == size
         assert read_image_keys(root / "coco_ir" / f"{split}_img_keys.tsv") == list(captions)
         for record in records:
             scene = record["scene"]
-            assert captions[scene.image_id] == [caption.text for caption in record["captions"]]
+            assert captions[scene.image_id] == [caption["text"] for caption in record["captions"]]
             assert tags[scene.image_id] == " ".join(region["tag"] for region in record["regions"])
             rows = features[scene.image_id]
             boxes = np.array([region["box"] for region in record["regions"]]) / [192, 144, 192, 144]
@@ -106,15 +108,10 @@ def test_detections_are_in_the_published_form(root):
 
 def test_pictures_of_dev_and_test(root):
     names = {path.stem for path in (root / "images").iterdir()}
-    assert names == {str(r["scene"].image_id) for split in ("minival", "test") for r in read_truth(root, split)}
-    scene = read_truth(root, "test")[0]["scene"]
+    assert names == {str(r["scene"].image_id) for split in ("minival", "test") for r in read_truth(root)[split]}
+    scene = read_truth(root)["test"][0]["scene"]
     image = Image.open(io.BytesIO((root / "images" / f"{scene.image_id}.png").read_bytes()))
     assert (np.asarray(image) == draw_scene(scene, 1)).all()
-
-
-def test_splits_share_no_set_of_objects(root):
-    sets = {split: {object_set(record["scene"].objects) for record in read_truth(root, split)} for split in SIZES}
-    assert all(not sets[a] & sets[b] for a, b in (("train", "test"), ("train", "minival"), ("minival", "test")))
 
 
 def test_candidate_lists(root):
@@ -146,17 +143,17 @@ def test_some_candidates_are_hard():
 def test_every_word_is_in_the_vocabulary(root):
     words = (root / "init" / "vocab.txt").read_text().splitlines()
     assert words[0] == "[PAD]" and len(words) == len(set(words)) and words == vocabulary()
-    texts = [caption.text for record in read_truth(root) for caption in record["captions"]]
-    texts += [region["tag"] for record in read_truth(root) for region in record["regions"]]
+    records = [record for found in read_truth(root).values() for record in found]
+    texts = [caption["text"] for record in records for caption in record["captions"]]
+    texts += [region["tag"] for record in records for region in record["regions"]]
     assert {word for text in texts for word in text.split()} <= set(words)
 
 
-def test_the_start_folder_has_the_published_keys(tmp_path, golden):
-    folder = write_init_folder(tmp_path, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, dropout=0.0)
-    config = json.loads((folder / "config.json").read_text())
+def test_the_model_has_the_published_keys(golden):
+    config = init_config(7, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, dropout=0.0)
     assert set(config) == set(json.loads((golden / "checkpoint" / "config.json").read_text()))
     assert (config["hidden_size"], config["num_hidden_layers"], config["hidden_dropout_prob"]) == (64, 2, 0.0)
-    assert config["vocab_size"] == len((folder / "vocab.txt").read_text().splitlines())
+    assert config["vocab_size"] == 7
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oscar_paddle.datasets.scenes.drawing import draw_scene, png_bytes
-from oscar_paddle.datasets.scenes.shapes import SHAPES
-from oscar_paddle.datasets.scenes.world import BACKGROUNDS, COLOURS, TEXTURES, Scene, SceneObject, sample_scene
+from oscar_paddle.datasets.scenes.drawing import RGB, draw_scene, png_bytes
+from oscar_paddle.datasets.scenes.placing import sample_scene
+from oscar_paddle.datasets.scenes.world import BACKGROUNDS, COLOURS, SHAPES, TEXTURES, Scene, SceneObject
 
 PICTURES = "0fc1792f6ccbb989704cc7af29aa8a03481b19dcf6b5f99d01252e74838c40e2"
 
@@ -29,13 +29,13 @@ def test_pictures_never_change():
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_the_colour_is_the_named_one(colour):
-    assert (draw(big(colour=colour))[72, 96] == COLOURS[colour]).all()
+    assert (draw(big(colour=colour))[72, 96] == RGB[colour]).all()
 
 
 @pytest.mark.parametrize("texture", TEXTURES)
 def test_textures_have_two_tones_but_plain_has_one(texture):
     inner = draw(big(texture=texture))[60:84, 84:108].reshape(-1, 3)
-    share = (inner == COLOURS["red"]).all(axis=1).mean()
+    share = (inner == RGB["red"]).all(axis=1).mean()
     assert share == 1 if texture == "plain" else 0.25 < share < 0.8
 
 
@@ -50,12 +50,12 @@ def test_an_object_changes_its_own_surroundings_only(shape):
 
 def test_later_objects_cover_earlier_ones():
     image = draw(big(colour="red"), big(colour="blue", centre=(110, 72)))
-    assert (image[72, 96] == COLOURS["blue"]).all()
-    assert (image[72, 70] == COLOURS["red"]).all()
+    assert (image[72, 96] == RGB["blue"]).all()
+    assert (image[72, 70] == RGB["red"]).all()
 
 
 def test_an_object_may_leave_the_picture():
-    assert (draw(big(centre=(2, 2)))[1, 1] == COLOURS["red"]).all()
+    assert (draw(big(centre=(2, 2)))[1, 1] == RGB["red"]).all()
 
 
 def test_backgrounds_differ():

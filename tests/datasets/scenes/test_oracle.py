@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from oscar_paddle.datasets.scenes.captions import Caption, Mention, write_captions
-from oscar_paddle.datasets.scenes.world import Scene, SceneObject, sample_scene
+from oscar_paddle.datasets.scenes.captions import Caption, write_captions
+from oscar_paddle.datasets.scenes.placing import sample_scene
+from oscar_paddle.datasets.scenes.world import Mention, Scene, SceneObject
 
 RED_STAR = SceneObject("star", "red", "small", "plain", centre=(20, 20), radius=10)
 RED_RING = SceneObject("ring", "red", "large", "dotted", centre=(120, 20), radius=30)

@@ -1,36 +1,36 @@
-"""Questions about scenes: one true answer each, read back from the words; nothing to be learnt without looking."""
+"""Questions and statements about scenes: one true answer each, read back from the words; nothing to be learnt without
+looking. Statements are true and false half and half."""
 
 import math
 import re
 from collections import Counter, defaultdict
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oscar_paddle.datasets.scenes import captions as grammar
-from oscar_paddle.datasets.scenes import chains
-from oscar_paddle.datasets.scenes import questions as plain
-from oscar_paddle.datasets.scenes.files import vocabulary
-from oscar_paddle.datasets.scenes.questions import SYNONYMS
-from oscar_paddle.datasets.scenes.tasks import GQA_ANSWERS, VQA_ANSWERS, gqa_questions, vqa_questions
-from oscar_paddle.datasets.scenes.world import Scene, SceneObject, Stream, sample_scene
+from oscar_paddle.datasets.scenes.captions import Words, plural, vocabulary
+from oscar_paddle.datasets.scenes.placing import sample_scene
+from oscar_paddle.datasets.scenes.questions import ANSWERS, KINDS, SYNONYMS, ask
+from oscar_paddle.datasets.scenes.statements import KINDS as STATEMENT_KINDS
+from oscar_paddle.datasets.scenes.statements import write_statements
+from oscar_paddle.datasets.scenes.world import GRAMMAR, Scene, SceneObject
 from oscar_paddle.datasets.tokenization import Tokenizer
 
-MAKERS = {"vqa": vqa_questions, "gqa": gqa_questions}
-TABLES = {
-    "shape": grammar.SHAPE_WORDS,
-    "colour": grammar.COLOUR_WORDS,
-    "texture": grammar.TEXTURE_WORDS,
-    "size": grammar.SIZE_WORDS,
-}
-MEANING = {words: (name, value) for name, table in TABLES.items() for value, row in table.items() for words in row}
-MEANING |= {grammar.plural(word): (name, value) for word, (name, value) in list(MEANING.items()) if name == "shape"}
-ANYTHING = {word + ending for word in grammar.GENERIC_WORDS for ending in ("", "s")}
-RELATION = {words: name for name, row in grammar.RELATION_WORDS.items() for words in row}
+NAMES = ("shape", "colour", "texture", "size")
+MEANING = {words: (name, value) for name in NAMES for value, row in GRAMMAR[name].items() for words in row}
+MEANING |= {plural(word): (name, value) for word, (name, value) in list(MEANING.items()) if name == "shape"}
+ANYTHING = {word + ending for word in GRAMMAR["anything"] for ending in ("", "s")}
+RELATION = {words: name for name, row in GRAMMAR["relation"].items() for words in row}
 RELATIONS = re.compile(rf"(.*?)(?:^| )({'|'.join(sorted(RELATION, key=len, reverse=True))}) (the .+)")
 CONTRARY = dict(zip(("left", "above", "front", "larger"), ("right", "below", "behind", "smaller"), strict=True))
 CONTRARY |= {b: a for a, b in CONTRARY.items()}
+
+
+def make(form, scene, seed, num_questions=6):
+    key = {"plain": ("vqa",), "chains": ("gqa", "")}[form]  # as in the tasks
+    return ask(Words(seed, scene.image_id, *key), scene, num_questions, form)
 
 
 # The oracle: answers from words and facts, by brute force.
@@ -176,31 +176,31 @@ FORMS = (
 
 @pytest.fixture(scope="module")
 def asked():
-    """{"vqa": [(scene, its questions), ...], "gqa": ...} of 500 training scenes."""
+    """{"plain": [(scene, its questions), ...], "chains": ...} of 500 training scenes."""
     scenes = [sample_scene(3, "train", i) for i in range(500)]
-    return {name: [(scene, make(scene, 3)) for scene in scenes] for name, make in MAKERS.items()}
+    return {form: [(scene, make(form, scene, 3)) for scene in scenes] for form in KINDS}
 
 
-def questions(asked, name):
-    return [question for _, own in asked[name] for question in own]
+def questions(asked, form):
+    return [question for _, own in asked[form] for question in own]
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("form", KINDS)
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), index=st.integers(0, 10**6))
-def test_every_question_has_one_true_answer(name, seed, index):
+def test_every_question_has_one_true_answer(form, seed, index):
     scene = sample_scene(seed, "test", index)
-    made = MAKERS[name](scene, seed, num_questions=8)
+    made = make(form, scene, seed, 8)
     assert len({question.text for question in made}) == 8
     for question in made:
         assert answer_of(scene, question.text) == question.answers[0][0], question
-    assert MAKERS[name](scene, seed, num_questions=8) == made
-    assert [question.text for question in MAKERS[name](scene, seed, num_questions=3)] == [q.text for q in made[:3]]
+    assert make(form, scene, seed, 8) == made
+    assert [question.text for question in make(form, scene, seed, 3)] == [q.text for q in made[:3]]
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_the_oracle_agrees_on_many(asked, name):
-    for scene, own in asked[name]:
+@pytest.mark.parametrize("form", KINDS)
+def test_the_oracle_agrees_on_many(asked, form):
+    for scene, own in asked[form]:
         assert [answer_of(scene, question.text) for question in own] == [q.answers[0][0] for q in own], own
 
 
@@ -214,23 +214,23 @@ def test_the_oracle_refuses_what_is_not_unique_or_in_doubt():
             answer_of(scene, text)
 
 
-@pytest.mark.parametrize(("name", "kinds"), [("vqa", plain.KINDS), ("gqa", chains.KINDS)])
-def test_every_kind_is_asked_and_no_answer_dominates(asked, name, kinds):
+@pytest.mark.parametrize("form", KINDS)
+def test_every_kind_is_asked_and_no_answer_dominates(asked, form):
     answers = defaultdict(Counter)
-    for question in questions(asked, name):
+    for question in questions(asked, form):
         answers[question.kind][question.answers[0][0]] += 1
-    assert set(answers) == set(kinds)
+    assert set(answers) == set(KINDS[form])
     limits = {"colour": 0.16, "texture": 0.36, "shape": 0.11, "count": 0.36, "choose": 0.14}
     for kind, counts in answers.items():
         assert max(counts.values()) / sum(counts.values()) < limits.get(kind, 0.58), (kind, counts.most_common(3))
         assert sum(counts.values()) > 0.04 * sum(map(len, answers.values()))
-    if name == "vqa":
+    if form == "plain":
         assert set(answers["count"]) == set("012345") and answers["count"]["0"] > 30
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_yes_is_as_frequent_as_no(asked, name):
-    counts = Counter(question.answers[0][0] for question in questions(asked, name))
+@pytest.mark.parametrize("form", KINDS)
+def test_yes_is_as_frequent_as_no(asked, form):
+    counts = Counter(question.answers[0][0] for question in questions(asked, form))
     assert 0.47 < counts["yes"] / (counts["yes"] + counts["no"]) < 0.53
 
 
@@ -239,17 +239,17 @@ def test_yes_is_as_frequent_as_no(asked, name):
     [lambda words: words, lambda words: [*words, *zip(words, words[1:], strict=False)]],
     ids=["words", "pairs of words"],
 )
-@pytest.mark.parametrize("name", MAKERS)
-def test_words_alone_do_not_tell_yes_from_no(asked, name, pieces):
+@pytest.mark.parametrize("form", KINDS)
+def test_words_alone_do_not_tell_yes_from_no(asked, form, pieces):
     """Naive Bayes over the words of training questions, measured on other scenes."""
     votes = defaultdict(lambda: [1, 1])
-    for question in questions(asked, name):
+    for question in questions(asked, form):
         if question.answers[0][0] in ("yes", "no"):
             for piece in set(pieces(question.text.split())):
                 votes[piece][question.answers[0][0] == "yes"] += 1
     right = []
     for i in range(400):
-        for question in MAKERS[name](sample_scene(3, "test", i), 3):
+        for question in make(form, sample_scene(3, "test", i), 3):
             answer = question.answers[0][0]
             if answer in ("yes", "no"):
                 found = [votes[piece] for piece in set(pieces(question.text.split())) if piece in votes]
@@ -258,19 +258,19 @@ def test_words_alone_do_not_tell_yes_from_no(asked, name, pieces):
 
 
 def test_a_relation_is_denied_as_often_as_claimed(asked):
-    said, (_, make) = Counter(), plain.KINDS["relation"]
-    for scene, _ in asked["vqa"]:
-        stream = Stream("relations", scene.image_id)
+    said, (_, make) = Counter(), KINDS["plain"]["relation"]
+    for scene, _ in asked["plain"]:
+        stream = Words("relations", scene.image_id)
         for text, answer in filter(None, (make(stream, scene) for _ in range(8))):
             said[RELATION[RELATIONS.fullmatch(text[3:-1])[2]], answer] += 1
     for relation in CONTRARY:
-        share = said[relation, "yes"] / (said[relation, "yes"] + said[relation, "no"])
+        share = said[relation, True] / (said[relation, True] + said[relation, False])
         assert 0.38 < share < 0.62, (relation, share)
 
 
 def test_soft_scores(asked):
     scores = Counter()
-    for question in questions(asked, "vqa"):
+    for question in questions(asked, "plain"):
         (answer, score), *others = question.answers
         assert score == 1.0 and len(others) <= 1
         for synonym, other in others:
@@ -278,38 +278,162 @@ def test_soft_scores(asked):
             scores[other] += 1
         scores["may have one"] += bool(SYNONYMS.get(answer))
     assert 0.4 < (scores[0.3] + scores[0.6]) / scores["may have one"] < 0.6
-    assert all(len(question.answers) == 1 for question in questions(asked, "gqa"))
+    assert all(len(question.answers) == 1 for question in questions(asked, "chains"))
 
 
-def test_the_answer_sets_are_closed(asked):
-    assert len(set(VQA_ANSWERS)) == len(VQA_ANSWERS) and set(GQA_ANSWERS) < set(VQA_ANSWERS)
-    given = {name: {answer for q in questions(asked, name) for answer, _ in q.answers} for name in MAKERS}
-    assert given["vqa"] == set(VQA_ANSWERS) and given["gqa"] == set(GQA_ANSWERS)
+@pytest.mark.parametrize("form", KINDS)
+def test_the_answer_sets_are_closed(asked, form):
+    given = [answer for question in questions(asked, form) for answer, _ in question.answers]
+    assert set(given) == set(ANSWERS[form]) and len(set(given)) == len(ANSWERS[form])
 
 
-def test_another_part_asks_other_questions():
-    scene = sample_scene(3, "test", 0)
-    assert gqa_questions(scene, 3) != gqa_questions(scene, 3, part="submission")
+# Statements, and how to read them.
+
+PLACE = {words: name for name, row in GRAMMAR["background"].items() for words in row}
+NUMBERS = {"no": 0, "a": 1, "an": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+PLACES = "|".join(PLACE)
 
 
-def test_no_word_is_unknown_to_the_quick_starts_model(asked):
+def count(scene, words):
+    """How many objects "a red star with dots" or "red stars" fits; every word must be known."""
+    return len(described(scene, re.sub(r"^(an?|no|two|three) ", "", words)))
+
+
+def shows(scene, words):
+    number = NUMBERS[words.split()[0]]
+    assert count(scene, words) <= number or number == 0, "people might argue"
+    return count(scene, words) == number
+
+
+def is_true(text, left, right):
+    sides = {"left": left, "right": right}
+    for pattern, judge in STATEMENT_FORMS:
+        found = re.fullmatch(pattern, text)
+        if found:
+            return judge(sides, *found.groups())
+    raise AssertionError(f"not understood: {text}")
+
+
+def pictures_with(sides, words):
+    return sum(count(scene, words) > 0 for scene in sides.values())
+
+
+def exactly_one_of_those(sides, words):
+    assert pictures_with(sides, words) < 2, "people might argue"
+    return pictures_with(sides, words) == 1
+
+
+def places(sides, first, second):
+    return (sides["left"].background, sides["right"].background) == (PLACE[first], PLACE[second])
+
+
+STATEMENT_FORMS = (
+    (rf"both pictures show \w+ ({PLACES})", lambda s, words: places(s, words, words)),
+    (rf"we see \w+ ({PLACES}) in both pictures", lambda s, words: places(s, words, words)),
+    (rf"the left picture is ({PLACES}) and the right picture is ({PLACES})", places),
+    (rf"the left picture shows a scene ({PLACES}) and the right picture one ({PLACES})", places),
+    (
+        r"the (\w+) picture (?:has|shows) (.+) and the (\w+) picture (?:has|shows) (.+)",
+        lambda s, a, x, b, y: shows(s[a], x) and shows(s[b], y),
+    ),
+    (r"one of the pictures shows (.+)", exactly_one_of_those),
+    (r"there is (.+) in one of the pictures", exactly_one_of_those),
+    (r"exactly one picture (?:has|shows) (.+)", lambda s, words: pictures_with(s, words) == 1),
+    (r"both pictures show (.+)", lambda s, words: pictures_with(s, words) == 2),
+    (r"(?:there is|we see) (.+) in both pictures", lambda s, words: pictures_with(s, words) == 2),
+    (r"no picture shows (.+)", lambda s, words: pictures_with(s, words) == 0),
+    (r"there is not (.+) in the two pictures", lambda s, words: pictures_with(s, words) == 0),
+    (
+        r"(?:there are|we see) more (.+) in the (\w+) picture than in the (\w+) picture",
+        lambda s, words, a, b: a != b and count(s[a], words) > count(s[b], words),
+    ),
+    (
+        r"there are exactly (\w+) (.+) in the two pictures",
+        lambda s, number, words: sum(count(scene, words) for scene in s.values()) == NUMBERS[number],
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return {scene.image_id: scene for scene in (sample_scene(3, "test", i) for i in range(150))}
+
+
+@pytest.fixture(scope="module")
+def written(scenes):
+    return list(write_statements(list(scenes.values()), 3, 300))
+
+
+def test_the_oracle_agrees(scenes, written):
+    assert len(written) == 300
+    for statement in written:
+        for left, right, true in statement.pairs:
+            assert is_true(statement.text, scenes[left], scenes[right]) is true, statement
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), num_scenes=st.integers(0, 12))
+def test_a_handful_of_scenes(seed, num_scenes):
+    scenes = {scene.image_id: scene for scene in (sample_scene(seed, "train", i) for i in range(num_scenes))}
+    statements = list(write_statements(list(scenes.values()), seed, 10))
+    assert len(statements) == 10 if num_scenes > 3 else len(statements) <= 10 * (num_scenes > 1)
+    for statement in statements:
+        for left, right, true in statement.pairs:
+            assert is_true(statement.text, scenes[left], scenes[right]) is true
+    assert statements == list(write_statements(list(scenes.values()), seed, 10))
+
+
+def test_every_sentence_is_true_of_half_its_pairs(written):
+    assert len({statement.text for statement in written}) == len(written)
+    for statement in written:
+        verdicts = [true for _, _, true in statement.pairs]
+        assert len(verdicts) in (2, 4) and sum(verdicts) * 2 == len(verdicts)
+        assert len({(left, right) for left, right, _ in statement.pairs}) == len(verdicts)
+        assert all(left != right for left, right, _ in statement.pairs)
+    assert sum(len(statement.pairs) == 4 for statement in written) > 270
+
+
+def test_the_place_in_the_file_tells_nothing(written):
+    first = [statement.pairs[0][2] for statement in written]
+    assert 0.42 < sum(first) / len(first) < 0.58
+
+
+def test_one_picture_alone_tells_little(scenes):
+    """The more often a picture was in true pairs, the less that says about its next pair."""
+    balance = defaultdict(list)
+    for statement in write_statements(list(scenes.values()), 3, 600):
+        for left, right, true in statement.pairs:
+            balance["left", left].append(true)
+            balance["right", right].append(true)
+    right = []
+    for verdicts in balance.values():
+        half = len(verdicts) // 2
+        right += [verdict == (np.mean(verdicts[:half]) > 0.5) for verdict in verdicts[half:]]
+    assert 0.45 < np.mean(right) < 0.55
+
+
+def test_many_false_pairs_are_half_right(scenes, written):
+    half = Counter()
+    for statement in written:
+        if statement.kind == "sides":
+            _, x, _, y = re.fullmatch(STATEMENT_FORMS[4][0], statement.text).groups()
+            left_first = statement.text.startswith("the left")
+            for left, right, true in statement.pairs:
+                pair = (left, right) if left_first else (right, left)
+                if not true:
+                    half[sum(shows(scenes[i], words) for i, words in zip(pair, (x, y), strict=True))] += 1
+    assert half[2] == 0 and half[1] > half[0] > 0
+
+
+def test_every_kind_occurs(written):
+    assert {statement.kind for statement in written} == set(STATEMENT_KINDS)
+    assert min(Counter(statement.kind for statement in written).values()) >= 8
+
+
+def test_no_word_is_unknown_to_the_quick_starts_model(asked, written):
     """Its vocabulary has no question words; they fall into letters, which must not make the texts long."""
     tokenizer = Tokenizer(vocabulary(), do_lower_case=True)
-    lengths = []
-    for name in MAKERS:
-        for question in questions(asked, name):
-            pieces = tokenizer.encode(question.text)
-            assert tokenizer.unk_id not in pieces
-            lengths.append(len(pieces))
-    assert max(lengths) <= 40 and sum(lengths) / len(lengths) < 20
-
-
-def test_questions_draw_from_a_stream_of_their_own(monkeypatch):
-    """Captions and regions of the same scene stay what they were, whatever is asked."""
-    keys = []
-    original = Stream.__init__
-    monkeypatch.setattr(Stream, "__init__", lambda self, *key: (keys.append(key), original(self, *key))[1])
-    scene = sample_scene(3, "train", 5)
-    keys.clear()
-    vqa_questions(scene, 3), gqa_questions(scene, 3)
-    assert keys == [(3, scene.image_id, "vqa"), (3, scene.image_id, "gqa", "")]
+    for texts in (*(questions(asked, form) for form in KINDS), written):
+        encoded = [tokenizer.encode(text.text) for text in texts]
+        assert all(tokenizer.unk_id not in pieces for pieces in encoded)
+        assert max(map(len, encoded)) <= 40 and np.mean([len(pieces) for pieces in encoded]) < 22

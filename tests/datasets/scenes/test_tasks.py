@@ -15,10 +15,12 @@ from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.gqa_dataset import build_gqa_data
 from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data
 from oscar_paddle.datasets.questions.answers import read_answer_labels
-from oscar_paddle.datasets.scenes import tasks as scenes_tasks
+from oscar_paddle.datasets.scenes import asking
+from oscar_paddle.datasets.scenes.asking import guessing_scores, write_task
 from oscar_paddle.datasets.scenes.build import read_truth, write_scenes
-from oscar_paddle.datasets.scenes.guessing import guessing_scores
-from oscar_paddle.datasets.scenes.tasks import GQA_ANSWERS, TASKS, VQA_ANSWERS, Entry, vqa_questions, write_task
+from oscar_paddle.datasets.scenes.captions import Words
+from oscar_paddle.datasets.scenes.questions import ANSWERS, Question, ask
+from oscar_paddle.datasets.scenes.tasks import TASKS
 from oscar_paddle.datasets.scenes.world import object_set
 from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.datasets.vqa_dataset import build_vqa_data
@@ -81,7 +83,7 @@ def labels(path):
 
 def scene_ids(root, name, file):
     split = next(split for key, split in SPLIT_OF[name].items() if key in file)
-    return {record["scene"].image_id: record for record in read_truth(root, split)}
+    return {record["scene"].image_id: record for record in read_truth(root)[split]}
 
 
 def test_the_bytes_never_change(root):
@@ -142,7 +144,7 @@ def test_nlvr2_records(root):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_file_asks_about_its_own_scenes(root, name):
-    sets = {s: {object_set(r["scene"].objects) for r in read_truth(root, s)} for s in ("train", "minival", "test")}
+    sets = {s: {object_set(r["scene"].objects) for r in found} for s, found in read_truth(root).items()}
     assert not sets["train"] & (sets["minival"] | sets["test"])
     for file, found in records(root, name).items():
         truth = scene_ids(root, name, file)
@@ -159,15 +161,17 @@ def test_answers_are_those_of_the_questions(root):
     for file in ("train2014_qla_mrcnn.json", "val2014_qla_mrcnn.json"):
         scenes = {i: record["scene"] for i, record in scene_ids(root, "vqa", file).items()}
         for record in records(root, "vqa")[file]:
-            (question,) = (q for q in vqa_questions(scenes[record["img_id"]], 1) if q.text == record["q"])
+            scene = scenes[record["img_id"]]
+            asked = ask(Words(1, scene.image_id, "vqa"), scene, 5, "plain")
+            (question,) = (q for q in asked if q.text == record["q"])
             told = {label_of[answer]: score for answer, score in question.answers}
             assert record["an"][0] == label_of[question.answers[0][0]]
             assert dict(zip(record["an"], record["s"], strict=True)).items() <= told.items()
 
 
 def test_answer_pickles(root):
-    places = {"vqa": ("cache/trainval_{}.pkl", VQA_ANSWERS), "gqa": ("trainval_testdev_all_{}.pkl", GQA_ANSWERS)}
-    for name, (pattern, answers) in places.items():
+    for name in ("vqa", "gqa"):
+        answers, pattern = ANSWERS[TASKS[name].form], TASKS[name].answer_file
         numbers = labels(root / name / pattern.format("ans2label"))
         assert labels(root / name / pattern.format("label2ans")) == list(answers)
         assert set(numbers) == set(answers) and all(answers[number] == answer for answer, number in numbers.items())
@@ -175,14 +179,14 @@ def test_answer_pickles(root):
         assert in_order == (name == "gqa")  # the trap: VQA's classes are not its labels
     read = read_answer_labels(str(root / "vqa"), ("trainval_ans2label.pkl", "trainval_label2ans.pkl"))
     numbers = labels(root / "vqa" / "cache" / "trainval_ans2label.pkl")
-    assert [read.answers[read.class_of(numbers[answer], "")] for answer in VQA_ANSWERS] == list(VQA_ANSWERS)
+    assert tuple(read.answers[read.class_of(numbers[answer], "")] for answer in ANSWERS["plain"]) == ANSWERS["plain"]
 
 
 def test_no_answer_occurs_only_outside_training(root):
     for name, train in (("vqa", "train2014_qla_mrcnn.json"), ("gqa", "gqa_bal_qla_train.json")):
         files = records(root, name)
         known = {number for record in files[train] for number in record["an"]}
-        assert len(known) < len(VQA_ANSWERS if name == "vqa" else GQA_ANSWERS)  # 40 scenes do not have all of them
+        assert len(known) < len(ANSWERS[TASKS[name].form])  # 40 scenes do not have all of them
         for found in files.values():
             assert {number for record in found for number in record["an"] or ()} <= known
 
@@ -203,7 +207,7 @@ def test_kinds_and_guesses(root):
 
 def test_guessing_by_hand():
     def entry(kind, *answers):
-        return Entry({}, kind, answers)
+        return Question("", kind, answers)
 
     train = [
         entry("colour", ("red", 1.0)),
@@ -249,7 +253,7 @@ def test_the_projects_own_readers_take_them(root, tmp_path, repository, name, bu
 
 def test_what_is_there_is_kept(root, monkeypatch):
     before = digests(root)
-    monkeypatch.setattr(scenes_tasks, "read_truth", lambda *args: pytest.fail("written again"))
+    monkeypatch.setattr(asking, "read_truth", lambda *args: pytest.fail("written again"))
     for name in TASKS:
         write_task(root, name)
     assert digests(root) == before
@@ -258,7 +262,7 @@ def test_what_is_there_is_kept(root, monkeypatch):
 def test_other_settings_need_permission(tmp_path, monkeypatch):
     root = write_scenes(tmp_path / "data", 4, 4, 4, seed=1, workers=0)
     write_task(root, "vqa")
-    monkeypatch.setattr(scenes_tasks, "VERSION", 99)
+    monkeypatch.setattr(asking, "VERSION", 99)
     with pytest.raises(DataError, match=r"vqa: holds vqa questions with other settings: version 1 \(asked 99\)"):
         write_task(root, "vqa")
     write_task(root, "vqa", overwrite=True)
@@ -278,7 +282,7 @@ def test_a_foreign_folder_is_left_alone(root, tmp_path):
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch, name):
     root = write_scenes(tmp_path / "data", 4, 4, 4, seed=1, workers=0)
     before = digests(root)
-    monkeypatch.setattr(scenes_tasks, "guessing_scores", lambda *args: 1 / 0)  # when the records are on disk
+    monkeypatch.setattr(asking, "guessing_scores", lambda *args: 1 / 0)  # when the records are on disk
     with pytest.raises(ZeroDivisionError):
         write_task(root, name)
     assert digests(root) == before and not [path for path in root.iterdir() if name in path.name]
@@ -304,3 +308,10 @@ def test_the_command_line(tmp_path, repository, root):
     assert all(digests(tmp_path / "s" / name) == digests(root / name) for name in ("gqa", "nlvr2"))
     refused = subprocess.run([*command, "vcr"], capture_output=True, text=True)
     assert refused.returncode == 2 and "vcr" in refused.stderr
+
+
+def test_help_brings_no_numpy(repository):
+    command = [sys.executable, "-X", "importtime", str(repository / "tools" / "make_scenes.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and all(name in done.stdout for name in (*TASKS, "--hidden_size"))
+    assert "argparse" in done.stderr and "numpy" not in done.stderr and "tqdm" not in done.stderr
