@@ -216,11 +216,7 @@ KEYS = {
 
 
 def get_cfg_defaults():
-    """The default settings, as a new node that the caller may change.
-
-    Returns:
-        yacs CfgNode: sections (`cfg.INPUT`, ...) of keys (`cfg.INPUT.MAX_REGION`, ...), not frozen.
-    """
+    """The default settings as a new yacs CfgNode, not frozen: sections of keys, such as `cfg.INPUT.MAX_REGION`."""
     cfg = CfgNode()
     for name, key in KEYS.items():
         section, _, short = name.partition(".")

@@ -30,11 +30,8 @@ class Unfit(NamedTuple):
 
 
 def read_yaml_settings(path, named_by=None):
-    """The settings and the bases in one YAML file.
+    """The settings and the bases in one YAML file; named_by: the file whose `_BASE_` led here, for errors.
 
-    Args:
-        path: the file.
-        named_by: the file whose `_BASE_` led here, for errors.
     Returns:
         (settings, bases): list of Setting in file order; list of paths, relative ones resolved against this file.
     Raises:
@@ -48,12 +45,12 @@ def read_yaml_settings(path, named_by=None):
         elif "." in name:
             section, _, key = name.partition(".")
             raise ConfigError(f"{_place(path, node)}: {name}: in a file, write '{section}:' and '{key}:' below it")
-        elif isinstance(node, yaml.MappingNode) and node.value:
-            for key, leaf in _entries(node, path, text):
-                settings.append(Setting(f"{name}.{key}", _value(leaf, text), _place(path, leaf)))
+        elif isinstance(node, yaml.MappingNode):
+            leaves = [(f"{name}.{key}", _value(leaf, text), leaf) for key, leaf in _entries(node, path, text)]
+            for key, value, leaf in leaves or [(name, None, node)]:
+                settings.append(Setting(key, value, _place(path, leaf)))
         else:
-            nothing_below = isinstance(node, yaml.MappingNode)
-            settings.append(Setting(name, None if nothing_below else _value(node, text), _place(path, node)))
+            settings.append(Setting(name, _value(node, text), _place(path, node)))
     return settings, bases
 
 

@@ -5,12 +5,7 @@ from oscar_paddle.tools.command_line import add_output_dir, run_tool, task_class
 
 
 def train_door(description, name):
-    """Exit code of a training tool.
-
-    Args:
-        description: what the tool does, for `--help`.
-        name: of the task in file names, such as "retrieval".
-    """
+    """Exit code of a training tool; `name`: of the task in file names, such as "retrieval"."""
     tool = f"tools/train_{name}.py --cfg_file configs/{name}_train.yaml"
     example = f"python {tool}\npython -m paddle.distributed.launch {tool}\npython {tool} --opts PRETRAINED.RESUME auto"
 
@@ -20,7 +15,7 @@ def train_door(description, name):
 
         run_training(cfg, machine, task_class(name)(cfg))
 
-    return run_tool(description, main, task=settings_name("train", name), example=example)
+    return run_tool(description, main, task=f"train_{name}", example=example)
 
 
 def eval_door(description, name, example, extra=add_output_dir, arguments=lambda args: {}):
@@ -43,9 +38,4 @@ def eval_door(description, name, example, extra=add_output_dir, arguments=lambda
         run_evaluation(cfg, machine, task_class(name)(cfg, **arguments(args)), args.output_dir)
 
     examples = "\n".join([tool, *(f"{tool} {words}" for words in example)])
-    return run_tool(description, main, task=settings_name("eval", name), example=examples, extra=extra)
-
-
-def settings_name(action, name):
-    """What `load_config` calls the needs of this door."""
-    return action if name == "retrieval" else f"{action}_{name}"
+    return run_tool(description, main, task=f"eval_{name}", example=examples, extra=extra)

@@ -45,7 +45,7 @@ def page_arguments(args, *counts):
     for fact in facts:
         if len(fact) != 2:
             raise ConfigError(f"--fact {fact[0]!r}: expected NAME=TEXT")
-    names = ("eval_dir", "images", "output", "features", "run_folder", "data_dir", "title")
+    names = ("images", "output", "features", "run_folder", "data_dir", "title")
     return {"facts": facts, **{name: getattr(args, name) for name in names}}
 
 
@@ -54,8 +54,8 @@ def main(args):
     from oscar_paddle.tools.pages.retrieval import RetrievalResults, write_report
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    path = write_report(**arguments, num_queries=args.queries, num_hardest=args.hardest, seed=args.seed)
     results = RetrievalResults(args.eval_dir)
+    path = write_report(results, **arguments, num_queries=args.queries, num_hardest=args.hardest, seed=args.seed)
     say_page(path, recall_table(results.metrics, results.chance()))
 
 
@@ -66,10 +66,8 @@ def say_page(path, table):
 
 def recall_table(metrics, chance):
     """Recalls of each direction in percent, above what a random order would reach."""
-    names = {
-        "i2t_retrieval": "text retrieval (a picture finds captions)",
-        "t2i_retrieval": "image retrieval (a caption finds pictures)",
-    }
+    names = {"i2t_retrieval": "text retrieval (a picture finds captions)"}
+    names["t2i_retrieval"] = "image retrieval (a caption finds pictures)"
     lines = [" " * 44 + "".join(f"{column:>9}" for column in chance["i2t_retrieval"])]
     for key, by_chance in chance.items():
         for label, recalls in ((names[key], metrics[key]), ("  by chance", by_chance)):

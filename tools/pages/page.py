@@ -44,9 +44,8 @@ def write_evaluation_page(template, *, output, sections, images, features="", ru
     """Write the page of an evaluation: with pictures and, as the last section, learning curves.
 
     Args:
-        template, values: see `render`.
+        template, sections, values: see `render`; sections are those without the curves.
         output: HTML file to write.
-        sections: of the page, without the curves.
         images, features, data_dir: see `open_pictures`.
         run_folder: folder of the training run, for learning curves; "" = none.
     Returns:
@@ -71,14 +70,10 @@ def write_page(path, page):
 
 
 def read_result(path, kind, tool):
-    """A JSON file or an array (`.npy`, memory-mapped) of an evaluation folder.
+    """A JSON file or an array (`.npy`, memory-mapped) of an evaluation folder, which `tool` wrote.
 
-    Args:
-        path: Path.
-        kind: list, dict or np.ndarray, what it must hold.
-        tool: what writes it, for the message where it is missing.
     Raises:
-        DataError: it is missing, damaged, or holds something else.
+        DataError: it is missing, damaged, or not of this kind (list, dict, np.ndarray).
     """
     is_array = path.suffix == ".npy"
     try:
