@@ -65,12 +65,7 @@ def flush(path):
 
 
 def remove_leftovers(folder, names):
-    """Delete what killed processes have left half-written in a folder.
-
-    Args:
-        folder: path.
-        names: pattern (as for `glob`) of the names that the files and folders were to have.
-    """
+    """Delete what killed processes left half-written of files and folders whose names fit a `glob` pattern."""
     for leftover in Path(folder).glob(f".tmp-{names}-*-????????"):
         with suppress(OSError):
             if leftover.is_dir():  # its time does not change while its files grow: is the process in its name there?
@@ -91,14 +86,8 @@ def _place_beside(path):
 
 
 def user_cache(kind, folder):
-    """The user's own place for what belongs into `folder` but cannot be written there.
-
-    Args:
-        kind: what is kept, such as "tokens".
-        folder: the folder it stands in for; each has a place of its own.
-    Returns:
-        Path below $XDG_CACHE_HOME, or ~/.cache.
-    """
+    """The user's own place for what belongs into `folder` but cannot be written there: Path below $XDG_CACHE_HOME, or
+    ~/.cache, one for every kind (such as "tokens") and folder."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     place = hashlib.blake2b(os.fsencode(os.path.abspath(folder)), digest_size=8).hexdigest()
     return Path(base) / "oscar_paddle" / kind / place
