@@ -34,13 +34,11 @@ class Reference(NamedTuple):
 
 
 def write_pickle(file, value, protocol):
-    """Write one pickle.
+    """Write one pickle of protocol 2, 3 or 4 to a binary file.
 
     Args:
-        file: binary file, open for writing.
         value: None, bool, int, float, str, bytes (protocol 3 and later), tuple, list, dict, Name, Call, Reference and
             NumPy arrays (protocol 3 and later), nested. Nothing is shared: what occurs twice is written twice.
-        protocol: 2, 3 or 4.
     Raises:
         TypeError: any other value.
     """

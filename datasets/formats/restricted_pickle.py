@@ -32,14 +32,12 @@ _MAX_INT_BYTES = 1024
 
 
 def load(source, where, allowed=None):
-    """Read one pickle.
+    """Read one pickle: Python scalars, strings and containers, NumPy arrays and scalars, `argparse.Namespace`.
 
     Args:
         source: bytes, a memory map, or a binary file (read to its end).
         where: the file's name, for messages.
         allowed: further known globals, dotted name -> `Constructor` (may be called) or any inert value.
-    Returns:
-        Python scalars, strings and containers, NumPy arrays and scalars, `argparse.Namespace`.
     Raises:
         DataError: an unknown global (named), an operation that data does not need, a damaged pickle.
     """
@@ -48,12 +46,9 @@ def load(source, where, allowed=None):
 
 
 def load_at(buffer, start, where, allowed=None, persistent_load=None):
-    """Read the pickle that starts at byte `start` of bytes or a memory map.
+    """Read the pickle that starts at byte `start` of bytes or a memory map: (object, position of the byte after it).
 
-    Args:
-        persistent_load: gets each persistent id (the way torch.save refers to storages), returns its object.
-    Returns:
-        (object, position of the first byte after the pickle).
+    `persistent_load` gets each persistent id (the way torch.save refers to storages) and returns its object.
     """
     names = {**KNOWN_NAMES, **(allowed or {})}
     machine = _Machine(buffer, start, names=names, persistent_load=persistent_load)
@@ -69,10 +64,7 @@ def load_at(buffer, start, where, allowed=None, persistent_load=None):
 
 
 class _Machine:
-    """The pickle machine: a stack, marks that set the stack aside, and a numbered memo.
-
-    Methods in capitals are the operations, under their names in `pickletools`.
-    """
+    """A stack, marks that set it aside, a numbered memo; the operations have their names in `pickletools`."""
 
     def __init__(self, buffer, start, *, names, persistent_load):
         self.buffer, self.position, self.size = buffer, start, len(buffer)
@@ -215,8 +207,7 @@ class _Machine:
         self.stack.append(self.names[dotted])
 
     def REDUCE(self, _):
-        arguments = _as(tuple, self.stack.pop())
-        function = self.stack[-1]
+        arguments, function = _as(tuple, self.stack.pop()), self.stack[-1]
         if not isinstance(function, Constructor):
             raise Refused(f"calls an object of type {type(function).__name__}, which is not a constructor")
         for argument in arguments:

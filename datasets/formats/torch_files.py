@@ -40,7 +40,6 @@ def load(path, map_from=MAP_FROM_BYTES):
     """Read the object in a `.pt`, `.bin`, `.pd`, `.pdparams` or `.pkl` file.
 
     Args:
-        path: the file.
         map_from: files of at least this many bytes are memory-mapped, so that only what is used is read.
     Returns:
         Python containers, scalars and strings; torch tensors and parameters as read-only NumPy arrays that share

@@ -53,11 +53,8 @@ def element_bytes(element):
 
 
 def flat_array(buffer, start, size, element, where):
-    """The elements of one storage.
+    """The elements of the storage that lies at bytes `start` to `start` + `size` of bytes or a memory map.
 
-    Args:
-        buffer: bytes or a memory map; start, size: the storage's place in it, in bytes.
-        element: torch's name of the element type.
     Returns:
         [n] array, read-only, a view of the buffer where that is possible (bfloat16 becomes float32).
     Raises:
@@ -68,14 +65,11 @@ def flat_array(buffer, start, size, element, where):
     dtype = _ELEMENTS[element]
     if size % dtype.itemsize:
         raise DataError(f"{where} has {size} bytes, not a multiple of {dtype.itemsize} ({element})")
-    if size == 0:
-        flat = np.empty(0, dtype)
-    elif element == "bool":
-        flat = np.frombuffer(buffer, np.uint8, size, start) != 0
-    else:
-        flat = np.frombuffer(buffer, dtype, size // dtype.itemsize, start)
-        if isinstance(buffer, bytes) and not flat.flags.aligned:
-            flat = flat.copy()
+    flat = np.ndarray(size // dtype.itemsize, dtype, buffer, start)
+    if element == "bool":  # of any byte but 0
+        flat = flat.view(np.uint8) != 0
+    elif isinstance(buffer, bytes) and not flat.flags.aligned:
+        flat = flat.copy()
     if element == "bfloat16":  # the upper half of a float32
         flat = (flat.astype(np.uint32) << 16).view(np.float32)
     flat.flags.writeable = False
