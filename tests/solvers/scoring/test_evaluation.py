@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluations import Limited, golden_settings
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError, DataError, UserError
@@ -40,27 +41,7 @@ def config(golden, tmp_path_factory):
 
     def make(*opts):
         cfg = get_cfg_defaults()
-        cfg.merge_from_list(
-            [
-                "INPUT.MAX_SEQ_LEN",
-                40,
-                "INPUT.MAX_REGION",
-                12,
-                "DATASET.DATA_DIR",
-                f"{golden}/coco_ir",
-                "DATASET.CACHE_DIR",
-                str(cache),
-                "EVAL.CHECKPOINT_DIR",
-                f"{golden}/checkpoint",
-                "EVAL.EVAL_CROSS_IMAGE",
-                True,
-                "EVAL.EVAL_IMG_KEYS_FILE",
-                "test_img_keys.tsv",
-                "EVAL.BATCH_TOKENS",
-                600,
-                *opts,
-            ]
-        )
+        cfg.merge_from_list([*golden_settings(golden, cache), *opts])
         return cfg
 
     return make
@@ -93,21 +74,6 @@ def finished(config, data, backend, tmp_path_factory):
 def record_at_once(monkeypatch):
     monkeypatch.setattr(evaluation_folder, "SYNC_SECONDS", -1.0)
     monkeypatch.setattr(scoring_run, "POLL_SECONDS", 0.05)
-
-
-class Limited:
-    """A backend that counts pairs and fails after some batches."""
-
-    def __init__(self, backend, batches=10**9, error="the lights went out"):
-        self.backend, self.name, self.left, self.error, self.pairs = backend, backend.name, batches, error, 0
-        self.embed_regions = backend.embed_regions
-
-    def margins(self, batch, regions):
-        self.left -= 1
-        if self.left < 0:
-            raise UserError(self.error)
-        self.pairs += len(batch.order)
-        return self.backend.margins(batch, regions)
 
 
 def margins_of(folder):

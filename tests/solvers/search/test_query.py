@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from evaluations import golden_settings
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
@@ -19,11 +20,7 @@ from oscar_paddle.tools.pages.query import find_pictures, query_page
 def collection(golden, tmp_path_factory):
     folder = tmp_path_factory.mktemp("query")
     (folder / "eval.yaml").write_text("")
-    settings = (
-        f"INPUT.MAX_SEQ_LEN 40 INPUT.MAX_REGION 12 DATASET.DATA_DIR {golden}/coco_ir DATASET.CACHE_DIR {folder} "
-        f"EVAL.CHECKPOINT_DIR {golden}/checkpoint EVAL.EVAL_CROSS_IMAGE True EVAL.EVAL_IMG_KEYS_FILE test_img_keys.tsv"
-    )
-    cfg = load_task_config(folder / "eval.yaml", settings.split(), "eval")
+    cfg = load_task_config(folder / "eval.yaml", golden_settings(golden, folder), "eval")
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
     data = build_evaluation_data(cfg, tokenizer, "test")
     return Collection(data, tokenizer, EagerBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification)), 512)
