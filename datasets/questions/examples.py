@@ -7,15 +7,17 @@ import hashlib
 import os
 from array import array
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.collate import collate
+from oscar_paddle.datasets.questions.records import read_records
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.token_cache import token_table
 
-_OBJECTS_ONLY = ("{name}_img_{kind}_obj_feats.pt", "{name}_img_{kind}_feats_obj.pt")  # 2048 values, without boxes
+TRUTHS = ("false", "true")  # the classes of a task without answers
 
 
 class Examples:
@@ -172,19 +174,43 @@ class ExampleDataset:
         return digest.hexdigest()
 
 
-def build_examples(cfg, tokenizer, name, examples, **dataset):
-    """An ExampleDataset from what a task's files say; every image is looked up in the features first.
+class Layout(NamedTuple):
+    """Where a split of a task lies, and how it is read.
 
-    Args:
+    Attributes:
         name: task and split, for messages, and for the cache of token ids.
-        examples: Examples.
-        dataset: regions, max_region, text, num_classes, is_labelled, answers: see `ExampleDataset`.
-    Raises:
-        DataError: no examples, or an image without features; names the record.
+        path, origin: the question file, and where it comes from, for the message when it is missing.
+        add: function (Examples, path, number, record, where) that adds a record of it, or raises DataError.
+        features: how the published name of the region features begins: with a split or the name of the task.
+        max_region: regions of a row, the first so many. per_image: the same of an image; None keeps all.
+        builder: class of TextBuilder.
+        labels: AnswerLabels; None: the classes are false and true. is_labelled: whether the answers are known.
     """
-    regions = dataset["regions"]
+
+    name: str
+    path: str
+    origin: str
+    add: object
+    features: str
+    max_region: int
+    per_image: int | None
+    builder: type
+    labels: object = None
+    is_labelled: bool = True
+
+
+def build_examples(cfg, tokenizer, layout):
+    """The ExampleDataset of a Layout; every image is looked up in the features first.
+
+    Raises:
+        DataError: a file is missing or damaged, there are no examples, or an image has no features; names the record.
+    """
+    examples = Examples()
+    for number, record in read_records(layout.path, layout.origin):
+        layout.add(examples, layout.path, number, record, f"{layout.path} record {number}")
+    regions = _open_regions(cfg, layout)
     if not examples.sentences:
-        raise DataError(f"{name}: no examples (those without an answer do not count)")
+        raise DataError(f"{layout.name}: no examples (those without an answer do not count)")
     rows = len(examples.images) // len(examples.sentences)
     known = {}
     for row, image_ids in enumerate(examples.images):
@@ -195,38 +221,32 @@ def build_examples(cfg, tokenizer, name, examples, **dataset):
                 where = examples.where(row // rows)
                 raise DataError(f"{regions.path}: image {image_id} is missing, which {where} asks for")
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
-    sentence_tokens = token_table(examples.sentences, tokenizer, cache_dir, f"{name}_sentences")
-    tag_tokens = token_table(examples.tags, tokenizer, cache_dir, f"{name}_tags")
-    return ExampleDataset(examples=examples, sentence_tokens=sentence_tokens, tag_tokens=tag_tokens, **dataset)
+    return ExampleDataset(
+        examples=examples,
+        sentence_tokens=token_table(examples.sentences, tokenizer, cache_dir, f"{layout.name}_sentences"),
+        tag_tokens=token_table(examples.tags, tokenizer, cache_dir, f"{layout.name}_tags"),
+        regions=regions,
+        max_region=layout.max_region,
+        text=layout.builder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN),
+        num_classes=len(layout.labels or TRUTHS),
+        is_labelled=layout.is_labelled,
+        answers=layout.labels and layout.labels.answers,
+    )
 
 
-def open_task_regions(cfg, name, max_region):
-    """The region features of a task.
-
-    Args:
-        cfg: the frozen config.
-        name: how the published file name begins: with a split or the name of the task.
-        max_region: regions of an image, the first so many; None keeps all.
-    Returns:
-        RegionSource.
-    """
+def _open_regions(cfg, layout):
     feat_file = cfg.DATASET.FEAT_FILE
-    if cfg.INPUT.IMG_FEATURE_DIM == 2048 and not feat_file:
-        for pattern in _OBJECTS_ONLY:
-            path = os.path.join(cfg.DATASET.DATA_DIR, pattern.format(name=name, kind="frcnn"))
+    if cfg.INPUT.IMG_FEATURE_DIM == 2048 and not feat_file:  # names of files without boxes
+        for ending in ("obj_feats.pt", "feats_obj.pt"):
+            path = os.path.join(cfg.DATASET.DATA_DIR, f"{layout.features}_img_frcnn_{ending}")
             feat_file = path if os.path.isfile(path) else feat_file
     return open_regions(
         cfg.DATASET.DATA_DIR,
-        name,
+        layout.features,
         feat_file,
         cfg.INPUT.IMG_FEATURE_TYPE,
         cfg.DATASET.PACKED,
         feature_dim=cfg.INPUT.IMG_FEATURE_DIM,
-        max_region=max_region,
+        max_region=layout.per_image,
         cache_bytes=cfg.INPUT.FEATURE_CACHE_MB * 2**20,
     )
-
-
-def text_builder(kind, cfg, tokenizer):
-    """A TextBuilder of class `kind` with the config's length."""
-    return kind(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)

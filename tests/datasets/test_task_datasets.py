@@ -10,12 +10,14 @@ import pytest
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets import gqa_dataset, nlvr2_dataset, vqa_dataset
-from oscar_paddle.datasets.gqa_dataset import build_gqa_data
-from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data, sentence_keys
+from oscar_paddle.datasets.nlvr2_dataset import sentence_keys
+from oscar_paddle.datasets.questions.examples import Examples
 from oscar_paddle.datasets.tokenization import build_tokenizer
-from oscar_paddle.datasets.vqa_dataset import build_vqa_data
+from oscar_paddle.solvers.tasks.gqa import GqaTask
+from oscar_paddle.solvers.tasks.nlvr2 import Nlvr2Task
+from oscar_paddle.solvers.tasks.vqa import VqaTask
 
-BUILD = {"vqa": build_vqa_data, "gqa": build_gqa_data, "nlvr2": build_nlvr2_data}
+BUILD = {"vqa": VqaTask.build_data, "gqa": GqaTask.build_data, "nlvr2": Nlvr2Task.build_data}
 QUESTION_FILE = {
     "vqa": vqa_dataset.question_file,
     "gqa": gqa_dataset.question_file,
@@ -114,10 +116,10 @@ def test_vqa_text_folder_is_for_train_and_val_only(configure, tmp_path):
 def test_a_missing_file_names_file_origin_and_setting(make, configure, tokenizer, tmp_path):
     make("vqa", [VQA])
     with pytest.raises(DataError, match=r"val2014_qla_mrcnn.json: no such file; it holds the questions of .*DATA_DIR"):
-        build_vqa_data(configure(), tokenizer, "val")
+        VqaTask.build_data(configure(), tokenizer, "val")
     shutil.rmtree(tmp_path / "train_img_frcnn_feats")
     with pytest.raises(DataError, match=r"no such file; expected the region features: .*train_img_frcnn_feats.pt"):
-        build_vqa_data(configure(), tokenizer, "train")
+        VqaTask.build_data(configure(), tokenizer, "train")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_pairs_are_cut_one_by_one(make):
 
 def test_what_makes_a_sentence_unique(make):
     names = ({"left": f"dev-{s}-{p}-img0", "right": "1"} for s, p in ((850, 0), (850, 1), (7, 0)))
-    examples = vqa_dataset.Examples()
+    examples = Examples()
     for number, name in enumerate(names):
         examples.add("f", number, "same words", [((name["left"],), "", False), ((name["right"],), "", False)])
     assert sentence_keys(examples) == [("dev-850", "same words")] * 2 + [("dev-7", "same words")]
