@@ -41,7 +41,7 @@ class Scale:
             + ["INPUT.IMG_FEATURE_DIM", FEATURES, "EVAL.BATCH_TOKENS", args.batch_tokens, "DATASET.NAME", "made up"]
         )
 
-        split = RetrievalEvaluation(cfg, data, "test")
+        split = RetrievalEvaluation(cfg, data=data, split="test")
 
         def make_backend(weights, precision):
             return build_backend(model, "auto", precision, weights, folder / "programs", ranks)

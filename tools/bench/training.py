@@ -31,7 +31,7 @@ class Training:
         self.model = made_up_model(args.width, args.layers, use_img_layernorm=1)
         self.cfg = get_cfg_defaults()
         self.cfg.merge_from_list(["OPTIMIZATION.BATCH_SIZE", args.positives, "OPTIMIZATION.MAX_STEPS", STEPS])
-        self.task = RetrievalTask(self.cfg, self.data)
+        self.task = RetrievalTask(self.cfg, train=self.data)
         self.examples = np.arange(args.positives)
 
     def loss(self):

@@ -26,7 +26,8 @@ def collection(golden, tmp_path_factory):
     cfg = load_task_config(folder / "eval.yaml", settings.split(), "eval")
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
     data = build_evaluation_data(cfg, tokenizer, "test")
-    return Collection(data, tokenizer, EagerBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification)), 512)
+    backend = EagerBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification))
+    return Collection(data, tokenizer, backend=backend, batch_tokens=512)
 
 
 @pytest.fixture(scope="module")
