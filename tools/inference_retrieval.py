@@ -65,7 +65,7 @@ def main(cfg, args):
     pictures = find_pictures(args.images, data, names)
     pairs = max(data.num_images if args.query_txt else 0, data.num_captions if args.query_img else 0)
     backend = make_backend(cfg, model_for_evaluation(cfg, tokenizer), pairs)
-    collection = Collection(data, tokenizer, backend, cfg.EVAL.BATCH_TOKENS)
+    collection = Collection(data, tokenizer, backend=backend, batch_tokens=cfg.EVAL.BATCH_TOKENS)
     text_query = image_query = None
     if args.query_txt.strip():
         text_query = args.query_txt, collection.images_for(args.query_txt, args.top)

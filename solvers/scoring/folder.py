@@ -110,7 +110,7 @@ class EvaluationFolder:
             UserError: the disk is full or the folder cannot be written.
         """
         shape, num_blocks = layout
-        try:
+        with _writing(self.path, "; see --output_dir"):
             for name in (PROVENANCE, "metrics.json", *IN_BETWEEN):
                 (self.path / name).unlink(missing_ok=True)
             for name, value in contents.items():
@@ -118,8 +118,6 @@ class EvaluationFolder:
             self._write_array(self.name, np.float32, shape)
             self._write_array(BLOCKS, np.uint8, (num_blocks,))
             self.write_json(PROVENANCE, {"state": IN_PROGRESS, **wanted, "computation": computation})
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}; see --output_dir") from None
 
     def start_rescoring(self, pairs, num_blocks):
         """Lay out the files of the second pass; that of the chosen pairs comes last and vouches for the others.
@@ -129,12 +127,10 @@ class EvaluationFolder:
         Raises:
             UserError: the disk is full or the folder cannot be written.
         """
-        try:
+        with _writing(self.path, "; see --output_dir"):
             self._write_array(RESCORED_MARGINS, np.float32, (1, len(pairs)))
             self._write_array(RESCORED_BLOCKS, np.uint8, (num_blocks,))
             self._write_array(RESCORED_PAIRS, np.int64, pairs.shape, pairs)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}; see --output_dir") from None
 
     def rescoring_pairs(self):
         """The pairs that were chosen for the second pass: [P] int64, memory-mapped; None before they are.
@@ -167,7 +163,7 @@ class EvaluationFolder:
         """
         values = np.load(self.path / source, mmap_mode="r", allow_pickle=False)[0]
         descriptor, row_bytes, data = _open_rows(self.path / self.name)
-        try:
+        with os.fdopen(descriptor, "r+b"), _writing(self.path / self.name):
             num_columns = row_bytes // 4
             starts = np.searchsorted(pairs, np.arange(pairs[-1] // num_columns + 2) * num_columns)
             for image in np.flatnonzero(np.diff(starts)):
@@ -176,10 +172,6 @@ class EvaluationFolder:
                 row[pairs[here] - image * num_columns] = values[here]
                 _write_all(descriptor, row.tobytes(), at)
             os.fdatasync(descriptor)
-        except OSError as error:
-            raise UserError(f"{self.path / self.name}: cannot be written: {error.strerror}") from None
-        finally:
-            os.close(descriptor)
 
     def finish(self, wanted, computation):
         """Every block is there."""
@@ -217,7 +209,7 @@ class BlockFiles:
         UserError: the files are not there: the folder is not shared by the ranks.
     """
 
-    def __init__(self, folder, blocks, margins=MARGINS, flags=BLOCKS):
+    def __init__(self, folder, blocks, *, margins, flags):
         self.blocks, self.path = blocks, Path(folder) / margins
         try:
             self._margins, self._row_bytes, self._data = _open_rows(self.path)
@@ -243,7 +235,7 @@ class BlockFiles:
             UserError: the disk is full or broken.
         """
         block = self.blocks[number]
-        with self._errors():
+        with _writing(self.path):
             for image, row in zip(block.rows, margins, strict=True):
                 at = self._data + image * self._row_bytes + block.columns.start * 4
                 _write_all(self._margins, row.tobytes(), at)
@@ -253,7 +245,7 @@ class BlockFiles:
 
     def sync(self):
         """Wait until all that was written is on disk, and record it."""
-        with self._errors():
+        with _writing(self.path):
             os.fdatasync(self._margins)
             for number in self._waiting:
                 os.pwrite(self._flags, b"\1", self._first_flag + number)
@@ -263,12 +255,13 @@ class BlockFiles:
         os.close(self._margins)
         os.close(self._flags)
 
-    @contextlib.contextmanager
-    def _errors(self):
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from None
+
+@contextlib.contextmanager
+def _writing(path, remedy=""):
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}{remedy}") from None
 
 
 def _open_rows(path):

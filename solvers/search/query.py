@@ -34,7 +34,7 @@ class Collection:
         batch_tokens: EVAL.BATCH_TOKENS.
     """
 
-    def __init__(self, data, tokenizer, backend, batch_tokens):
+    def __init__(self, data, tokenizer, *, backend, batch_tokens):
         self.data, self.tokenizer, self.backend, self.batch_tokens = data, tokenizer, backend, batch_tokens
 
     def images_for(self, text, count=5):

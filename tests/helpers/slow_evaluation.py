@@ -36,4 +36,4 @@ def make_backend(weights, precision):
 
 tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
 data = build_evaluation_data(cfg, tokenizer, "test")
-evaluation.evaluate(cfg, RetrievalEvaluation(cfg, data, "test"), out, Ranks(), make_backend)
+evaluation.evaluate(cfg, RetrievalEvaluation(cfg, data=data, split="test"), out, Ranks(), make_backend)

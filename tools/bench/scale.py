@@ -38,7 +38,7 @@ class Scale:
         cfg = get_cfg_defaults()
         cfg.EVAL.CHECKPOINT_DIR, cfg.EVAL.EVAL_CROSS_IMAGE = str(folder / "checkpoint"), True
         cfg.INPUT.IMG_FEATURE_DIM, cfg.EVAL.BATCH_TOKENS, cfg.DATASET.NAME = FEATURES, args.batch_tokens, "made up"
-        split = RetrievalEvaluation(cfg, data, "test")
+        split = RetrievalEvaluation(cfg, data=data, split="test")
 
         def make_backend(weights, precision):
             return build_backend(model, "auto", precision, weights, folder / "programs", ranks)

@@ -31,7 +31,7 @@ class Training:
         self.model = made_up_model(args.width, args.layers, use_img_layernorm=1)
         self.cfg = get_cfg_defaults()
         self.cfg.OPTIMIZATION.BATCH_SIZE, self.cfg.OPTIMIZATION.MAX_STEPS = args.positives, STEPS
-        self.task = RetrievalTask(self.cfg, self.data)
+        self.task = RetrievalTask(self.cfg, train=self.data)
         self.examples = np.arange(args.positives)
 
     def loss(self):

@@ -31,7 +31,9 @@ SLOW = Path(__file__).parents[2] / "helpers" / "slow_evaluation.py"
 
 
 def evaluate(cfg, data, folder, ranks, make_backend):
-    return evaluation.evaluate(cfg, RetrievalEvaluation(cfg, data, cfg.DATASET.TEST), folder, ranks, make_backend)
+    return evaluation.evaluate(
+        cfg, RetrievalEvaluation(cfg, data=data, split=cfg.DATASET.TEST), folder, ranks, make_backend
+    )
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +263,7 @@ def test_two_runs_in_one_folder(config, data, tmp_path):
 
 def test_a_folder_that_ranks_do_not_share(tmp_path):
     with pytest.raises(UserError, match="all of them share"):
-        BlockFiles(tmp_path, [])
+        BlockFiles(tmp_path, [], margins="margins.npy", flags="finished_blocks.npy")
 
 
 def test_folds(config, data, backend, tmp_path):
@@ -270,13 +272,13 @@ def test_folds(config, data, backend, tmp_path):
     assert folded["protocol"] == "10 images x 50 captions (mean of 5 folds)" and len(folded["folds"]) == 5
     # Two images and ten captions a fold: far easier than ten images.
     assert folded["t2i_retrieval"]["R@1"] > metrics["t2i_retrieval"]["R@1"]
-    lines = RetrievalEvaluation(config(), data, "test").lines(metrics)
+    lines = RetrievalEvaluation(config(), data=data, split="test").lines(metrics)
     assert sum(line.startswith("I2T Retrieval: ") for line in lines) == 1
     assert any(line.startswith(folded["protocol"] + ": I2T: ") for line in lines)
 
 
 def test_what_could_not_be_reported_is_refused_before_scoring(config, data):
     with pytest.raises(ConfigError, match="EVAL.FOLDS is 3, which 10 images cannot be divided into"):
-        RetrievalEvaluation(config("EVAL.FOLDS", 3), data, "test").check()
+        RetrievalEvaluation(config("EVAL.FOLDS", 3), data=data, split="test").check()
     with pytest.raises((DataError, UserError)):
-        RetrievalEvaluation(config(), data, "test", list(range(50))).check()
+        RetrievalEvaluation(config(), data=data, split="test", annotation_ids=list(range(50))).check()

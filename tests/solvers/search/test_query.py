@@ -23,7 +23,8 @@ def collection(golden, tmp_path_factory):
     cfg = load_task_config(folder / "eval.yaml", golden_settings(golden, folder), "eval")
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
     data = build_evaluation_data(cfg, tokenizer, "test")
-    return Collection(data, tokenizer, EagerBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification)), 512)
+    backend = EagerBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification))
+    return Collection(data, tokenizer, backend=backend, batch_tokens=512)
 
 
 @pytest.fixture(scope="module")
