@@ -7,7 +7,6 @@ import argparse
 import configparser
 import fcntl
 import fnmatch
-import glob
 import hashlib
 import json
 import os
@@ -19,7 +18,6 @@ import sys
 import tempfile
 import time
 import types
-import zlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,16 +27,14 @@ if __name__ == "__main__":  # what pyproject.toml does once the project is insta
     sys.modules["oscar_paddle"] = types.ModuleType("oscar_paddle")
     sys.modules["oscar_paddle"].__path__ = [str(REPOSITORY)]
 
-from oscar_paddle.config.errors import ConfigError, DataError, UserError  # noqa: E402
+from oscar_paddle.config.errors import ConfigError, UserError  # noqa: E402
 from oscar_paddle.datasets.download.unpacking import show_size, size_of, unpack  # noqa: E402
 
 TABLE = configparser.ConfigParser(delimiters="=")
 TABLE.optionxform = str
 TABLE.read(REPOSITORY / "datasets/download/official_files.ini", encoding="utf-8")
-STORAGE = TABLE.defaults()["storage"]
 PARTS = {name: section["about"] for name, section in TABLE.items() if "about" in section}
-
-ABOUT = f"Downloads what the authors of Oscar and VinVL published, from\n{STORAGE}\n\nparts:\n"
+ABOUT = "Downloads what the authors of Oscar and VinVL published, from\n{storage}\n\nparts:".format(**TABLE.defaults())
 EXAMPLES = """examples:
   ./download_dataset.sh --what captions vinvl weights --dry-run
   ./download_dataset.sh --what weights --only 'pretrained/vinvl_base/checkpoint-1340000/*'
@@ -71,7 +67,6 @@ class Item:
     optional: bool
     about: float  # bytes, roughly; 0 = not published
     routes: list  # of an archive, see `unpack`
-    expects: list  # of an archive: places that must be there once it is unpacked
     sha256: str | None
     size: int | None = None  # bytes as the server says
     version: str = ""  # strong ETag or date as the server says
@@ -84,7 +79,8 @@ class Item:
     @property
     def growing(self):
         """Where the file grows: another place for another size, version or address, as two must never be mixed."""
-        return f"{self.path}.{zlib.crc32(f'{self.size} {self.version} {self.url}'.encode()):08x}.part"
+        mark = hashlib.sha256(f"{self.size} {self.version} {self.url}".encode())
+        return f"{self.path}.{mark.hexdigest()[:8]}.part"
 
     def settled(self):
         """Whether nothing needs to be fetched: the file, or all that came out of the archive, is in place."""
@@ -103,10 +99,10 @@ class Item:
         return size - min(size, size_of(self.path) or size_of(self.growing)) + size * bool(self.routes)
 
 
-def parse_arguments(argv=None):
-    text = {"description": ABOUT + "\n".join(f"  {name:10} {text}" for name, text in PARTS.items()), "epilog": EXAMPLES}
-    kind = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("download_dataset.sh", **text, formatter_class=kind, allow_abbrev=False)
+def main(argv=None):
+    about = "\n".join([ABOUT, *(f"  {name:12} {text}" for name, text in PARTS.items())])
+    kind = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser("download_dataset.sh", description=about, epilog=EXAMPLES, **kind)
     add = parser.add_argument
     add("--what", nargs="+", action="extend", required=True, choices=PARTS, metavar="PART", help="one or more parts")
     add("--target", default=str(REPOSITORY / "data"), metavar="DIR", help="folder to fill (default: %(default)s)")
@@ -124,11 +120,6 @@ def parse_arguments(argv=None):
     args = parser.parse_args(argv, argparse.Namespace(silent=""))
     if args.retries < 0 or not (0 < args.backoff < 86400 and 0 < args.timeout < 86400):
         parser.error("--retries: expected 0 or more; --backoff, --timeout: expected seconds, less than a day")
-    return args
-
-
-def main(argv=None):
-    args = parse_arguments(argv)
     try:
         return run(args)
     except KeyboardInterrupt:
@@ -148,8 +139,11 @@ def run(args):
     args.retries *= not args.dry_run
     for item in items:
         try:
-            if not (item.routes and item.settled()):
-                curl(item, args, "--head")
+            headers = {} if item.routes and item.settled() else curl(item, args, "--head")
+            size, tag = headers.get("content-length", ""), headers.get("etag", "")
+            item.size = int(size) if size.isdecimal() else None
+            # A weak ETag does not promise the same bytes.
+            item.version = tag if tag[:1] == '"' else headers.get("last-modified", "")
         except ConnectionError as error:
             item.problem = str(error)
     if args.dry_run:
@@ -161,8 +155,8 @@ def run(args):
         except OSError:  # it would spoil the files of the first
             raise UserError(f"{args.target}: another download into this folder is running") from None
         to_come = [item.to_come() for item in items if not item.settled() and not item.problem]
-        free = shutil.disk_usage(args.target).free
-        room = f"{len(to_come)} files still to come, {total(to_come)}; {show_size(free)} free"
+        free, unknown = shutil.disk_usage(args.target).free, to_come.count(0)
+        room = f"{show_size(sum(to_come))} to come and {unknown} files of unknown size; {show_size(free)} free"
         if sum(to_come) > free:
             hint = "choose another --target, or fewer parts with --what or --only"
             raise UserError(f"{args.target}: no room: {room}; {hint}")
@@ -171,9 +165,10 @@ def run(args):
             try:
                 done = obtain(item, args)
             except (UserError, OSError) as error:
-                done = "not to be had, but not needed either"
-                if not item.optional or not isinstance(error, ConnectionError):
-                    done = f"failed: {error}"
+                done = f"failed: {error}"
+                if item.optional and isinstance(error, ConnectionError):
+                    done = "not to be had, but not needed either"
+                else:
                     failures.setdefault(str(error), []).append(item.url)
             print(f"[{number}/{len(items)}] {item.path}: {done}", flush=True)
     for text, (first, *more) in failures.items():
@@ -185,10 +180,6 @@ def run(args):
     return 0 if args.no_check else check(args.what, Path(args.target).resolve())
 
 
-def total(sizes):
-    return show_size(sum(sizes)) + (f" and {sizes.count(0)} of unknown size" if 0 in sizes else "")
-
-
 def show_plan(items):
     rows = [("part", "size", "place", "address", "note")]
     for item in items:
@@ -198,13 +189,13 @@ def show_plan(items):
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(map(str.ljust, row, widths)).rstrip())
-    print(f"{len(items)} files: {total([item.size or item.about for item in items])}. Nothing was downloaded.")
+    print(f"{len(items)} files, {show_size(sum(item.size or item.about for item in items))}. Nothing was downloaded.")
     return 0
 
 
 def make_plan(args):
     """[Item] in the table's order, from the options what, target, mirror, only and checksums; ConfigError if wrong."""
-    mirror, items = (args.mirror or STORAGE).rstrip("/"), []
+    mirror, items = (args.mirror or TABLE.defaults()["storage"]).rstrip("/"), []
     if not re.match("https?://[^/]|file:///", mirror):
         if not os.path.isdir(mirror):
             raise ConfigError(f"--mirror {mirror}: no such folder; expected http(s)://..., file:///... or a folder")
@@ -217,19 +208,17 @@ def make_plan(args):
         wrong = lines[found.index(None)][:80] if None in found else "a name twice"
         raise ConfigError(f"--checksums {args.checksums}: {wrong!r}; expected 64 hex digits and a name, once for each")
     for part, folder, value in ((name, *line) for name in PARTS for line in TABLE[name].items() if name in args.what):
-        address, *words = value.split()
-        routes = expects = []
+        (address, *words), routes, place = value.split(), [], folder
         if address.endswith(".zip"):
-            routes = [word.split(">") for word in words if ">" in word] or [["*", folder + "/{path}"]]
-            expects = [os.path.normpath(f"{folder}/{word}") for word in words if ">" not in word]
-            folder, (address, _, *words) = "downloads", address.rpartition("/")
+            routes, place = [word.split(">") for word in words] or [["*", folder + "/{path}"]], "downloads"
+            address, *words = os.path.split(address)
         for name, _, about in (word.partition("~") for word in words if address[:5] in ("oscar", "vinvl")):
-            place, below = f"{folder}/{name.lstrip('?')}", f"{address}/{name.lstrip('?')}"
-            fills = [place, below, *expects, *(route.partition("/{")[0] for _, route in routes)]
+            names = [f"{place}/{name.lstrip('?')}", f"{address}/{name.lstrip('?')}"]
+            fills = names + [route.partition("/{")[0] for _, route in routes]
             if any(fnmatch.fnmatchcase(name, pattern) for name in fills for pattern in args.only or "*"):
-                known = {"optional": name[0] == "?", "about": float(about or 0), "routes": routes, "expects": expects}
-                known["sha256"] = sums.get(place) or sums.get(below)
-                items.append(Item(part, args.target, place, f"{mirror}/{below}", **known))
+                known = {"optional": name[0] == "?", "about": float(about or 0), "routes": routes}
+                known["sha256"] = sums.get(names[0]) or sums.get(names[1])
+                items.append(Item(part, args.target, names[0], f"{mirror}/{names[1]}", **known))
     if not items:
         raise ConfigError(f"--only {' '.join(args.only)}: matches none of the files of --what {' '.join(args.what)}")
     if sums and not any(item.sha256 for item in items):
@@ -239,43 +228,38 @@ def make_plan(args):
 
 
 def curl(item, args, *head):
-    """Runs curl until it succeeds, fails for good, or fails args.retries times more in vain.
+    """Runs curl until it succeeds, fails for good, or fails args.retries times more in vain; returns the last headers.
 
-    With "--head" only the size and the version are asked for; else the file grows at `item.growing`. Not by curl's own
-    --retry, which throws away what an attempt has brought. A server that does not answer is not waited for again.
+    With "--head" nothing else comes; without it the file grows at `item.growing`. Not by curl's own --retry, which
+    throws away what an attempt has brought. A server that does not answer is not waited for with every further file.
     """
     command = [*CURL.split(), "--connect-timeout", str(args.timeout), "--speed-time", str(max(1, round(args.timeout)))]
     command += ["--proto-redir", "=https" if item.url.startswith("https:") else "=http,https"]  # never less encryption
-    # The bar is for terminals: a log file is better off without.
-    command += [*head, "--progress-bar" if sys.stderr.isatty() and not head else "--silent", "--show-error"]
+    command += [*head, "--show-error", "--silent" if head or not sys.stderr.isatty() else "--progress-bar"]
     command += [f"{item.url}?{args.query.lstrip('?')}" if args.query and item.url[:5] != "file:" else item.url]
-    failures, best, target = 0, size_of(item.growing), os.devnull if head else item.growing
+    failures, best, growing = 0, size_of(item.growing), os.devnull if head else item.growing
     while not args.silent:
-        more, have = [], size_of(target)
-        if have and have == item.size:
-            return
-        if have and item.version:  # the whole file instead, should it have changed meanwhile
-            more = ["--continue-at", str(have), "--header", f"If-Range: {item.version}"]
-        with tempfile.NamedTemporaryFile("r") as answers, open(target, "ab" if more else "wb") as out:
+        more = []
+        if size_of(growing) and item.version:  # the whole file instead, should it have changed meanwhile
+            more = ["--continue-at", str(size_of(growing)), "--header", f"If-Range: {item.version}"]
+        with tempfile.NamedTemporaryFile("r") as answers, open(growing, "ab" if more else "wb") as out:
             # Through a pipe, not to a file: a curl that outlives us (kill -9) must not write where the next run does.
             with subprocess.Popen([*command, *more, "--dump-header", answers.name], stdout=subprocess.PIPE) as process:
                 shutil.copyfileobj(process.stdout, out)
             answer, code = answers.read().strip().split("\n\n")[-1], process.returncode  # before it: redirects
         headers = {name.lower(): value for name, value in re.findall(r"^([\w-]+):\s*(.*?)\s*$", answer, re.M)}
         reason = answer.partition("\n")[0].partition(" ")[2] if answer.startswith("HTTP/") else ""
-        trouble = f"curl error {code}, see above" if code else ""
+        if not code and "content-encoding" not in headers and "text/html" not in headers.get("content-type", ""):
+            return headers
+        trouble = f"curl error {code}, see above" if code else "a web page or a packed file came, not the plain file"
         if code == 22:
             trouble = f"HTTP {reason} {headers.get('x-ms-error-code', '')}".rstrip()
-        elif headers.get("content-type", "").startswith("text/html") or "content-encoding" in headers:
-            trouble = trouble or "a web page or a packed file came, not the plain file"
-        if not trouble:
-            break
+        if more and (code == 33 or reason[:3] == "416"):  # it cannot go on in the middle, or has another file now
+            os.remove(growing)
         failures += 1
         # Only new ground counts: a server that always starts over and always drops must not go on for ever.
-        if size_of(target) >= best + PROGRESS:
-            failures, best = 1, size_of(target)
-        if more and (code == 33 or reason[:3] == "416"):  # it cannot go on in the middle, or has another file now
-            os.remove(target)
+        if size_of(growing) >= best + PROGRESS:
+            failures, best = 1, size_of(growing)
         if not (reason[:3] in PASSING_STATUS if code == 22 else code in PASSING_CODES):
             raise ConnectionError(trouble)
         if failures > args.retries:
@@ -285,54 +269,41 @@ def curl(item, args, *head):
         pause = min(60, args.backoff * 2 ** (failures - 1))
         print(f"{item.url}: {trouble}; attempt {failures + 1} of {args.retries + 1} in {pause:g} s", file=sys.stderr)
         time.sleep(pause)
-    if args.silent:
-        raise ConnectionError(args.silent)
-    if head:  # a weak ETag does not promise the same bytes
-        size, tag = headers.get("content-length", ""), headers.get("etag", "")
-        item.size = int(size) if size.isdecimal() else None
-        item.version = tag if tag[:1] == '"' else headers.get("last-modified", "")
+    raise ConnectionError(args.silent)
 
 
 def obtain(item, args):
     """Brings one file, or the content of one archive, into place; returns what was done, in words."""
     if item.routes and item.settled():
         return "unpacked already"
-    done, path = "there already", item.path
+    done, path, digest = "there already", item.path, hashlib.sha256()
     if not os.path.exists(path):
         if item.problem and "HTTP 405" not in item.problem:  # a server without HEAD may still give the file
             raise ConnectionError(item.problem)
         done, path = "downloaded", item.growing
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        for part in set(glob.glob(f"{glob.escape(item.path)}.????????.part")) - {path}:
+        for part in set(Path(item.path).parent.glob(f"{os.path.basename(item.path)}.*.part")) - {Path(path)}:
             os.remove(part)
-        curl(item, args)
-    done += f", {show_size(size_of(path))}, {compare(item, path)}"
+        if size_of(path) != (item.size or -1):
+            curl(item, args)
+    with open(path, "rb") as file:
+        while item.sha256 and (chunk := file.read(1 << 20)):
+            digest.update(chunk)
+    for what, expected, found in ("size", item.size, size_of(path)), ("sha256", item.sha256, digest.hexdigest()):
+        if expected not in (None, found):
+            hint = "delete it to download it again, or correct the checksum list"
+            raise UserError(f"{path}: {what} is {found}; expected {expected}; {hint}")
+        done += f", {what} {'not known' if expected is None else 'as expected'}"
     os.replace(path, item.path)
     if not item.routes:
         return done
     own, kept = unpack(item.path, item.target, item.routes)
-    if missing := [place for place in item.expects if not os.path.isfile(os.path.join(item.target, place))]:
-        raise DataError(f"{item.path}: unpacked, but it did not hold {', '.join(missing)}")
     # "kept" files may be changed by their owner later; only what is the archive's own is worth a comparison.
     Path(item.record).write_text(json.dumps({"files": own}, indent=1), encoding="utf-8")
     if not args.keep_archives:
         os.remove(item.path)
     also = f"; left alone, as they were there and differ: {', '.join(kept)}" if kept else ""
     return f"{done}, {len(own) + len(kept)} files unpacked{also}"
-
-
-def compare(item, path):
-    """Checks a file as far as anything is known about it; returns by what, in words."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while item.sha256 and (chunk := file.read(1 << 20)):
-            digest.update(chunk)
-    known = {"sha256": (item.sha256, digest.hexdigest()), "size": (item.size, size_of(path))}
-    for what, (expected, found) in known.items():
-        if expected not in (None, found):
-            hint = "delete it to download it again, or correct the checksum list"
-            raise UserError(f"{path}: {what} is {found}; expected {expected}; {hint}")
-    return f"compared: {', '.join(what for what, (expected, _) in known.items() if expected is not None) or 'nothing'}"
 
 
 def check(parts, target):
