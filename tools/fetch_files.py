@@ -1,83 +1,108 @@
 """Download the files that the authors of Oscar and VinVL published; `download_dataset.sh` runs this.
 
-Runs with `curl` and the standard library alone, before anything is installed.
+Runs before anything is installed, with the standard library and curl (7.54 or newer, follows the proxy variables).
 """
 
 import argparse
+import configparser
 import fcntl
+import fnmatch
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import types
-from functools import partial
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":  # what pyproject.toml does once the project is installed
-    if sys.version_info < (3, 10):  # noqa: UP036 (nothing has checked it yet)
-        sys.exit("download_dataset: Python 3.10 or newer is needed; name one with PYTHON=/path/to/python3")
-    root = types.ModuleType("oscar_paddle")
-    root.__path__ = [str(REPOSITORY)]
-    sys.modules["oscar_paddle"] = root
+    sys.modules["oscar_paddle"] = types.ModuleType("oscar_paddle")
+    sys.modules["oscar_paddle"].__path__ = [str(REPOSITORY)]
 
-from oscar_paddle.config.errors import DataError, UserError  # noqa: E402
-from oscar_paddle.datasets.download.curl import Curl, DownloadError  # noqa: E402
-from oscar_paddle.datasets.download.official_files import CHECKS, PARTS, STORAGE  # noqa: E402
-from oscar_paddle.datasets.download.plan import make_plan  # noqa: E402
-from oscar_paddle.datasets.download.unpacking import free_space, place_of, show_size, unpack  # noqa: E402
+from oscar_paddle.config.errors import ConfigError, UserError  # noqa: E402
+from oscar_paddle.datasets.download.unpacking import show_size, size_of, unpack  # noqa: E402
 
-EXAMPLES = """
-examples:
+TABLE = configparser.ConfigParser(delimiters="=")
+TABLE.optionxform = str
+TABLE.read(REPOSITORY / "datasets/download/official_files.ini", encoding="utf-8")
+PARTS = {name: section["about"] for name, section in TABLE.items() if "about" in section}
+ABOUT = "Downloads what the authors of Oscar and VinVL published, from\n{storage}\n\nparts:".format(**TABLE.defaults())
+EXAMPLES = """examples:
   ./download_dataset.sh --what captions vinvl weights --dry-run
-  ./download_dataset.sh --what captions vinvl
   ./download_dataset.sh --what weights --only 'pretrained/vinvl_base/checkpoint-1340000/*'
   ./download_dataset.sh --what captions --mirror /mnt/copy --checksums /mnt/copy/SHA256SUMS
 
-An interrupted download goes on where it was when the same command is given again. Files that are in place already,
-from wherever you have them, are compared and kept. Exit codes: 0 everything is there, 1 something failed, 2 wrong
-arguments."""
-
-TRY = """What to try:
+The same command goes on where an interrupted one was. Files that are in place already, from wherever you have them,
+are compared and kept. Exit codes: 0 everything is there, 1 something failed, 2 wrong arguments."""
+ADVICE = """What to try: the same command again, which goes on where it was; --retries N tries longer at a time.
+No answer: check the network and the proxy variables (https_proxy, no_proxy). HTTP 4xx: the official storage refuses
+everybody (github.com/microsoft/Oscar/issues/205), or the file has been moved; then
   --mirror PREFIX  a copy of the files under the same paths, on a server or in a folder
   --query STRING   an access string, if the authors have given you one
-  azcopy           {azcopy}
   or put files you have from elsewhere at the places above and run this again: they are checked and used"""
-REFUSED = f"The storage refuses public access, to everybody (github.com/microsoft/Oscar/issues/205). {TRY}"
-MISSING = f"Not at this address; the authors may have moved it. {TRY}"
-UNREACHABLE = """No server was reached: check the network and the proxy variables (https_proxy, no_proxy), then give
-the same command again, which goes on where it was; or try --mirror PREFIX with another server or a folder."""
-DROPPED = "Give the same command again: it goes on where it was. --retries N tries longer at a time."
-ADVICE = {401: REFUSED, 403: REFUSED, 409: REFUSED, 404: MISSING, 410: MISSING}
+
+CURL = "curl --disable --globoff --location --fail --suppress-connect-headers --proto =http,https,file --speed-limit 1"
+PROGRESS = 1 << 20  # an attempt that brought this many new bytes starts the count of failures again
+PASSING_STATUS = {"408", "416", "425", "429", "500", "502", "503", "504"}
+# No name, no connection, HTTP/2 trouble, cut, silence, no going on in the middle, TLS broken off, nothing sent, lost.
+PASSING_CODES = {5, 6, 7, 16, 18, 28, 33, 35, 52, 55, 56, 92}
+
+
+@dataclass
+class Item:
+    """One file of a download: its place in the table of official files, and what is known about it."""
+
+    part: str  # key of PARTS
+    target: str  # folder that places are relative to
+    place: str
+    url: str
+    optional: bool
+    about: float  # bytes, roughly; 0 = not published
+    routes: list  # of an archive, see `unpack`
+    sha256: str | None
+    size: int | None = None  # bytes as the server says
+    version: str = ""  # strong ETag or date as the server says
+    problem: str = ""  # what came instead of a size
+
+    def __post_init__(self):
+        self.path = os.path.join(self.target, self.place)
+        self.record = self.path + ".unpacked.json"  # what came out of an archive: {"files": {place: bytes}}
+
+    @property
+    def growing(self):
+        """Where the file grows: another place for another size, version or address, as two must never be mixed."""
+        mark = hashlib.sha256(f"{self.size} {self.version} {self.url}".encode())
+        return f"{self.path}.{mark.hexdigest()[:8]}.part"
+
+    def settled(self):
+        """Whether nothing needs to be fetched: the file, or all that came out of the archive, is in place."""
+        if not self.routes:
+            return os.path.exists(self.path)
+        try:
+            files = json.loads(Path(self.record).read_text(encoding="utf-8"))["files"]
+            return all(os.path.getsize(os.path.join(self.target, place)) == size for place, size in files.items())
+        except (OSError, ValueError):
+            return False
+
+    def to_come(self):
+        """Bytes still needed, at least; 0 where nothing tells."""
+        size = self.size or self.about
+        # Zipped float32 values shrink little, so an archive's content takes at least the archive's size again.
+        return size - min(size, size_of(self.path) or size_of(self.growing)) + size * bool(self.routes)
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
-    try:
-        return run(args)
-    except KeyboardInterrupt:
-        print("\ndownload_dataset: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except (UserError, OSError) as error:
-        if args.debug:
-            raise
-        where = getattr(error, "filename", None)  # of an OSError: a folder that cannot be made, for example
-        print(f"download_dataset: error: {f'{where}: {error.strerror}' if where else error}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
-
-
-def parse_arguments(argv=None):
-    parts = "\n".join(f"  {name:10} {text}" for name, text in PARTS.items())
-    parser = argparse.ArgumentParser(
-        prog="download_dataset.sh",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        epilog=EXAMPLES,
-        description=f"Downloads what the authors of Oscar and VinVL published, from\n{STORAGE}\n\nparts:\n{parts}",
-    )
+    about = "\n".join([ABOUT, *(f"  {name:12} {text}" for name, text in PARTS.items())])
+    kind = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser("download_dataset.sh", description=about, epilog=EXAMPLES, **kind)
     add = parser.add_argument
     add("--what", nargs="+", action="extend", required=True, choices=PARTS, metavar="PART", help="one or more parts")
     add("--target", default=str(REPOSITORY / "data"), metavar="DIR", help="folder to fill (default: %(default)s)")
@@ -92,189 +117,215 @@ def parse_arguments(argv=None):
     add("--keep-archives", action="store_true", help="do not delete archives once unpacked")
     add("--no-check", action="store_true", help="do not run tools/check_dataset.py at the end")
     add("--debug", action="store_true", help="show the traceback of an error")
-    args = parser.parse_args(argv)
-    if args.retries < 0:
-        parser.error(f"argument --retries: {args.retries}; expected a number from 0 on")
-    if not (0 < args.backoff < 86400 and 0 < args.timeout < 86400):
-        parser.error("argument --backoff or --timeout: expected seconds, more than 0 and less than a day")
-    return args
+    args = parser.parse_args(argv, argparse.Namespace(silent=""))
+    if args.retries < 0 or not (0 < args.backoff < 86400 and 0 < args.timeout < 86400):
+        parser.error("--retries: expected 0 or more; --backoff, --timeout: expected seconds, less than a day")
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        print("\ndownload_dataset: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (UserError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"download_dataset: error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
 
 
 def run(args):
-    items = make_plan(args.what, args.target, args.mirror, args.only, args.checksums)
+    items, failures = make_plan(args), {}
     if not shutil.which("curl"):
         raise UserError("no curl here; install it (for example: apt-get install curl) and give the same command again")
-    retries = 0 if args.dry_run else args.retries
-    curl = Curl(retries=retries, backoff=args.backoff, timeout=args.timeout, query=args.query)
-    ask_sizes(items, curl)
+    args.retries *= not args.dry_run
+    for item in items:
+        try:
+            headers = {} if item.routes and item.settled() else curl(item, args, "--head")
+            size, tag = headers.get("content-length", ""), headers.get("etag", "")
+            item.size = int(size) if size.isdecimal() else None
+            # A weak ETag does not promise the same bytes.
+            item.version = tag if tag[:1] == '"' else headers.get("last-modified", "")
+        except ConnectionError as error:
+            item.problem = str(error)
     if args.dry_run:
-        show_plan(items)
-        return 0
+        return show_plan(items)
     os.makedirs(os.path.join(args.target, "downloads"), exist_ok=True)
     with open(os.path.join(args.target, "downloads", ".lock"), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:  # it would spoil the files of the first
             raise UserError(f"{args.target}: another download into this folder is running") from None
-        check_room(items, args.target)
-        failures = fetch_all(items, curl, args.keep_archives)
+        to_come = [item.to_come() for item in items if not item.settled() and not item.problem]
+        free, unknown = shutil.disk_usage(args.target).free, to_come.count(0)
+        room = f"{show_size(sum(to_come))} to come and {unknown} files of unknown size; {show_size(free)} free"
+        if sum(to_come) > free:
+            hint = "choose another --target, or fewer parts with --what or --only"
+            raise UserError(f"{args.target}: no room: {room}; {hint}")
+        print(f"{args.target}: {room}", flush=True)
+        for number, item in enumerate(items, 1):
+            try:
+                done = obtain(item, args)
+            except (UserError, OSError) as error:
+                done = f"failed: {error}"
+                if item.optional and isinstance(error, ConnectionError):
+                    done = "not to be had, but not needed either"
+                else:
+                    failures.setdefault(str(error), []).append(item.url)
+            print(f"[{number}/{len(items)}] {item.path}: {done}", flush=True)
+    for text, (first, *more) in failures.items():
+        print(f"error: {first}: {text}" + f" (and {len(more)} more likewise)" * bool(more), file=sys.stderr)
     if failures:
-        print(f"\ndownload_dataset: {failure_report(failures)}", file=sys.stderr)
+        print(f"{ADVICE}\n{sum(map(len, failures.values()))} files missing or wrong", file=sys.stderr)
         return 1
     print(f"{args.target}: everything asked for is there")
-    return 0 if args.no_check else check(args.what, args.target)
-
-
-def ask_sizes(items, curl):
-    """Fills in size and version, or the problem, of every item; a server that does not answer is not asked again."""
-    silent = None
-    for item in items:
-        if item.file.routes and item.settled():
-            continue
-        try:
-            if silent:
-                raise silent
-            item.size, item.version = curl.size(item.address)
-        except DownloadError as error:
-            # A server without HEAD may still give the file.
-            item.problem = error if error.status not in (405, 501) else None
-            silent = error if error.unreachable else None
+    return 0 if args.no_check else check(args.what, Path(args.target).resolve())
 
 
 def show_plan(items):
-    for part in dict.fromkeys(item.file.part for item in items):
-        print(f"{part}: {PARTS[part]}")
-        for item in (item for item in items if item.file.part == part):
-            guess = f"~{show_size(item.file.about)}" if item.file.about else "unknown"
-            notes = ["optional"] * item.file.optional + ["already there"] * item.settled()
-            notes += [str(item.problem).removeprefix(f"{item.address}: ")] if item.problem else []
-            size, note = (
-                guess if item.size is None else show_size(item.size),
-                f"  ({'; '.join(notes)})" if notes else "",
-            )
-            print(f"  {size:>8}  {item.path}  {item.address}{note}")
-    print(
-        f"{len(items)} files: {_total([item.size or item.file.about or 0 for item in items])}. Nothing was downloaded."
-    )
+    rows = [("part", "size", "place", "address", "note")]
+    for item in items:
+        size = show_size(item.size) if item.size is not None else f"~{show_size(item.about)}" if item.about else "?"
+        notes = ["optional"] * item.optional + ["already there"] * item.settled() + [item.problem] * bool(item.problem)
+        rows.append((item.part, size, item.path, item.url, "; ".join(notes)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    print(f"{len(items)} files, {show_size(sum(item.size or item.about for item in items))}. Nothing was downloaded.")
+    return 0
 
 
-def check_room(items, target):
-    to_come = [item.to_come() for item in items if not item.settled() and not item.problem]
-    needed, free = sum(to_come), free_space(target)
-    print(f"{target}: {len(to_come)} files still to come, {_total(to_come)}; {show_size(free)} free", flush=True)
-    if needed > free:
-        hint = "choose another --target, or fewer parts with --what or --only"
-        raise UserError(f"{target}: {show_size(needed)} needed, but only {show_size(free)} free; {hint}")
+def make_plan(args):
+    """[Item] in the table's order, from the options what, target, mirror, only and checksums; ConfigError if wrong."""
+    mirror, items = (args.mirror or TABLE.defaults()["storage"]).rstrip("/"), []
+    if not re.match("https?://[^/]|file:///", mirror):
+        if not os.path.isdir(mirror):
+            raise ConfigError(f"--mirror {mirror}: no such folder; expected http(s)://..., file:///... or a folder")
+        mirror = Path(mirror).resolve().as_uri()
+    lines = Path(args.checksums).read_text(errors="replace").splitlines() if args.checksums else []
+    lines = [line for line in lines if line.strip() and line[0] != "#"]
+    found = [re.fullmatch(r"([0-9a-fA-F]{64})[ \t][ \t*]?(?:\./)*(.+?)\s*", line) for line in lines]
+    sums = {match[2]: match[1].lower() for match in found if match}
+    if len(sums) < len(lines):
+        wrong = lines[found.index(None)][:80] if None in found else "a name twice"
+        raise ConfigError(f"--checksums {args.checksums}: {wrong!r}; expected 64 hex digits and a name, once for each")
+    for part, folder, value in ((name, *line) for name in PARTS for line in TABLE[name].items() if name in args.what):
+        (address, *words), routes, place = value.split(), [], folder
+        if address.endswith(".zip"):
+            routes, place = [word.split(">") for word in words] or [["*", folder + "/{path}"]], "downloads"
+            address, *words = os.path.split(address)
+        for name, _, about in (word.partition("~") for word in words if address[:5] in ("oscar", "vinvl")):
+            names = [f"{place}/{name.lstrip('?')}", f"{address}/{name.lstrip('?')}"]
+            fills = names + [route.partition("/{")[0] for _, route in routes]
+            if any(fnmatch.fnmatchcase(name, pattern) for name in fills for pattern in args.only or "*"):
+                known = {"optional": name[0] == "?", "about": float(about or 0), "routes": routes}
+                known["sha256"] = sums.get(names[0]) or sums.get(names[1])
+                items.append(Item(part, args.target, names[0], f"{mirror}/{names[1]}", **known))
+    if not items:
+        raise ConfigError(f"--only {' '.join(args.only)}: matches none of the files of --what {' '.join(args.what)}")
+    if sums and not any(item.sha256 for item in items):
+        expected = f"expected names below the target folder, like {items[0].place}, or below the storage"
+        raise ConfigError(f"--checksums {args.checksums}: names none of the files to fetch; {expected}")
+    return items
 
 
-def _total(sizes):
-    return show_size(sum(sizes)) + (f" and {sizes.count(0)} of unknown size" if 0 in sizes else "")
+def curl(item, args, *head):
+    """Runs curl until it succeeds, fails for good, or fails args.retries times more in vain; returns the last headers.
+
+    With "--head" nothing else comes; without it the file grows at `item.growing`. Not by curl's own --retry, which
+    throws away what an attempt has brought. A server that does not answer is not waited for with every further file.
+    """
+    command = [*CURL.split(), "--connect-timeout", str(args.timeout), "--speed-time", str(max(1, round(args.timeout)))]
+    command += ["--proto-redir", "=https" if item.url.startswith("https:") else "=http,https"]  # never less encryption
+    command += [*head, "--show-error", "--silent" if head or not sys.stderr.isatty() else "--progress-bar"]
+    command += [f"{item.url}?{args.query.lstrip('?')}" if args.query and item.url[:5] != "file:" else item.url]
+    failures, best, growing = 0, size_of(item.growing), os.devnull if head else item.growing
+    while not args.silent:
+        more = []
+        if size_of(growing) and item.version:  # the whole file instead, should it have changed meanwhile
+            more = ["--continue-at", str(size_of(growing)), "--header", f"If-Range: {item.version}"]
+        with tempfile.NamedTemporaryFile("r") as answers, open(growing, "ab" if more else "wb") as out:
+            # Through a pipe, not to a file: a curl that outlives us (kill -9) must not write where the next run does.
+            with subprocess.Popen([*command, *more, "--dump-header", answers.name], stdout=subprocess.PIPE) as process:
+                shutil.copyfileobj(process.stdout, out)
+            answer, code = answers.read().strip().split("\n\n")[-1], process.returncode  # before it: redirects
+        headers = {name.lower(): value for name, value in re.findall(r"^([\w-]+):\s*(.*?)\s*$", answer, re.M)}
+        reason = answer.partition("\n")[0].partition(" ")[2] if answer.startswith("HTTP/") else ""
+        if not code and "content-encoding" not in headers and "text/html" not in headers.get("content-type", ""):
+            return headers
+        trouble = f"curl error {code}, see above" if code else "a web page or a packed file came, not the plain file"
+        if code == 22:
+            trouble = f"HTTP {reason} {headers.get('x-ms-error-code', '')}".rstrip()
+        if more and (code == 33 or reason[:3] == "416"):  # it cannot go on in the middle, or has another file now
+            os.remove(growing)
+        failures += 1
+        # Only new ground counts: a server that always starts over and always drops must not go on for ever.
+        if size_of(growing) >= best + PROGRESS:
+            failures, best = 1, size_of(growing)
+        if not (reason[:3] in PASSING_STATUS if code == 22 else code in PASSING_CODES):
+            raise ConnectionError(trouble)
+        if failures > args.retries:
+            trouble += f"; gave up after attempt {failures}"
+            args.silent = "" if reason else trouble
+            raise ConnectionError(trouble)
+        pause = min(60, args.backoff * 2 ** (failures - 1))
+        print(f"{item.url}: {trouble}; attempt {failures + 1} of {args.retries + 1} in {pause:g} s", file=sys.stderr)
+        time.sleep(pause)
+    raise ConnectionError(args.silent)
 
 
-def fetch_all(items, curl, keep_archives):
-    """Gets every file; returns [(item, error)] of those that are needed and failed."""
-    failures, silent = [], None
-    for number, item in enumerate(items, 1):
-        item.problem = item.problem or silent  # do not wait for a silent server again with every further file
-        try:
-            done = obtain(item, curl, keep_archives)
-        except UserError as error:
-            silent = error if getattr(error, "unreachable", False) else silent
-            done = f"failed: {str(error).removeprefix(f'{item.address}: ')}"
-            if item.file.optional and isinstance(error, DownloadError):
-                done = "not to be had, but not needed either"
-            else:
-                failures.append((item, error))
-        print(f"[{number}/{len(items)}] {item.path}: {done}", flush=True)
-    return failures
-
-
-def obtain(item, curl, keep_archive):
+def obtain(item, args):
     """Brings one file, or the content of one archive, into place; returns what was done, in words."""
-    if item.file.routes and item.settled():
+    if item.routes and item.settled():
         return "unpacked already"
-    if os.path.exists(item.path):
-        done = f"there already, {compare(item, item.path)}"
-    elif item.problem:
-        raise item.problem
-    else:
-        item.take_over()
-        curl.fetch(item.address, item.part, item.size, item.version)
-        done = f"downloaded, {show_size(os.path.getsize(item.part))}, {compare(item, item.part)}"
-        os.replace(item.part, item.path)
-    if not item.file.routes:
+    done, path, digest = "there already", item.path, hashlib.sha256()
+    if not os.path.exists(path):
+        if item.problem and "HTTP 405" not in item.problem:  # a server without HEAD may still give the file
+            raise ConnectionError(item.problem)
+        done, path = "downloaded", item.growing
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        for part in set(Path(item.path).parent.glob(f"{os.path.basename(item.path)}.*.part")) - {Path(path)}:
+            os.remove(part)
+        if size_of(path) != (item.size or -1):
+            curl(item, args)
+    with open(path, "rb") as file:
+        while item.sha256 and (chunk := file.read(1 << 20)):
+            digest.update(chunk)
+    for what, expected, found in ("size", item.size, size_of(path)), ("sha256", item.sha256, digest.hexdigest()):
+        if expected not in (None, found):
+            hint = "delete it to download it again, or correct the checksum list"
+            raise UserError(f"{path}: {what} is {found}; expected {expected}; {hint}")
+        done += f", {what} {'not known' if expected is None else 'as expected'}"
+    os.replace(path, item.path)
+    if not item.routes:
         return done
-    print(f"unpacking {item.path}", file=sys.stderr)
-    own, kept = unpack(item.path, item.target, partial(place_of, item.file))
-    missing = [place for place in item.file.expects if not os.path.isfile(os.path.join(item.target, place))]
-    if missing:
-        raise DataError(f"{item.path}: unpacked, but it did not hold {', '.join(missing)}")
+    own, kept = unpack(item.path, item.target, item.routes)
     # "kept" files may be changed by their owner later; only what is the archive's own is worth a comparison.
-    Path(item.record).write_text(json.dumps({"address": item.address, "files": own}, indent=1), encoding="utf-8")
-    if not keep_archive:
+    Path(item.record).write_text(json.dumps({"files": own}, indent=1), encoding="utf-8")
+    if not args.keep_archives:
         os.remove(item.path)
     also = f"; left alone, as they were there and differ: {', '.join(kept)}" if kept else ""
     return f"{done}, {len(own) + len(kept)} files unpacked{also}"
 
 
-def compare(item, path):
-    """Checks a file as far as anything is known about it; returns by what, in words."""
-    size, hint = os.path.getsize(path), "delete it to download it again"
-    if item.sha256:
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        if (found := digest.hexdigest()) != item.sha256:
-            hint += ", or correct the checksum list"
-            raise UserError(f"{path}: sha256 is {found}; expected {item.sha256}; {hint}")
-        return "verified by sha256"
-    if item.size not in (None, size):
-        raise UserError(f"{path}: has {size} bytes, the server's file {item.size}; {hint}")
-    return "not compared: no size, no checksum" if item.size is None else "same size as the server's"
-
-
-def failure_report(failures):
-    """What failed, why and what to try, for [(item, error)]; equal failures are told once."""
-    kinds = {}
-    for item, error in failures:
-        kinds.setdefault(getattr(error, "status", 0) or getattr(error, "unreachable", str(error)), []).append(
-            (item, error)
-        )
-    lines = []
-    for (item, error), *more in kinds.values():
-        lines.append(f"error: {error}" + (f" (and {len(more)} more likewise)" if more else ""))
-        notes = [other.file.note for other, _ in [(item, error), *more] if isinstance(error, DownloadError)]
-        lines += [f"Known trouble: {note}." for note in notes if note]
-        if isinstance(error, DownloadError):
-            advice = UNREACHABLE if error.unreachable else ADVICE.get(error.status, DROPPED)
-            azcopy = shlex.join(["azcopy", "copy", f"{STORAGE}/{item.file.address}", item.path])
-            lines.append(advice.format(azcopy=azcopy) + "\n")
-    return "\n".join([*lines, f"{len(failures)} files missing or wrong"])
-
-
 def check(parts, target):
     """Runs the data set checker for what has been fetched; returns the exit code."""
-    from importlib.metadata import distributions  # slow to import
-
-    code, target = 0, Path(target).resolve()
-    for entry in CHECKS:
-        if not set(entry.parts) & set(parts):
+    code = 0
+    for settings, value in TABLE["checks"].items():
+        wanted, _, words = value.partition(":")
+        places = {target / place: key for key, _, place in (word.rpartition("=") for word in words.split())}
+        missing = [str(place) for place, key in places.items() if key[:10] != "PRETRAINED" and not place.exists()]
+        options = [word for place, key in places.items() if key and place.exists() for word in (key, str(place))]
+        command = [sys.executable, str(REPOSITORY / "tools/check_dataset.py"), "--cfg_file", str(REPOSITORY / settings)]
+        command += ["--opts", *options]
+        if not set(wanted.split()) & set(parts):
             continue
-        missing = [place for place in entry.places if not (target / place).exists()]
-        tool, settings = REPOSITORY / "tools" / "check_dataset.py", REPOSITORY / entry.settings
-        command = [sys.executable, str(tool), "--cfg_file", str(settings)]
-        if target != REPOSITORY / "data":
-            there = [(key, target / place) for key, place in entry.opts.items() if (target / place).exists()]
-            command += ["--opts", *(word for key, path in there for word in (key, str(path)))]
         if missing:
-            print(f"{entry.settings} cannot be checked yet: {', '.join(missing)} still to be fetched")
-        elif any(distributions(name="oscar-paddle")):
+            print(f"{settings} cannot be checked yet: {', '.join(missing)} still to be fetched")
+        elif find_spec("yacs"):
             print(f"checking: {shlex.join(command)}", flush=True)
-            code = max(code, min(1, abs(subprocess.run(command, cwd=REPOSITORY, check=False).returncode)))
+            code |= subprocess.run(command, cwd=REPOSITORY, check=False).returncode != 0
         else:
             print(f"to check the files, once the project is installed: {shlex.join(command)}")
-    return code
+    return int(code)
 
 
 if __name__ == "__main__":
