@@ -8,6 +8,7 @@ import argparse
 import functools
 import importlib
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -16,6 +17,7 @@ from oscar_paddle.config.errors import UserError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.config.yaml_file import one_line
 
+COMMAND = "oscar-paddle"  # see tools/console.py
 SUCCESS, FAILURE, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -36,7 +38,8 @@ def run_tool(description, main, task, example, extra=None, argv=None):
     """
 
     def add_arguments(parser):
-        parser.add_argument("--cfg_file", required=True, metavar="FILE", help="YAML file with the settings")
+        which = "YAML file with the settings; configs/... is the package's own where there is none here"
+        parser.add_argument("--cfg_file", required=True, metavar="FILE", help=which)
         over = "settings that override the file, for example: --opts OPTIMIZATION.LR 1e-5 MISC.SEED 7"
         parser.add_argument("--opts", nargs="*", action="extend", default=[], metavar="KEY VALUE", help=over)
         if extra:
@@ -78,6 +81,11 @@ def run_plain_tool(description, main, add_arguments, example, argv=None):
 
     `main` is called as `main(args)`, `add_arguments` with the argparse parser; the rest as for `run_tool`.
     """
+    if sys.argv[0].startswith(COMMAND):  # there may be no tools/ here: show what can be typed
+        example = re.sub(r"tools/(\w+)\.py", lambda tool: f"{COMMAND} {tool[1].replace('_', '-')}", example)
+        example = example.replace("python oscar", "oscar").replace(
+            f"launch {COMMAND}", f"launch $(command -v {COMMAND})"
+        )
     parser = _Parser(
         description=description,
         epilog="example:\n" + textwrap.indent(textwrap.dedent(example), "  "),
