@@ -19,13 +19,15 @@ install: $(VENV)/.installed  ## create .venv and install what training and evalu
 
 install-dev: $(VENV)/.installed-dev  ## the same and what the tests need
 
-# Packages belong to one version of Python: .venv is made anew when PYTHON is another one than it was made with.
+# Packages belong to one version of Python: the environment is made anew when PYTHON is another than it was made with.
 WANTED := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 FOUND  := $(shell sed -nE 's/^version(_info)? *= *([0-9]+\.[0-9]+).*/\2/p' $(VENV)/pyvenv.cfg 2>/dev/null)
+OTHER  := $(filter-out $(WANTED),$(FOUND))
 
-$(VENV)/.installed: requirements.txt requirements-common.txt pyproject.toml $(if $(filter-out $(WANTED),$(FOUND)),FORCE)
-	@$(PYTHON) -c 'import sys; sys.exit("$(PYTHON) is Python $(WANTED); 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
-	@test -x $(BIN)/python -a "$(FOUND)" = "$(WANTED)" || { echo "== making $(VENV) with Python $(WANTED)$(if $(FOUND), (it held $(FOUND)))"; rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+$(VENV)/.installed: requirements.txt requirements-common.txt pyproject.toml $(if $(OTHER),FORCE)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
+	@$(if $(OTHER),echo "== making $(VENV) anew: it was made with Python $(OTHER) and PYTHON is $(WANTED)")
+	@$(if $(OTHER),$(PYTHON) -m venv --clear $(VENV),test -x $(BIN)/python || $(PYTHON) -m venv $(VENV))
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
