@@ -69,6 +69,11 @@ def test_what_stands_at_the_top(golden):
     assert oscar_paddle.score(scorer, picture, "a dog") == oscar_paddle.score(golden / "checkpoint", picture, "a dog")
 
 
+def test_the_change_log_begins_with_this_version(repository):
+    headings = re.findall("^## (.*)$", (repository / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == oscar_paddle.__version__
+
+
 def test_without_paddle_the_api_says_which_extra(tmp_path):
     program = """
 import sys
