@@ -44,4 +44,4 @@ def _shown(name):
 
 
 def _first_sentence(program):
-    return re.split(r"[.:;](?:\s|$)", ast.get_docstring(ast.parse(program)), maxsplit=1)[0].replace("\n", " ")
+    return re.split(r"[.:;](?:\s|$)", ast.get_docstring(ast.parse(program)) or "", maxsplit=1)[0].replace("\n", " ")
