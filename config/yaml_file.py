@@ -34,7 +34,7 @@ def read_yaml_settings(path, named_by=None):
     """The settings and the bases in one YAML file.
 
     Args:
-        path: the file; `configs/...` is the package's own where the working folder has none of that name.
+        path: the file.
         named_by: the file whose `_BASE_` led here, for errors.
     Returns:
         (settings, bases): list of Setting in file order; list of paths, relative ones resolved against this file.

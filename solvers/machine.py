@@ -9,10 +9,6 @@ from pathlib import Path
 
 from oscar_paddle.config.errors import UserError
 
-NO_PADDLE = (
-    "Paddle is not installed: pip install 'oscar-paddle[cpu]', or for NVIDIA GPUs paddlepaddle-gpu from Paddle's own "
-    "package index (requirements-gpu.txt says how)"
-)
 # malloc.h of glibc: mallopt(parameter, value)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -91,7 +87,10 @@ def load_paddle():
         except ModuleNotFoundError as error:
             if error.name != "paddle":
                 raise
-            raise UserError(NO_PADDLE) from None
+            raise UserError(
+                "Paddle is not installed: pip install 'oscar-paddle[cpu]', or for NVIDIA GPUs paddlepaddle-gpu from "
+                "Paddle's own package index (requirements-gpu.txt says how)"
+            ) from None
 
 
 class _WithoutRemarks:

@@ -8,7 +8,6 @@ import argparse
 import functools
 import importlib
 import os
-import re
 import sys
 import textwrap
 import traceback
@@ -17,7 +16,6 @@ from oscar_paddle.config.errors import UserError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.config.yaml_file import one_line
 
-COMMAND = "oscar-paddle"  # see tools/console.py
 SUCCESS, FAILURE, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -81,14 +79,9 @@ def run_plain_tool(description, main, add_arguments, example, argv=None):
 
     `main` is called as `main(args)`, `add_arguments` with the argparse parser; the rest as for `run_tool`.
     """
-    if sys.argv[0].startswith(COMMAND):  # there may be no tools/ here: show what can be typed
-        example = re.sub(r"tools/(\w+)\.py", lambda tool: f"{COMMAND} {tool[1].replace('_', '-')}", example)
-        example = example.replace("python oscar", "oscar").replace(
-            f"launch {COMMAND}", f"launch $(command -v {COMMAND})"
-        )
     parser = _Parser(
         description=description,
-        epilog="example:\n" + textwrap.indent(textwrap.dedent(example), "  "),
+        epilog="example:\n" + textwrap.indent(_as_typed(textwrap.dedent(example)), "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -134,3 +127,11 @@ def _rank():
 def _gist(error):
     """An exception's message in one line; of Paddle's long ones, the part after the C++ stack."""
     return one_line(str(error).rpartition("Error Message Summary:")[2].strip(" -\n"), limit=500)
+
+
+def _as_typed(example):
+    """The same for who started tools/console.py, and has no tools/ perhaps."""
+    if not sys.argv[0].startswith("oscar-paddle "):
+        return example
+    launched = example.replace("launch tools/", "launch $(command -v oscar-paddle) ")
+    return launched.replace("python tools/", "oscar-paddle ").replace(".py ", " ")

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from oscar_paddle import __version__
-from oscar_paddle.tools.command_line import COMMAND
+
+COMMAND = "oscar-paddle"
 
 
 def main():

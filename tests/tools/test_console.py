@@ -45,8 +45,8 @@ def test_both_spellings_start_the_tool(command, name):
     code, out, _ = command(name, "--help")
     assert code == 0 and out.startswith("usage: oscar-paddle train-retrieval [-h] --cfg_file FILE")
     here, launched, _ = out.split("example:\n")[1].splitlines()
-    assert here == "  oscar-paddle train-retrieval --cfg_file configs/retrieval_train.yaml"
-    started = "  python -m paddle.distributed.launch $(command -v oscar-paddle) train-retrieval --cfg_file configs/"
+    assert here == "  oscar-paddle train_retrieval --cfg_file configs/retrieval_train.yaml"
+    started = "  python -m paddle.distributed.launch $(command -v oscar-paddle) train_retrieval --cfg_file configs/"
     assert launched.startswith(started)
 
 
