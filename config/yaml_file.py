@@ -12,6 +12,7 @@ import yaml
 from oscar_paddle.config.errors import ConfigError
 
 BASE_KEY = "_BASE_"
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -37,11 +38,12 @@ def read_yaml_settings(path, named_by=None):
     Raises:
         ConfigError: missing or unreadable file, not YAML, not sections of keys, a key given twice in one mapping.
     """
+    path = located(path)
     text = _read_text(path, f" ({BASE_KEY} of {named_by})" if named_by else "")
     settings, bases = [], []
     for name, node in _entries(_root(text, path), path, text):
         if name == BASE_KEY:
-            bases = [os.path.join(os.path.dirname(path), os.path.expanduser(base)) for base in _bases(node, path, text)]
+            bases = [located(base, os.path.dirname(path)) for base in _bases(node, path, text)]
         elif "." in name:
             section, _, key = name.partition(".")
             raise ConfigError(f"{_place(path, node)}: {name}: in a file, write '{section}:' and '{key}:' below it")
@@ -52,6 +54,14 @@ def read_yaml_settings(path, named_by=None):
         else:
             settings.append(Setting(name, _value(node, text), _place(path, node)))
     return settings, bases
+
+
+def located(path, folder=""):
+    """A path relative to a folder; `configs/...` that is not there is the file that the package brings along."""
+    here = os.path.join(folder, os.path.expanduser(path))
+    packaged = os.path.join(_PACKAGE, os.path.normpath(path))
+    brought = os.path.dirname(packaged) == os.path.join(_PACKAGE, "configs") and os.path.isfile(packaged)
+    return packaged if brought and not os.path.exists(here) else here
 
 
 def one_line(text, limit=200):

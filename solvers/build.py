@@ -66,10 +66,20 @@ def model_for_training(cfg, tokenizer, head):
 def model_for_evaluation(cfg, tokenizer, model_class=OscarForClassification):
     """The model of EVAL.CHECKPOINT_DIR, built from its own config.json; every weight must be there."""
     folder = cfg.EVAL.CHECKPOINT_DIR
-    model_config = read_model_config(folder)
-    check_input_fits(cfg, model_config, tokenizer, folder)
-    model = model_class(model_config)
-    load_into(model, read_state(folder), folder)
+    check_input_fits(cfg, read_model_config(folder), tokenizer, folder)
+    return load(folder, model_class)
+
+
+def load(checkpoint, model_class=OscarForClassification):
+    """The network of a checkpoint folder (PyTorch, Hugging Face, VinVL-Paddle or our own), in evaluation mode.
+
+    Args:
+        model_class: OscarForImagePairs for statements about two images. `model.config` has what config.json says.
+    Raises:
+        WeightsError: the folder is missing, damaged, or does not hold every weight of this network and no other.
+    """
+    model = model_class(read_model_config(checkpoint))
+    load_into(model, read_state(checkpoint), checkpoint)
     model.eval()
     return model
 

@@ -7,6 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from oscar_paddle.config.errors import UserError
+
 # malloc.h of glibc: mallopt(parameter, value)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -80,7 +82,15 @@ def load_paddle():
     """
     with warnings.catch_warnings(), contextlib.redirect_stderr(_WithoutRemarks(sys.stderr)):
         warnings.filterwarnings("ignore", message="No ccache found")
-        import paddle  # noqa: F401
+        try:
+            import paddle  # noqa: F401
+        except ModuleNotFoundError as error:
+            if error.name != "paddle":
+                raise
+            raise UserError(
+                "Paddle is not installed: pip install 'oscar-paddle[cpu]', or for NVIDIA GPUs paddlepaddle-gpu from "
+                "Paddle's own package index (requirements-gpu.txt says how)"
+            ) from None
 
 
 class _WithoutRemarks:

@@ -6,6 +6,7 @@ import time
 
 from tqdm import tqdm
 
+from oscar_paddle.config.errors import UserError
 from oscar_paddle.solvers.curves import draw_run, recalls
 
 log = logging.getLogger(__name__)
@@ -116,6 +117,8 @@ def draw_curves(run_folder):
 
 def _visualdl_writer(run_folder, first_step):
     """A new file for every start of the run; VisualDL shows the files of a folder as one."""
-    from visualdl import LogWriter
-
+    try:
+        from visualdl import LogWriter
+    except ModuleNotFoundError:
+        raise UserError("MONITOR.VISUALDL needs the package visualdl: pip install 'oscar-paddle[visualdl]'") from None
     return LogWriter(logdir=str(run_folder.path / "visualdl"), file_name=f"vdlrecords.from-step-{first_step}.log")

@@ -36,7 +36,8 @@ def run_tool(description, main, task, example, extra=None, argv=None):
     """
 
     def add_arguments(parser):
-        parser.add_argument("--cfg_file", required=True, metavar="FILE", help="YAML file with the settings")
+        which = "YAML file with the settings; configs/... is the package's own where there is none here"
+        parser.add_argument("--cfg_file", required=True, metavar="FILE", help=which)
         over = "settings that override the file, for example: --opts OPTIMIZATION.LR 1e-5 MISC.SEED 7"
         parser.add_argument("--opts", nargs="*", action="extend", default=[], metavar="KEY VALUE", help=over)
         if extra:
@@ -80,7 +81,7 @@ def run_plain_tool(description, main, add_arguments, example, argv=None):
     """
     parser = _Parser(
         description=description,
-        epilog="example:\n" + textwrap.indent(textwrap.dedent(example), "  "),
+        epilog="example:\n" + textwrap.indent(_as_typed(textwrap.dedent(example)), "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -126,3 +127,11 @@ def _rank():
 def _gist(error):
     """An exception's message in one line; of Paddle's long ones, the part after the C++ stack."""
     return one_line(str(error).rpartition("Error Message Summary:")[2].strip(" -\n"), limit=500)
+
+
+def _as_typed(example):
+    """The same for who started tools/console.py, and has no tools/ perhaps."""
+    if not sys.argv[0].startswith("oscar-paddle "):
+        return example
+    launched = example.replace("launch tools/", "launch $(command -v oscar-paddle) ")
+    return launched.replace("python tools/", "oscar-paddle ").replace(".py ", " ")

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import sys
 
 import pytest
 
 from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.config.errors import UserError
 from oscar_paddle.solvers.monitor import Monitor, recalls
 from oscar_paddle.solvers.run_folder import RunFolder
 
@@ -109,6 +111,12 @@ def test_visualdl(folder):
     assert values("train/grad_norm") == [(1, 2.0)]
     assert values("dev/score") == [(2, 0.1875)]
     assert values("dev/i2t_retrieval R@1") == [(2, 0.25)]
+
+
+def test_without_visualdl_one_line_says_so(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "visualdl", None)
+    with pytest.raises(UserError, match=r"MONITOR.VISUALDL needs .* pip install 'oscar-paddle\[visualdl\]'$"):
+        Monitor(folder, total_steps=10, first_step=0, options=options(VISUALDL=True), active=True)
 
 
 def test_other_ranks_are_silent(folder, capsys):
