@@ -191,8 +191,7 @@ def _regions(cfg, split):
         max_region=cfg.INPUT.MAX_REGION,
         cache_bytes=cfg.INPUT.FEATURE_CACHE_MB * 2**20,
     )
-    if regions.names_images:
-        regions.use_names(read_names(cfg.DATASET.DATA_DIR))
+    regions.use_names(read_names(cfg.DATASET.DATA_DIR))
     return regions
 
 
@@ -222,7 +221,7 @@ def _build(cfg, tokenizer, split, image_ids, captions, per_image, regions, capti
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
     for image_id in image_ids:
         if image_id not in regions:
-            raise DataError(f"{regions.path}: image {image_id} of split {split!r} is missing")
+            raise DataError(regions.missing(image_id, f"of split {split!r} is missing"))
     tags = [""] * len(image_ids)
     if cfg.INPUT.ADD_OD_LABEL:
         labels = regions.open_tags(cfg.DATASET.DATA_DIR, split, cfg.DATASET.OD_LABEL_TYPE)

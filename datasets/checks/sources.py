@@ -26,11 +26,10 @@ def check_other_layout(scope, path, split):
     except DataError as error:
         findings.add("unreadable", path, error)
         return figures
-    if source.names_images:
-        try:
-            source.use_names(read_names(cfg.DATASET.DATA_DIR))
-        except DataError as error:
-            findings.add("bad_list", *file_and_text(error))
+    try:
+        source.use_names(read_names(cfg.DATASET.DATA_DIR))
+    except DataError as error:
+        findings.add("bad_list", *file_and_text(error))
     if source.orders_images:
         for image_id in source.ids:
             if image_id not in split.captions:
