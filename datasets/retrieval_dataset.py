@@ -199,7 +199,7 @@ def _images_of(split, captions, regions):
     """The images of a split in their order: that of the captions (VinVL), or of the feature file (Oscar v1)."""
     if not regions.orders_images:
         return list(captions)
-    image_ids = regions.ids
+    image_ids = regions.image_ids()
     for image_id in image_ids:
         if image_id not in captions:
             raise DataError(f"{regions.path}: image {image_id} has no captions in split {split!r}")

@@ -119,7 +119,8 @@ def parse_regions(fields, columns, feature_dim, where, trust_count=True):
     sizes = [fields[at] for at in (columns.width, columns.height)]
     if not fields[columns.boxes] or not all(size.isdigit() and int(size[:9]) for size in sizes):
         missing = "" if fields[columns.boxes] else f": column {columns.boxes + 1}, the boxes, is empty"
-        raise DataError(f"{where}: the six box values need boxes and the size of the picture{missing}")
+        told = "columns as LXMERT or bottom-up attention has them; the six box values need boxes and the picture's size"
+        raise DataError(f"{where}: {told}{missing}")
     boxes = decode_base64(fields[columns.boxes], where, columns.boxes)
     if len(boxes) != 16 * num_boxes:
         size = f"{len(boxes)} bytes; expected {16 * num_boxes} ({num_boxes} boxes x 4 values x 4 bytes, float32)"

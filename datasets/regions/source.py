@@ -72,6 +72,11 @@ class ByName:
     def __contains__(self, image_id):
         return self._has(self._key(image_id))
 
+    def image_ids(self):
+        """The image ids that belong to `ids`, which are names where the files are called by them."""
+        images = {key: image_id for image_id, key in self._keys.items()}
+        return [images.get(key, key) for key in self.ids]
+
     def called(self, image_id):
         """What messages call an image: "p_17 (image 1)" where names are known, else "image 1"."""
         return self._label(self._key(image_id))
