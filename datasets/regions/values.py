@@ -43,8 +43,7 @@ def as_regions(array, feature_dim, where):
     if array.ndim == 2 and array.dtype.kind in "iu" and array.itemsize == 2 and array.shape[1] == feature_dim:
         return _of_type(np.ascontiguousarray(array).tobytes(), array.shape, f"{where}: {array.dtype}")
     if array.dtype.kind != "f" or array.ndim != 2:
-        guess = " (bfloat16, as Paddle gives it to NumPy?)" if array.dtype == np.uint16 else ""
-        found = f"{array.dtype} {list(array.shape)}{guess}"
+        found = f"{array.dtype} {list(array.shape)}"
         raise DataError(f"{where}: the regions are {found}; expected float32 [regions, {feature_dim}]")
     if array.shape[1] != feature_dim:
         turned = array.shape[0] in (feature_dim, feature_dim - BOX_DIM) and "; are rows and columns exchanged?"
