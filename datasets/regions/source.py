@@ -24,20 +24,16 @@ class EmptyImage(DataError):
 
 
 class ByName:
-    """What is found by image id, or by the name of the picture's file where the files have those.
+    """Images by id or by name; a subclass has `path`, `ids`, and `_has(key)`, which says whether a key is there."""
 
-    A subclass has `path`, `ids` and `_has`; `names_images` says that its files are called as the pictures are, even
-    where some of the names are numbers that could be ids.
-    """
-
-    names_images = False
-    _holder = "file"
+    names_images = False  # its files are called as the pictures are, also where a name is a number that could be an id
+    _holder = "file"  # what messages call it
     _keys = _labels = _names = {}
 
     def use_names(self, names):
-        """Find images by the names of their pictures (image id -> name), if more of them are there than of the ids.
+        """Find images by the names of their pictures (image id -> name), if more of these are there than of the ids.
 
-        A name leads to what is called so, with its folder or without, with its ending or without, in this order.
+        A name leads to what is called so with its folder, or else without; its ending may be there or not.
 
         Raises:
             DataError: two pictures lead to the same place.
@@ -85,6 +81,8 @@ class ByName:
         """The message that an image is not here; `said` follows its name."""
         return self._missing(self._key(image_id), said)
 
+    # Of these the argument is a key, which may be a name, and not an image id.
+
     def _missing(self, key, said="is missing"):
         ids = self.ids
         there = f"(the {self._holder} has {len(ids)} images); its ids look like {str(ids[0])!r}"
@@ -97,7 +95,7 @@ class ByName:
         return f"{place}, {self._labels[key]}" if key in self._labels else f"{place} (image {key})"
 
     def _shown(self, key):
-        return f"{key!r}"
+        return repr(key)
 
 
 class RegionSource(ByName):
