@@ -177,14 +177,14 @@ def _regions(cfg, split):
         max_region=cfg.INPUT.MAX_REGION,
         cache_bytes=cfg.INPUT.FEATURE_CACHE_MB * 2**20,
     )
-    if regions.names_images:
-        regions.use_names(read_names(cfg.DATASET.DATA_DIR))
+    regions.use_names(read_names(cfg.DATASET.DATA_DIR))
     return regions
 
 
 def _images_of(split, captions, regions, listed_in=""):
     """The images of a split in the order of a list, or else of the captions (VinVL), or of the features (Oscar v1)."""
-    image_ids = read_image_keys(listed_in) if listed_in else regions.ids if regions.orders_images else list(captions)
+    of_split = regions.image_ids() if regions.orders_images and not listed_in else list(captions)
+    image_ids = read_image_keys(listed_in) if listed_in else of_split
     for image_id in image_ids:
         if image_id not in captions:
             raise DataError(f"{listed_in or regions.path}: image {image_id} has no captions in split {split!r}")
@@ -197,7 +197,7 @@ def _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions):
         raise DataError(f"split {split!r}: no images")
     for image_id in image_ids:
         if image_id not in regions:
-            raise DataError(f"{regions.path}: image {image_id} of split {split!r} is missing")
+            raise DataError(regions.missing(image_id, f"of split {split!r} is missing"))
     tags = [""] * len(image_ids)
     if cfg.INPUT.ADD_OD_LABEL:
         labels = regions.open_tags(cfg.DATASET.DATA_DIR, split, cfg.DATASET.OD_LABEL_TYPE)

@@ -77,8 +77,7 @@ def _words(captions, split, folder, feat_file, label_type, names):
     """(image id -> text by which images are alike, what that text is)."""
     try:
         regions = open_regions(folder, split, feat_file, packed="off")
-        if regions.names_images:
-            regions.use_names(names)
+        regions.use_names(names)
         tags = regions.open_tags(folder, split, label_type)
     except DataError:
         if feat_file:
