@@ -4,9 +4,8 @@ readers: image by image, collecting what each reader complains about."""
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-from tqdm import tqdm
-
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.captions.own_pictures import read_names
 from oscar_paddle.datasets.checks.figures import Figures
 from oscar_paddle.datasets.checks.findings import file_and_text
