@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.signals import keeping_sigterm
 
 VOCAB_FILE = "vocab.txt"
 CONFIG_FILE = "tokenizer_config.json"
@@ -223,7 +224,7 @@ def _fetch_vocab(name):
 
 def _paddlenlp():
     """PaddleNLP's BERT tokenizer module, imported on first use (about 3 s)."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), keeping_sigterm():
         warnings.simplefilter("ignore")  # about compilers and setuptools: nothing its user can act on
         from paddlenlp.transformers.bert import tokenizer
     return tokenizer

@@ -3,11 +3,11 @@
 import contextlib
 import ctypes
 import os
-import signal
 import sys
-import threading
 import warnings
 from pathlib import Path
+
+from oscar_paddle.config.signals import keeping_sigterm
 
 # malloc.h of glibc: mallopt(parameter, value)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -78,20 +78,11 @@ def load_paddle():
     """Import Paddle without what it remarks at every start and nobody can act on.
 
     These are that no compiler cache is installed, and that OMP_NUM_THREADS, which `prepare` sets, is not 1. Whatever
-    else it says is shown. SIGTERM stays with whom it was: Paddle's own handler prints a C++ stack.
+    else it says is shown.
     """
-    handler = signal.getsignal(signal.SIGTERM)
-    is_main = handler is not None and threading.current_thread() is threading.main_thread()
-    if is_main:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until the handler is back
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(_WithoutRemarks(sys.stderr)):
-            warnings.filterwarnings("ignore", message="No ccache found")
-            import paddle  # noqa: F401
-    finally:
-        if is_main:
-            signal.signal(signal.SIGTERM, handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    with keeping_sigterm(), warnings.catch_warnings(), contextlib.redirect_stderr(_WithoutRemarks(sys.stderr)):
+        warnings.filterwarnings("ignore", message="No ccache found")
+        import paddle  # noqa: F401
 
 
 class _WithoutRemarks:

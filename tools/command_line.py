@@ -23,7 +23,7 @@ from oscar_paddle.config.loader import load_config
 from oscar_paddle.config.yaml_file import one_line
 from oscar_paddle.tools.options import OptionParser, rank_words
 
-SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
+SUCCESS, FAILURE, INTERRUPTED, TERMINATED = 0, 1, 130, 143
 REPOSITORY = Path(__file__).resolve().parents[1]
 PARTS = {"DATASET.FEAT_FILE": "vinvl", "PRETRAINED.DIR": "weights", "DATASET.DATA_DIR": "captions"}  # who has what
 STARTS_AGAIN = "what was not finished is lost, nothing is left half-written; the same command starts again"
@@ -44,8 +44,8 @@ def run_tool(description, main, task, example, extra=None, argv=None, kept=lambd
         kept: function of the parsed arguments (`args.cfg` is the configuration) -> what an interrupted run has lost
             and how to go on, in words.
     Returns:
-        int exit code: 0 success; 1 failure at run time; 2 bad arguments or configuration; 130 interrupted (Ctrl-C).
-        SIGTERM ends the process by that signal, 143 to a shell.
+        int exit code: 0 success; 1 failure at run time; 2 bad arguments or configuration; 130 interrupted (Ctrl-C);
+        143 terminated (SIGTERM).
     """
 
     def add_arguments(parser):
@@ -109,11 +109,8 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
         with _heeding_sigterm():
             main(args)
     except KeyboardInterrupt as stop:
-        what = "terminated" if isinstance(stop, Terminated) else "interrupted"
-        code = _report(f"{what}: {rank_words()}{kept(args)}", INTERRUPTED, args.debug)
-        if isinstance(stop, Terminated):
-            os.kill(os.getpid(), signal.SIGTERM)
-        return code
+        what, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+        return _report(f"{what}: {rank_words()}{kept(args)}", code, args.debug)
     except UserError as error:
         line = one_line(error, limit=2000)
         return _report(f"error: {rank_words()}{line}{_about_missing(line, args)}", error.exit_code, args.debug)
@@ -137,14 +134,15 @@ def _heeding_sigterm():
         return
 
     def terminate(*_):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` and others send it twice
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGTERM) is terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _about_missing(line, args):
