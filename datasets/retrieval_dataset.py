@@ -217,7 +217,7 @@ def _build(cfg, tokenizer, split, image_ids, captions, per_image, regions, capti
                 key = "INPUT.NUM_CAPTIONS_PER_IMAGE_" + ("TRN" if split == cfg.DATASET.TRAIN else "DEV")
                 found = len(captions[image_id])
                 raise DataError(f"split {split!r}: image {image_id} has {found} captions, expected {per_image} ({key})")
-        caption_ids = [(image_id, number) for image_id in image_ids for number in range(per_image)]
+        caption_ids = [(i, number) for i in image_ids for number in range(per_image or len(captions[i]))]
     texts = [captions[image_id][number] for image_id, number in caption_ids]
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
     for image_id in image_ids:

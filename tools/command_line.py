@@ -65,14 +65,14 @@ def run_tool(description, main, task, example, extra=None, argv=None, kept=lambd
 def load_task_config(cfg_file, opts=(), task=None):
     """`load_config` that also checks what a task needs.
 
-    `task` is "train" or "eval" for retrieval, "train_<name>" or "eval_<name>" for a task with a file of that name in
-    `solvers/tasks`, or None. Raises ValueError or ModuleNotFoundError where there is no such task.
+    `task` is "train", "eval" or "search" for retrieval, "train_<name>" or "eval_<name>" for a task with a file of that
+    name in `solvers/tasks`, or None. Raises ValueError or ModuleNotFoundError where there is no such task.
     """
     if task is None:
         return load_config(cfg_file, opts)
     action, _, name = task.partition("_")
-    if action not in ("train", "eval"):
-        raise ValueError(f"task is {task!r}; expected train..., eval... or None")
+    if action not in ("train", "eval", "search"):
+        raise ValueError(f"task is {task!r}; expected train..., eval..., search or None")
     return load_config(cfg_file, opts, functools.partial(task_class(name or "retrieval").needs, action=action))
 
 

@@ -16,7 +16,7 @@ from oscar_paddle.config.checks import all_see_all, choices, folders
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.scoring.examples import COLUMNS, ExampleScorer, example_blocks
-from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, training_digest
+from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, names_of, training_digest
 
 FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another: in training
 EVALUATED_IMAGES = 2000  # and in evaluation
@@ -135,6 +135,9 @@ class QuestionEvaluation(Evaluation):
 
     def folder_name(self):
         return Path(self.data.examples.files[0]).stem
+
+    def contents(self):
+        return names_of(self.data.image_ids(), self.cfg.DATASET.DATA_DIR)
 
     def provenance(self):
         data = self.data
