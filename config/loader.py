@@ -84,7 +84,7 @@ def _check_known(cfg, setting):
 
 def _nearest(wrong):
     """The full key name most like a wrong one. A right name in a wrong section, or in none, counts nearly in full."""
-    wrong = wrong[:100].upper()
+    wrong = wrong[:100].upper().replace("-", "_")
 
     def likeness(known):
         whole = difflib.SequenceMatcher(None, wrong, known).ratio()

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.captions.own_pictures import read_names, read_split_captions
 from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys
 from oscar_paddle.datasets.collate import collate

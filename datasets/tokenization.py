@@ -20,6 +20,7 @@ from pathlib import Path
 from tokenizers.models import WordPiece
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.signals import keeping_sigterm
 from oscar_paddle.config.yaml_file import one_line
 
 VOCAB_FILE = "vocab.txt"
@@ -199,7 +200,7 @@ def _fetch_vocab(name):
     """Tokens of a model PaddleNLP knows by name; its own cache makes the second time work offline."""
     here = f"put {VOCAB_FILE} into the checkpoint folder, or set INPUT.BERT_MODEL to a folder that holds one"
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), keeping_sigterm():
             warnings.simplefilter("ignore")  # about compilers and setuptools: nothing its user can act on
             from paddlenlp.transformers.bert.tokenizer import BertTokenizer
     except Exception as error:  # whatever the packages raise that it imports

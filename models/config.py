@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from oscar_paddle.config.errors import WeightsError
+from oscar_paddle.config.places import no_checkpoint
 
 CONFIG = "config.json"
 
@@ -63,10 +64,8 @@ class BertConfig:
 def read_model_config(folder):
     """`config.json` of a checkpoint folder as a BertConfig; WeightsError: missing, damaged, or no model's."""
     path = Path(folder) / CONFIG
-    if not path.parent.is_dir():
-        raise WeightsError(f"{folder}: no such checkpoint folder")
     if not path.exists():
-        raise WeightsError(f"{path}: not found; a checkpoint folder needs a {CONFIG}")
+        raise WeightsError(no_checkpoint(folder) or f"{path}: not found; a checkpoint folder needs a {CONFIG}")
     values = read_json_object(path)
     try:
         return BertConfig(**values)

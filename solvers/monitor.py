@@ -1,17 +1,13 @@
 """What a person sees of a training run: progress bar, log lines, metrics.jsonl, VisualDL scalars, curves.png."""
 
 import logging
-import sys
 import time
 
-from tqdm import tqdm
-
 from oscar_paddle.config.errors import UserError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.solvers.curves import draw_run, recalls
 
 log = logging.getLogger(__name__)
-
-_BAR_SECONDS = 0.5 if sys.stderr.isatty() else 30.0  # between two updates of the bar; in a file each is a line
 
 
 class Monitor:
@@ -39,7 +35,7 @@ class Monitor:
             unit="step",
             disable=not active,
             dynamic_ncols=True,
-            mininterval=_BAR_SECONDS,
+            mininterval=0.5,
         )
         self.scalars = _visualdl_writer(run_folder, first_step) if options.VISUALDL and active else None
 

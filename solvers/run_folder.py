@@ -5,7 +5,6 @@ import errno
 import json
 import logging
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -13,11 +12,11 @@ import filelock
 import yaml
 
 from oscar_paddle.config.errors import TrainingError, UserError
+from oscar_paddle.config.places import checkpoints_in
 from oscar_paddle.datasets.formats.whole_files import flush, whole_file
 
 log = logging.getLogger(__name__)
 
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _TEMPORARY = ".tmp-"  # names of what is being written or deleted; never read
 _LOCK_SECONDS = 20  # the processes of a killed run may take a moment to die
 
@@ -44,8 +43,7 @@ class RunFolder:
 
     def checkpoints(self):
         """Checkpoint folders as {step: path}, oldest first."""
-        found = [(int(m[1]), p) for p in self.path.iterdir() if (m := _CHECKPOINT.fullmatch(p.name)) and p.is_dir()]
-        return dict(sorted(found))
+        return checkpoints_in(self.path)
 
     def checkpoint(self, step):
         return self.path / f"checkpoint-{step}"

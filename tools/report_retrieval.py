@@ -24,11 +24,11 @@ def add_page_arguments(parser, tool, title, title_words):
     """What the report of every evaluation, which `tool` wrote, is made from; title_words: how `--help` says `title`."""
     add = parser.add_argument
     add("--eval_dir", required=True, metavar="DIR", help=f"folder that {tool} wrote")
-    add("--images", required=True, metavar="DIR", help="pictures, named by image id")
+    add("--images", required=True, metavar="DIR", help="pictures, named by image id or as the data set names them")
     add("--output", required=True, metavar="FILE", help="the page to write, such as report.html")
-    boxes = "predictions.tsv, or the features.tsv beside it: the page can then show boxes and tags"
-    add("--features", metavar="FILE", default="", help=boxes)
-    names = "DATASET.DATA_DIR, where it names the pictures' files (your own images: docs/own_images.md)"
+    boxes = "predictions.tsv, the features.tsv beside it, or a folder of .npz: the page can then show boxes and tags"
+    add("--features", metavar="PATH", default="", help=boxes)
+    names = "DATASET.DATA_DIR, where it names the pictures and the evaluation folder does not (docs/own_images.md)"
     add("--data_dir", metavar="DIR", default="", help=names)
     add("--run_folder", metavar="DIR", default="", help="folder of the training run, for its curves")
     add("--title", default=title, help=f"heading of the page (default: {title_words})")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.captions.candidates import candidate_lists
 from oscar_paddle.datasets.captions.own_pictures import NAMES_FILE, read_annotations
 from oscar_paddle.datasets.formats.torch_writer import write_torch_file

@@ -9,9 +9,8 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from oscar_paddle.config.errors import ConfigError, DataError, UserError, WeightsError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.whole_files import whole_folder
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 from oscar_paddle.models.checkpoints import export

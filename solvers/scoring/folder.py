@@ -4,7 +4,7 @@
     margins.npy           float32 [images, captions]
     finished_blocks.npy   uint8, 1 for every finished block of pairs; there while scoring is in progress
     rescored_*.npy        margins of a second pass in float32, see solvers/scoring/rescoring.py
-    image_ids.json, captions.json, metrics.json
+    image_ids.json, captions.json, metrics.json; image_names.json where the data set names its pictures
 
 A block is recorded only after its margins are on disk, and provenance is removed before anything it vouches for is
 replaced, so a run may be killed at any moment. Blocks are written with pwrite rather than through a mapping: several
@@ -22,6 +22,7 @@ import filelock
 import numpy as np
 
 from oscar_paddle.config.errors import UserError
+from oscar_paddle.datasets.captions.own_pictures import NAMES_FILE
 from oscar_paddle.datasets.formats.whole_files import whole_file
 from oscar_paddle.solvers.run_folder import lock_folder
 
@@ -111,7 +112,7 @@ class EvaluationFolder:
         """
         shape, num_blocks = layout
         with _writing(self.path, "; see --output_dir"):
-            for name in (PROVENANCE, "metrics.json", *IN_BETWEEN):
+            for name in (PROVENANCE, "metrics.json", NAMES_FILE, *IN_BETWEEN):
                 (self.path / name).unlink(missing_ok=True)
             for name, value in contents.items():
                 self.write_json(name, value)

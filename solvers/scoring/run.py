@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.solvers.ranks import together
 from oscar_paddle.solvers.scoring.folder import BlockFiles
 

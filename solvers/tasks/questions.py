@@ -17,7 +17,7 @@ from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions.examples import TRUTHS, build_examples
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.scoring.examples import COLUMNS, ExampleScorer, example_blocks
-from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, every_so_many
+from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, every_so_many, names_of
 
 EVALUATED_IMAGES = 2000  # so many images' features tell one feature file from another, in evaluation
 
@@ -133,6 +133,9 @@ class QuestionEvaluation(Evaluation):
 
     def folder_name(self):
         return Path(self.data.examples.files[0]).stem
+
+    def contents(self):
+        return names_of(self.data.image_ids(), self.cfg.DATASET.DATA_DIR)
 
     def provenance(self):
         data = self.data

@@ -23,7 +23,7 @@ from oscar_paddle.solvers.metrics.retrieval import (
 from oscar_paddle.solvers.scoring.folder import MARGINS, caption_list
 from oscar_paddle.solvers.scoring.pairs import PairScorer, num_columns
 from oscar_paddle.solvers.scoring.rows import block_groups
-from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest
+from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, names_of
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,10 @@ class RetrievalTask(Task):
 
     @staticmethod
     def needs(cfg, action):
-        """Retrieval is evaluated in one of two ways; which one must be said."""
+        """Retrieval is evaluated in one of two ways; which one must be said, but for a "search"."""
         yield from folders(cfg, action, "the caption files")
+        if action == "search":
+            return
         undecided = not (cfg.EVAL.EVAL_CROSS_IMAGE or cfg.EVAL.EVAL_CAPTION_INDEX_FILE)
         how = "which captions each image is scored with is not said: set EVAL_CROSS_IMAGE True, or name an index file"
         if action == "train":
@@ -130,7 +132,8 @@ class RetrievalEvaluation(Evaluation):
         return f"{self.split}-{Path(self.cfg.EVAL.EVAL_CAPTION_INDEX_FILE).stem}"
 
     def contents(self):
-        return {"image_ids.json": self.data.image_ids, "captions.json": caption_list(self.data)}
+        contents = {"image_ids.json": self.data.image_ids, "captions.json": caption_list(self.data)}
+        return {**contents, **names_of(self.data.image_ids, self.cfg.DATASET.DATA_DIR)}
 
     def provenance(self):
         data, evaluation = self.data, self.cfg.EVAL

@@ -7,6 +7,9 @@ about settings before anything heavy starts.
 import hashlib
 from typing import NamedTuple
 
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.captions.own_pictures import NAMES_FILE, read_names
+
 FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another, in training
 
 
@@ -248,3 +251,13 @@ def training_digest(array):
 def every_so_many(items, most):
     """At most so many of a list, spread evenly."""
     return items[:: -(-len(items) // most)]
+
+
+def names_of(image_ids, data_dir):
+    """{NAMES_FILE: {image id: name of its picture}}, to keep with results, or {}: own ids mean little elsewhere."""
+    try:
+        names = read_names(data_dir) if data_dir else {}
+    except DataError:  # said where they are needed
+        names = {}
+    found = {str(image_id): names[image_id] for image_id in image_ids if image_id in names}
+    return {NAMES_FILE: found} if found else {}

@@ -62,6 +62,7 @@ def write_answers(answers, images, output, *, guessing=None, facts=(), num_rando
     return write_evaluation_page(
         "answers.html",
         images=images,
+        eval_dir=answers.folder,
         output=output,
         sections=[*sections, ("wrong", "Where it fails")] if wrong else sections,
         answers=answers,

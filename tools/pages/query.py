@@ -1,17 +1,21 @@
 """The page that tools/inference_retrieval.py writes: queries and their answers with pictures, boxes and tags."""
 
-from pathlib import Path
+import os
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.tools.pages.page import render
-from oscar_paddle.tools.pages.pictures import LabelledBoxes, Pictures
+from oscar_paddle.tools.pages.pictures import Pictures, open_boxes
 
 
 def find_pictures(images, data, names=None):
     """The Pictures of a RetrievalDataset in a folder ("": None), with boxes where its features have them."""
     if not images:
         return None
-    boxes = Path(data.regions.path).with_name("predictions.tsv")
-    return Pictures(images, LabelledBoxes(boxes) if boxes.is_file() else None, names)
+    try:
+        boxes = open_boxes(os.path.normpath(data.regions.path), names or {})
+    except DataError:
+        boxes = None
+    return Pictures(images, boxes, names)
 
 
 def query_page(data, pictures, text_query=None, image_query=None):

@@ -43,6 +43,7 @@ def write_report(results, images, output, *, title="", facts=(), num_queries=12,
     return write_evaluation_page(
         "retrieval.html",
         images=images,
+        eval_dir=results.folder,
         output=output,
         sections=sections,
         title=title or ("Image-text retrieval" + (f": {name}" if name else "")),

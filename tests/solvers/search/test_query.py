@@ -74,6 +74,7 @@ def test_names_that_the_data_set_says():
     names = {18: "photo_17.jpg", 17: "photo_16.jpg", 3: "a/dog.png", 4: "b/dog.png"}
     assert image_id_of("photo_17.jpg", names) == image_id_of("some/photo_17.png", names) == 18
     assert image_id_of("17", names) == 17 and image_id_of("b/dog.png", names) == 4
+    assert image_id_of("7", {1: "7.jpg", 2: "8.jpg"}) == 1
     with pytest.raises(DataError, match="'photo_18.jpg': the name of no picture .such as 'photo_17.jpg'"):
         image_id_of("photo_18.jpg", names)
     with pytest.raises(DataError, match="'dog.png': the name of 2 pictures"):
@@ -81,8 +82,9 @@ def test_names_that_the_data_set_says():
 
 
 def test_no_name_of_an_image():
-    with pytest.raises(DataError, match="'dog.jpg': expected an image id"):
-        image_id_of("dog.jpg")
+    for name in ("dog.jpg", "photo_17.jpg"):  # 17 of what?
+        with pytest.raises(DataError, match=f"'{name}': expected an image id"):
+            image_id_of(name)
 
 
 def test_page(collection, tmp_path):
