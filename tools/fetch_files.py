@@ -28,7 +28,7 @@ if __name__ == "__main__":  # what pyproject.toml does once the project is insta
     sys.modules["oscar_paddle"].__path__ = [str(REPOSITORY)]
 
 from oscar_paddle.config.errors import ConfigError, UserError  # noqa: E402
-from oscar_paddle.datasets.download.unpacking import show_size, size_of, unpack  # noqa: E402
+from oscar_paddle.datasets.download.unpacking import unpack  # noqa: E402
 
 TABLE = configparser.ConfigParser(delimiters="=")
 TABLE.optionxform = str
@@ -48,7 +48,6 @@ everybody (github.com/microsoft/Oscar/issues/205), or the file has been moved; t
   --mirror PREFIX  a copy of the files under the same paths, on a server or in a folder
   --query STRING   an access string, if the authors have given you one
   or put files you have from elsewhere at the places above and run this again: they are checked and used"""
-
 CURL = "curl --disable --globoff --location --fail --suppress-connect-headers --proto =http,https,file --speed-limit 1"
 PROGRESS = 1 << 20  # an attempt that brought this many new bytes starts the count of failures again
 PASSING_STATUS = {"408", "416", "425", "429", "500", "502", "503", "504"}
@@ -74,7 +73,7 @@ class Item:
 
     def __post_init__(self):
         self.path = os.path.join(self.target, self.place)
-        self.record = self.path + ".unpacked.json"  # what came out of an archive: {"files": {place: bytes}}
+        self.record = Path(self.path + ".unpacked.json")  # what came out of an archive: {"files": {place: bytes}}
 
     @property
     def growing(self):
@@ -87,7 +86,7 @@ class Item:
         if not self.routes:
             return os.path.exists(self.path)
         try:
-            files = json.loads(Path(self.record).read_text(encoding="utf-8"))["files"]
+            files = json.loads(self.record.read_text(encoding="utf-8"))["files"]
             return all(os.path.getsize(os.path.join(self.target, place)) == size for place, size in files.items())
         except (OSError, ValueError):
             return False
@@ -97,6 +96,14 @@ class Item:
         size = self.size or self.about
         # Zipped float32 values shrink little, so an archive's content takes at least the archive's size again.
         return size - min(size, size_of(self.path) or size_of(self.growing)) + size * bool(self.routes)
+
+
+def size_of(path):
+    return os.path.getsize(path) if os.path.isfile(path) else 0
+
+
+def mb(num_bytes):
+    return f"{num_bytes / 1e6:,.2f} MB"
 
 
 def main(argv=None):
@@ -133,7 +140,7 @@ def main(argv=None):
 
 
 def run(args):
-    items, failures = make_plan(args), {}
+    items, failures = make_plan(args), 0
     if not shutil.which("curl"):
         raise UserError("no curl here; install it (for example: apt-get install curl) and give the same command again")
     args.retries *= not args.dry_run
@@ -147,7 +154,14 @@ def run(args):
         except ConnectionError as error:
             item.problem = str(error)
     if args.dry_run:
-        return show_plan(items)
+        rows = [("part", "size", "place", "address", "note")]
+        for item in items:
+            size = f"{'~' * (item.size is None)}{mb(item.size or item.about)}" if item.size or item.about else "?"
+            notes = ["optional"] * item.optional + ["already there"] * item.settled() + [item.problem or ""]
+            rows.append((item.part, size, item.path, item.url, ", ".join(filter(None, notes))))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        print("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
+        return 0
     os.makedirs(os.path.join(args.target, "downloads"), exist_ok=True)
     with open(os.path.join(args.target, "downloads", ".lock"), "w") as lock:
         try:
@@ -156,7 +170,7 @@ def run(args):
             raise UserError(f"{args.target}: another download into this folder is running") from None
         to_come = [item.to_come() for item in items if not item.settled() and not item.problem]
         free, unknown = shutil.disk_usage(args.target).free, to_come.count(0)
-        room = f"{show_size(sum(to_come))} to come and {unknown} files of unknown size; {show_size(free)} free"
+        room = f"{mb(sum(to_come))} to come and {unknown} files of unknown size; {mb(free)} free"
         if sum(to_come) > free:
             hint = "choose another --target, or fewer parts with --what or --only"
             raise UserError(f"{args.target}: no room: {room}; {hint}")
@@ -165,32 +179,15 @@ def run(args):
             try:
                 done = obtain(item, args)
             except (UserError, OSError) as error:
-                done = f"failed: {error}"
-                if item.optional and isinstance(error, ConnectionError):
-                    done = "not to be had, but not needed either"
-                else:
-                    failures.setdefault(str(error), []).append(item.url)
+                needed = not (item.optional and isinstance(error, ConnectionError))
+                failures += needed
+                done = f"failed: {item.url}: {error}" if needed else "not to be had, but not needed either"
             print(f"[{number}/{len(items)}] {item.path}: {done}", flush=True)
-    for text, (first, *more) in failures.items():
-        print(f"error: {first}: {text}" + f" (and {len(more)} more likewise)" * bool(more), file=sys.stderr)
     if failures:
-        print(f"{ADVICE}\n{sum(map(len, failures.values()))} files missing or wrong", file=sys.stderr)
+        print(f"{failures} files missing or wrong. {ADVICE}", file=sys.stderr)
         return 1
     print(f"{args.target}: everything asked for is there")
     return 0 if args.no_check else check(args.what, Path(args.target).resolve())
-
-
-def show_plan(items):
-    rows = [("part", "size", "place", "address", "note")]
-    for item in items:
-        size = show_size(item.size) if item.size is not None else f"~{show_size(item.about)}" if item.about else "?"
-        notes = ["optional"] * item.optional + ["already there"] * item.settled() + [item.problem] * bool(item.problem)
-        rows.append((item.part, size, item.path, item.url, "; ".join(notes)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
-    print(f"{len(items)} files, {show_size(sum(item.size or item.about for item in items))}. Nothing was downloaded.")
-    return 0
 
 
 def make_plan(args):
@@ -200,13 +197,13 @@ def make_plan(args):
         if not os.path.isdir(mirror):
             raise ConfigError(f"--mirror {mirror}: no such folder; expected http(s)://..., file:///... or a folder")
         mirror = Path(mirror).resolve().as_uri()
-    lines = Path(args.checksums).read_text(errors="replace").splitlines() if args.checksums else []
-    lines = [line for line in lines if line.strip() and line[0] != "#"]
-    found = [re.fullmatch(r"([0-9a-fA-F]{64})[ \t][ \t*]?(?:\./)*(.+?)\s*", line) for line in lines]
-    sums = {match[2]: match[1].lower() for match in found if match}
-    if len(sums) < len(lines):
-        wrong = lines[found.index(None)][:80] if None in found else "a name twice"
-        raise ConfigError(f"--checksums {args.checksums}: {wrong!r}; expected 64 hex digits and a name, once for each")
+    text = Path(args.checksums).read_text(errors="replace") if args.checksums else ""
+    found = re.findall(r"^([0-9a-fA-F]{64})[ \t][ \t*]?(?:\./)*(.+?)\s*$", text, re.M)
+    sums = {name: digest.lower() for digest, name in found}
+    if len(sums) < len(re.findall(r"^[^#\s]", text, re.M)):
+        raise ConfigError(
+            f"--checksums {args.checksums}: expected lines of 64 hex digits and a name, once for each name"
+        )
     for part, folder, value in ((name, *line) for name in PARTS for line in TABLE[name].items() if name in args.what):
         (address, *words), routes, place = value.split(), [], folder
         if address.endswith(".zip"):
@@ -299,7 +296,7 @@ def obtain(item, args):
         return done
     own, kept = unpack(item.path, item.target, item.routes)
     # "kept" files may be changed by their owner later; only what is the archive's own is worth a comparison.
-    Path(item.record).write_text(json.dumps({"files": own}, indent=1), encoding="utf-8")
+    item.record.write_text(json.dumps({"files": own}, indent=1), encoding="utf-8")
     if not args.keep_archives:
         os.remove(item.path)
     also = f"; left alone, as they were there and differ: {', '.join(kept)}" if kept else ""
@@ -314,17 +311,13 @@ def check(parts, target):
         places = {target / place: key for key, _, place in (word.rpartition("=") for word in words.split())}
         missing = [str(place) for place, key in places.items() if key[:10] != "PRETRAINED" and not place.exists()]
         options = [word for place, key in places.items() if key and place.exists() for word in (key, str(place))]
-        command = [sys.executable, str(REPOSITORY / "tools/check_dataset.py"), "--cfg_file", str(REPOSITORY / settings)]
-        command += ["--opts", *options]
+        command = [sys.executable, "tools/check_dataset.py", "--cfg_file", settings, "--opts", *options]
         if not set(wanted.split()) & set(parts):
             continue
-        if missing:
-            print(f"{settings} cannot be checked yet: {', '.join(missing)} still to be fetched")
-        elif find_spec("yacs"):
-            print(f"checking: {shlex.join(command)}", flush=True)
+        here = f"cannot be checked yet: {', '.join(missing)} still to be fetched" if missing else shlex.join(command)
+        print(f"{settings}{': once the project is installed' * (not find_spec('yacs'))}: {here}", flush=True)
+        if not missing and find_spec("yacs"):
             code |= subprocess.run(command, cwd=REPOSITORY, check=False).returncode != 0
-        else:
-            print(f"to check the files, once the project is installed: {shlex.join(command)}")
     return int(code)
 
 

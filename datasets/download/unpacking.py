@@ -20,7 +20,6 @@ def unpack(archive, folder, routes=(("*", "{path}"),)):
     """Unpacks a .zip file; files that are there already stay as they are, others are complete or not there.
 
     Args:
-        archive, folder: paths; the folder is made if need be.
         routes: (pattern, place below the folder) in order; {path} in a place is the member's name below the inner
             folder that is called like the archive, or from the top where there is none; {name} its last part.
     Returns:
@@ -35,8 +34,8 @@ def unpack(archive, folder, routes=(("*", "{path}"),)):
             for place, info in _choose(opened.infolist(), archive, folder, routes).items():
                 with opened.open(info) as source, open(growing, "wb") as out:
                     shutil.copyfileobj(source, out, 1 << 20)
-                if size_of(growing) != info.file_size:
-                    raise zipfile.BadZipFile(f"{place} has {size_of(growing)} bytes; expected {info.file_size}")
+                if os.path.getsize(growing) != info.file_size:
+                    raise zipfile.BadZipFile(f"not the {info.file_size} bytes of {place}")
                 path = os.path.join(folder, place)
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 if os.path.lexists(path) and not (os.path.isfile(path) and filecmp.cmp(growing, path, shallow=False)):
@@ -45,8 +44,7 @@ def unpack(archive, folder, routes=(("*", "{path}"),)):
                     os.replace(growing, path)
                     own[place] = info.file_size
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
-        what = (str(error) or type(error).__name__).partition("\n")[0]
-        raise DataError(f"{archive}: damaged, cut short or no archive ({what}); delete it to fetch it again") from None
+        raise DataError(f"{archive}: damaged, cut short or no archive ({error}); delete it to fetch it again") from None
     except OSError as error:
         raise DataError(f"{error.filename or archive}: cannot unpack: {error.strerror or error}") from None
     finally:
@@ -63,15 +61,13 @@ def _choose(members, archive, folder, routes):
         # zipfile's own name is already mended (cut at a NUL, for example); judge what stands in the file.
         name, kind, wrong, place = info.orig_filename, stat.S_IFMT(info.external_attr >> 16), "", None
         parts = re.split(r"[/\\]", name)  # on some systems a backslash separates
-        if not name or "\0" in name:
-            wrong = "without a name or with a NUL in it"
-        elif not parts[0] or re.match("[A-Za-z]:", name) or ".." in parts:
-            wrong = "an absolute path or leads upwards"
+        if "\0" in name or not parts[0] or re.match("[A-Za-z]:", name) or ".." in parts:
+            wrong = "absolute, leads upwards or holds a NUL"
         elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):  # 0: from a system without modes
             wrong = "a link, a device or a pipe"
         elif info.flag_bits & 1:
             wrong = "encrypted"
-        elif not (info.is_dir() or {"__MACOSX", ".DS_Store"}.intersection(parts)):
+        elif not info.is_dir() and "__MACOSX" not in parts:
             while stem in parts[:-1]:
                 parts = parts[parts.index(stem) + 1 :]
             path = "/".join(parts)
@@ -84,17 +80,5 @@ def _choose(members, archive, folder, routes):
         if wrong:
             raise DataError(f"{archive}: member {name!r} is {wrong}; expected a plain file; nothing was unpacked")
     if needed > free:
-        room = f"{show_size(needed)} to unpack, but {folder} has {show_size(free)} free"
-        raise DataError(f"{archive}: {room}; nothing was unpacked")
+        raise DataError(f"{archive}: {needed} bytes to unpack, but {folder} has {free} free; nothing was unpacked")
     return chosen
-
-
-def size_of(path):
-    """Bytes of a file; 0 where there is none."""
-    return os.path.getsize(path) if os.path.isfile(path) else 0
-
-
-def show_size(num_bytes):
-    """A number of bytes for people: 1234567 -> "1.2 MB"."""
-    power = min(4, (len(str(int(num_bytes))) - 1) // 3)
-    return f"{num_bytes / 1000**power:.1f}".removesuffix(".0") + f" {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
