@@ -30,16 +30,15 @@ if __name__ == "__main__":  # what pyproject.toml does once the project is insta
 from oscar_paddle.config.errors import ConfigError, UserError  # noqa: E402
 from oscar_paddle.datasets.download.unpacking import unpack  # noqa: E402
 
-TABLE = configparser.ConfigParser(delimiters="=")
+TABLE = configparser.ConfigParser(delimiters="=", interpolation=configparser.ExtendedInterpolation())
 TABLE.optionxform = str
 TABLE.read(REPOSITORY / "datasets/download/official_files.ini", encoding="utf-8")
-PARTS = {name: section["about"] for name, section in TABLE.items() if "about" in section}
-ABOUT = "Downloads what the authors of Oscar and VinVL published, from\n{storage}\n\nparts:".format(**TABLE.defaults())
+PARTS, STORAGE = dict(TABLE["parts"]), TABLE["names"]["storage"]
+ABOUT = f"Downloads what the authors of Oscar and VinVL published, from\n{STORAGE}\n\nparts:"
 EXAMPLES = """examples:
   ./download_dataset.sh --what captions vinvl weights --dry-run
   ./download_dataset.sh --what weights --only 'pretrained/vinvl_base/checkpoint-1340000/*'
   ./download_dataset.sh --what captions --mirror /mnt/copy --checksums /mnt/copy/SHA256SUMS
-
 The same command goes on where an interrupted one was. Files that are in place already, from wherever you have them,
 are compared and kept. Exit codes: 0 everything is there, 1 something failed, 2 wrong arguments."""
 ADVICE = """What to try: the same command again, which goes on where it was; --retries N tries longer at a time.
@@ -59,9 +58,9 @@ PASSING_CODES = {5, 6, 7, 16, 18, 28, 33, 35, 52, 55, 56, 92}
 class Item:
     """One file of a download: its place in the table of official files, and what is known about it."""
 
-    part: str  # key of PARTS
-    target: str  # folder that places are relative to
-    place: str
+    part: str
+    place: str  # below the target folder
+    path: str
     url: str
     optional: bool
     about: float  # bytes, roughly; 0 = not published
@@ -70,10 +69,6 @@ class Item:
     size: int | None = None  # bytes as the server says
     version: str = ""  # strong ETag or date as the server says
     problem: str = ""  # what came instead of a size
-
-    def __post_init__(self):
-        self.path = os.path.join(self.target, self.place)
-        self.record = Path(self.path + ".unpacked.json")  # what came out of an archive: {"files": {place: bytes}}
 
     @property
     def growing(self):
@@ -86,24 +81,14 @@ class Item:
         if not self.routes:
             return os.path.exists(self.path)
         try:
-            files = json.loads(self.record.read_text(encoding="utf-8"))["files"]
-            return all(os.path.getsize(os.path.join(self.target, place)) == size for place, size in files.items())
+            files = json.loads(Path(self.path + ".unpacked.json").read_text(encoding="utf-8"))
+            return all(os.path.getsize(self.path.removesuffix(self.place) + name) == files[name] for name in files)
         except (OSError, ValueError):
             return False
-
-    def to_come(self):
-        """Bytes still needed, at least; 0 where nothing tells."""
-        size = self.size or self.about
-        # Zipped float32 values shrink little, so an archive's content takes at least the archive's size again.
-        return size - min(size, size_of(self.path) or size_of(self.growing)) + size * bool(self.routes)
 
 
 def size_of(path):
     return os.path.getsize(path) if os.path.isfile(path) else 0
-
-
-def mb(num_bytes):
-    return f"{num_bytes / 1e6:,.2f} MB"
 
 
 def main(argv=None):
@@ -154,11 +139,12 @@ def run(args):
         except ConnectionError as error:
             item.problem = str(error)
     if args.dry_run:
-        rows = [("part", "size", "place", "address", "note")]
+        rows = [("part", "MB", "place", "address", "note")]
         for item in items:
-            size = f"{'~' * (item.size is None)}{mb(item.size or item.about)}" if item.size or item.about else "?"
+            size = item.size if item.size is not None else item.about
             notes = ["optional"] * item.optional + ["already there"] * item.settled() + [item.problem or ""]
-            rows.append((item.part, size, item.path, item.url, ", ".join(filter(None, notes))))
+            megabytes = f"{'~' * (item.size is None)}{size / 1e6:,.2f}" if size else "?"
+            rows.append((item.part, megabytes, item.path, item.url, ", ".join(filter(None, notes))))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         print("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
         return 0
@@ -168,12 +154,14 @@ def run(args):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:  # it would spoil the files of the first
             raise UserError(f"{args.target}: another download into this folder is running") from None
-        to_come = [item.to_come() for item in items if not item.settled() and not item.problem]
-        free, unknown = shutil.disk_usage(args.target).free, to_come.count(0)
-        room = f"{mb(sum(to_come))} to come and {unknown} files of unknown size; {mb(free)} free"
-        if sum(to_come) > free:
-            hint = "choose another --target, or fewer parts with --what or --only"
-            raise UserError(f"{args.target}: no room: {room}; {hint}")
+        to_come = [item for item in items if not item.settled() and not item.problem]
+        # Zipped float32 values shrink little, so an archive's content takes at least the archive's size again.
+        sizes = [(item.size or item.about) * (2 if item.routes else 1) for item in to_come]
+        have = sum(size_of(item.path) or size_of(item.growing) for item in to_come)
+        needed, free = sum(sizes) - have, shutil.disk_usage(args.target).free
+        room = f"{needed / 1e9:,.3f} GB to come, {sizes.count(0)} files of unknown size; {free / 1e9:,.3f} GB free"
+        if needed > free:
+            raise UserError(f"{args.target}: no room: {room}; another --target, or fewer parts with --what or --only")
         print(f"{args.target}: {room}", flush=True)
         for number, item in enumerate(items, 1):
             try:
@@ -192,7 +180,7 @@ def run(args):
 
 def make_plan(args):
     """[Item] in the table's order, from the options what, target, mirror, only and checksums; ConfigError if wrong."""
-    mirror, items = (args.mirror or TABLE.defaults()["storage"]).rstrip("/"), []
+    mirror, items = (args.mirror or STORAGE).rstrip("/"), []
     if not re.match("https?://[^/]|file:///", mirror):
         if not os.path.isdir(mirror):
             raise ConfigError(f"--mirror {mirror}: no such folder; expected http(s)://..., file:///... or a folder")
@@ -204,18 +192,19 @@ def make_plan(args):
         raise ConfigError(
             f"--checksums {args.checksums}: expected lines of 64 hex digits and a name, once for each name"
         )
-    for part, folder, value in ((name, *line) for name in PARTS for line in TABLE[name].items() if name in args.what):
-        (address, *words), routes, place = value.split(), [], folder
+    for folder, value in TABLE["files"].items():
+        (part, address, *words), routes, place = value.split(), [], folder
         if address.endswith(".zip"):
-            routes, place = [word.split(">") for word in words] or [["*", folder + "/{path}"]], "downloads"
+            routes = [word.split(">") for word in words] or [["*", folder + "/{path}"]]
             address, *words = os.path.split(address)
-        for name, _, about in (word.partition("~") for word in words if address[:5] in ("oscar", "vinvl")):
+            place = f"downloads/{address}"
+        for name, _, about in (word.partition("~") for word in words if part in args.what):
             names = [f"{place}/{name.lstrip('?')}", f"{address}/{name.lstrip('?')}"]
             fills = names + [route.partition("/{")[0] for _, route in routes]
-            if any(fnmatch.fnmatchcase(name, pattern) for name in fills for pattern in args.only or "*"):
-                known = {"optional": name[0] == "?", "about": float(about or 0), "routes": routes}
-                known["sha256"] = sums.get(names[0]) or sums.get(names[1])
-                items.append(Item(part, args.target, names[0], f"{mirror}/{names[1]}", **known))
+            if any(fnmatch.fnmatchcase(fill, pattern) for fill in fills for pattern in args.only or "*"):
+                path, digest = os.path.join(args.target, names[0]), sums.get(names[0]) or sums.get(names[1])
+                known = {"optional": name[0] == "?", "about": float(about or 0), "routes": routes, "sha256": digest}
+                items.append(Item(part, names[0], path, f"{mirror}/{names[1]}", **known))
     if not items:
         raise ConfigError(f"--only {' '.join(args.only)}: matches none of the files of --what {' '.join(args.what)}")
     if sums and not any(item.sha256 for item in items):
@@ -279,7 +268,7 @@ def obtain(item, args):
             raise ConnectionError(item.problem)
         done, path = "downloaded", item.growing
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        for part in set(Path(item.path).parent.glob(f"{os.path.basename(item.path)}.*.part")) - {Path(path)}:
+        for part in set(Path(path).parent.glob(f"{os.path.basename(item.path)}.*.part")) - {Path(path)}:
             os.remove(part)
         if size_of(path) != (item.size or -1):
             curl(item, args)
@@ -288,19 +277,17 @@ def obtain(item, args):
             digest.update(chunk)
     for what, expected, found in ("size", item.size, size_of(path)), ("sha256", item.sha256, digest.hexdigest()):
         if expected not in (None, found):
-            hint = "delete it to download it again, or correct the checksum list"
-            raise UserError(f"{path}: {what} is {found}; expected {expected}; {hint}")
+            raise UserError(f"{path}: {what} is {found}; expected {expected}; delete it to download it again")
         done += f", {what} {'not known' if expected is None else 'as expected'}"
     os.replace(path, item.path)
     if not item.routes:
         return done
-    own, kept = unpack(item.path, item.target, item.routes)
+    own, kept = unpack(item.path, args.target, item.routes)
     # "kept" files may be changed by their owner later; only what is the archive's own is worth a comparison.
-    item.record.write_text(json.dumps({"files": own}, indent=1), encoding="utf-8")
+    Path(item.path + ".unpacked.json").write_text(json.dumps(own, indent=1), encoding="utf-8")
     if not args.keep_archives:
         os.remove(item.path)
-    also = f"; left alone, as they were there and differ: {', '.join(kept)}" if kept else ""
-    return f"{done}, {len(own) + len(kept)} files unpacked{also}"
+    return f"{done}, {len(own)} files unpacked; left alone, as they were there and differ: {', '.join(kept) or 'none'}"
 
 
 def check(parts, target):
@@ -312,12 +299,11 @@ def check(parts, target):
         missing = [str(place) for place, key in places.items() if key[:10] != "PRETRAINED" and not place.exists()]
         options = [word for place, key in places.items() if key and place.exists() for word in (key, str(place))]
         command = [sys.executable, "tools/check_dataset.py", "--cfg_file", settings, "--opts", *options]
-        if not set(wanted.split()) & set(parts):
-            continue
-        here = f"cannot be checked yet: {', '.join(missing)} still to be fetched" if missing else shlex.join(command)
-        print(f"{settings}{': once the project is installed' * (not find_spec('yacs'))}: {here}", flush=True)
-        if not missing and find_spec("yacs"):
-            code |= subprocess.run(command, cwd=REPOSITORY, check=False).returncode != 0
+        if set(wanted.split()) & set(parts):
+            here = f"cannot be checked yet: {', '.join(missing)} to be fetched" if missing else shlex.join(command)
+            print(f"{settings}{': once the project is installed' * (not find_spec('yacs'))}: {here}", flush=True)
+            if not missing and find_spec("yacs"):
+                code |= subprocess.run(command, cwd=REPOSITORY, check=False).returncode != 0
     return int(code)
 
 
