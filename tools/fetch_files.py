@@ -6,49 +6,50 @@ Runs before anything is installed, with the standard library and curl (7.54 or n
 import argparse
 import configparser
 import fcntl
+import filecmp
 import fnmatch
 import hashlib
 import json
+import lzma
 import os
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import time
-import types
+import zipfile
+import zlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":  # what pyproject.toml does once the project is installed
-    sys.modules["oscar_paddle"] = types.ModuleType("oscar_paddle")
+    sys.modules["oscar_paddle"] = type(sys)("oscar_paddle")
     sys.modules["oscar_paddle"].__path__ = [str(REPOSITORY)]
 
-from oscar_paddle.config.errors import ConfigError, UserError  # noqa: E402
-from oscar_paddle.datasets.download.unpacking import unpack  # noqa: E402
+from oscar_paddle.config.errors import ConfigError, DataError, UserError  # noqa: E402
 
 TABLE = configparser.ConfigParser(delimiters="=", interpolation=configparser.ExtendedInterpolation())
 TABLE.optionxform = str
 TABLE.read(REPOSITORY / "datasets/download/official_files.ini", encoding="utf-8")
 PARTS, STORAGE = dict(TABLE["parts"]), TABLE["names"]["storage"]
-ABOUT = f"Downloads what the authors of Oscar and VinVL published, from\n{STORAGE}\n\nparts:"
+ABOUT = f"Downloads what the authors of Oscar and VinVL published, from\n{STORAGE}\n\nparts:\n"
 EXAMPLES = """examples:
   ./download_dataset.sh --what captions vinvl weights --dry-run
   ./download_dataset.sh --what weights --only 'pretrained/vinvl_base/checkpoint-1340000/*'
   ./download_dataset.sh --what captions --mirror /mnt/copy --checksums /mnt/copy/SHA256SUMS
 The same command goes on where an interrupted one was. Files that are in place already, from wherever you have them,
 are compared and kept. Exit codes: 0 everything is there, 1 something failed, 2 wrong arguments."""
-ADVICE = """What to try: the same command again, which goes on where it was; --retries N tries longer at a time.
-No answer: check the network and the proxy variables (https_proxy, no_proxy). HTTP 4xx: the official storage refuses
-everybody (github.com/microsoft/Oscar/issues/205), or the file has been moved; then
-  --mirror PREFIX  a copy of the files under the same paths, on a server or in a folder
-  --query STRING   an access string, if the authors have given you one
-  or put files you have from elsewhere at the places above and run this again: they are checked and used"""
+ADVICE = """What to try: the same command again, which goes on where it was (--retries N tries longer at a time). No answer: check
+the network and the proxy variables (https_proxy, no_proxy). HTTP 4xx: the official storage refuses everybody
+(github.com/microsoft/Oscar/issues/205), or the file has been moved; --mirror PREFIX names a copy of the files under
+the same paths, on a server or in a folder, --query STRING an access string, if the authors have given you one. Files
+that you have from elsewhere, put at the places above, are checked and used when you run this again."""
 CURL = "curl --disable --globoff --location --fail --suppress-connect-headers --proto =http,https,file --speed-limit 1"
-PROGRESS = 1 << 20  # an attempt that brought this many new bytes starts the count of failures again
 PASSING_STATUS = {"408", "416", "425", "429", "500", "502", "503", "504"}
 # No name, no connection, HTTP/2 trouble, cut, silence, no going on in the middle, TLS broken off, nothing sent, lost.
 PASSING_CODES = {5, 6, 7, 16, 18, 28, 33, 35, 52, 55, 56, 92}
@@ -92,9 +93,9 @@ def size_of(path):
 
 
 def main(argv=None):
-    about = "\n".join([ABOUT, *(f"  {name:12} {text}" for name, text in PARTS.items())])
+    about = {"description": ABOUT + "\n".join(map("  {0[0]:12} {0[1]}".format, PARTS.items())), "epilog": EXAMPLES}
     kind = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = argparse.ArgumentParser("download_dataset.sh", description=about, epilog=EXAMPLES, **kind)
+    parser = argparse.ArgumentParser("download_dataset.sh", **about, **kind)
     add = parser.add_argument
     add("--what", nargs="+", action="extend", required=True, choices=PARTS, metavar="PART", help="one or more parts")
     add("--target", default=str(REPOSITORY / "data"), metavar="DIR", help="folder to fill (default: %(default)s)")
@@ -208,8 +209,7 @@ def make_plan(args):
     if not items:
         raise ConfigError(f"--only {' '.join(args.only)}: matches none of the files of --what {' '.join(args.what)}")
     if sums and not any(item.sha256 for item in items):
-        expected = f"expected names below the target folder, like {items[0].place}, or below the storage"
-        raise ConfigError(f"--checksums {args.checksums}: names none of the files to fetch; {expected}")
+        raise ConfigError(f"--checksums {args.checksums}: names none of the files to fetch, such as {items[0].place}")
     return items
 
 
@@ -225,9 +225,13 @@ def curl(item, args, *head):
     command += [f"{item.url}?{args.query.lstrip('?')}" if args.query and item.url[:5] != "file:" else item.url]
     failures, best, growing = 0, size_of(item.growing), os.devnull if head else item.growing
     while not args.silent:
-        more = []
-        if size_of(growing) and item.version:  # the whole file instead, should it have changed meanwhile
-            more = ["--continue-at", str(size_of(growing)), "--header", f"If-Range: {item.version}"]
+        more = [
+            "--continue-at",
+            str(size_of(growing)),
+            "--header",
+            f"If-Range: {item.version}",
+        ]  # all, if it has changed
+        more = more if size_of(growing) and item.version else []
         with tempfile.NamedTemporaryFile("r") as answers, open(growing, "ab" if more else "wb") as out:
             # Through a pipe, not to a file: a curl that outlives us (kill -9) must not write where the next run does.
             with subprocess.Popen([*command, *more, "--dump-header", answers.name], stdout=subprocess.PIPE) as process:
@@ -243,8 +247,8 @@ def curl(item, args, *head):
         if more and (code == 33 or reason[:3] == "416"):  # it cannot go on in the middle, or has another file now
             os.remove(growing)
         failures += 1
-        # Only new ground counts: a server that always starts over and always drops must not go on for ever.
-        if size_of(growing) >= best + PROGRESS:
+        # 1 MB starts the count again, but of new ground: a server that always starts over must not go on for ever.
+        if size_of(growing) >= best + (1 << 20):
             failures, best = 1, size_of(growing)
         if not (reason[:3] in PASSING_STATUS if code == 22 else code in PASSING_CODES):
             raise ConnectionError(trouble)
@@ -288,6 +292,67 @@ def obtain(item, args):
     if not args.keep_archives:
         os.remove(item.path)
     return f"{done}, {len(own)} files unpacked; left alone, as they were there and differ: {', '.join(kept) or 'none'}"
+
+
+def unpack(archive, folder, routes=(("*", "{path}"),)):
+    """Unpacks a zip file from strangers; files that are there already stay, others are complete or not there.
+
+    routes: (pattern, place below the folder) in order; {path} in a place is the member's name below the inner folder
+    that is called like the archive, or from the top where there is none; {name} its last part. Returns {place: bytes}
+    of what is there as in the archive, and [place] of what was there already and differs. Raises DataError.
+    """
+    own, kept, growing = {}, [], os.path.join(folder, ".unpacking")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with zipfile.ZipFile(archive) as opened:
+            for place, info in choose(opened.infolist(), archive, folder, routes).items():
+                with opened.open(info) as source, open(growing, "wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+                path = os.path.join(folder, place)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                if os.path.lexists(path) and not (os.path.isfile(path) and filecmp.cmp(growing, path, shallow=False)):
+                    kept.append(place)
+                else:
+                    os.replace(growing, path)
+                    own[place] = size_of(path)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+        raise DataError(f"{archive}: damaged, cut short or no archive ({error}); delete it to fetch it again") from None
+    except OSError as error:
+        raise DataError(f"{error.filename or archive}: cannot unpack: {error.strerror or error}") from None
+    finally:
+        if os.path.lexists(growing):
+            os.remove(growing)
+    return own, kept
+
+
+def choose(members, archive, folder, routes):
+    """{place: ZipInfo} of all files that are wanted; DataError, before the first byte is written, if one is refused."""
+    chosen, needed, free = {}, 0, shutil.disk_usage(folder).free
+    for info in members:
+        # zipfile's own name is already mended (cut at a NUL, for example); judge what stands in the file.
+        name, kind, wrong, place = info.orig_filename, stat.S_IFMT(info.external_attr >> 16), "", None
+        parts = re.split(r"[/\\]", name)  # on some systems a backslash separates
+        if "\0" in name or not parts[0] or re.match("[A-Za-z]:", name) or ".." in parts:
+            wrong = "absolute, leads upwards or holds a NUL"
+        elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):  # 0: from a system without modes
+            wrong = "a link, a device or a pipe"
+        elif info.flag_bits & 1:
+            wrong = "encrypted"
+        elif not info.is_dir() and "__MACOSX" not in parts:
+            while Path(archive).stem in parts[:-1]:
+                parts = parts[parts.index(Path(archive).stem) + 1 :]
+            path = "/".join(parts)
+            place = next((place for pattern, place in routes if fnmatch.fnmatchcase(path, pattern)), None)
+        if place is not None:
+            place = os.path.normpath(place.format(path=path, name=parts[-1]))
+            wrong = f"for the place of {chosen[place].filename!r}, {place}" if place in chosen else ""
+            chosen[place] = info
+            needed += 0 if os.path.exists(os.path.join(folder, place)) else info.file_size
+        if wrong:
+            raise DataError(f"{archive}: member {name!r} is {wrong}; expected a plain file; nothing was unpacked")
+    if needed > free:
+        raise DataError(f"{archive}: {needed} bytes to unpack, but {folder} has {free} free; nothing was unpacked")
+    return chosen
 
 
 def check(parts, target):

@@ -21,7 +21,6 @@ from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.captions.own_pictures import read_annotations, read_names
 from oscar_paddle.datasets.captions.published import read_caption_index, read_captions, read_image_keys
 from oscar_paddle.datasets.checks.dataset import check_dataset
-from oscar_paddle.datasets.download.unpacking import unpack
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.gqa_dataset import build_gqa_data
 from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data
@@ -31,6 +30,7 @@ from oscar_paddle.datasets.regions.packing import pack
 from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
 from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.datasets.vqa_dataset import build_vqa_data
+from oscar_paddle.tools.fetch_files import unpack
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 DIM = 8  # values of a region: the readers take any width, and small files are damaged more thoroughly
