@@ -1,7 +1,4 @@
-"""Download the files that the authors of Oscar and VinVL published; `download_dataset.sh` runs this.
-
-Runs before anything is installed, with the standard library and curl (7.54 or newer, follows the proxy variables).
-"""
+"""What download_dataset.sh runs, before anything is installed: the standard library and curl (7.54 or newer)."""
 
 import argparse
 import configparser
@@ -44,15 +41,14 @@ EXAMPLES = """examples:
   ./download_dataset.sh --what captions --mirror /mnt/copy --checksums /mnt/copy/SHA256SUMS
 The same command goes on where an interrupted one was. Files that are in place already, from wherever you have them,
 are compared and kept. Exit codes: 0 everything is there, 1 something failed, 2 wrong arguments."""
-ADVICE = """What to try: the same command again, which goes on where it was (--retries N tries longer at a time). No answer: check
-the network and the proxy variables (https_proxy, no_proxy). HTTP 4xx: the official storage refuses everybody
-(github.com/microsoft/Oscar/issues/205), or the file has been moved; --mirror PREFIX names a copy of the files under
-the same paths, on a server or in a folder, --query STRING an access string, if the authors have given you one. Files
-that you have from elsewhere, put at the places above, are checked and used when you run this again."""
+ADVICE = """What to try: the same command again, which goes on where it was (--retries N tries longer). Without an
+answer, check the network and the proxy variables (https_proxy, no_proxy). HTTP 4xx: the official storage refuses
+everybody (github.com/microsoft/Oscar/issues/205), or the file has been moved; --mirror PREFIX names a copy of the files
+under the same paths, on a server or in a folder, --query STRING an access string, if the authors have given you one.
+Files from elsewhere, put at the places above, are checked and used when you run this again."""
 CURL = "curl --disable --globoff --location --fail --suppress-connect-headers --proto =http,https,file --speed-limit 1"
-PASSING_STATUS = {"408", "416", "425", "429", "500", "502", "503", "504"}
-# No name, no connection, HTTP/2 trouble, cut, silence, no going on in the middle, TLS broken off, nothing sent, lost.
-PASSING_CODES = {5, 6, 7, 16, 18, 28, 33, 35, 52, 55, 56, 92}
+# curl's: no name, no connection, HTTP/2, cut, silence, no ranges, TLS broken off, nothing sent, lost; and HTTP's.
+PASSING = {5, 6, 7, 16, 18, 28, 33, 35, 52, 55, 56, 92, 408, 416, 425, 429, 500, 502, 503, 504}
 
 
 @dataclass
@@ -74,8 +70,7 @@ class Item:
     @property
     def growing(self):
         """Where the file grows: another place for another size, version or address, as two must never be mixed."""
-        mark = hashlib.sha256(f"{self.size} {self.version} {self.url}".encode())
-        return f"{self.path}.{mark.hexdigest()[:8]}.part"
+        return f"{self.path}.{hashlib.sha256(f'{self.size} {self.version} {self.url}'.encode()).hexdigest()[:8]}.part"
 
     def settled(self):
         """Whether nothing needs to be fetched: the file, or all that came out of the archive, is in place."""
@@ -135,8 +130,7 @@ def run(args):
             headers = {} if item.routes and item.settled() else curl(item, args, "--head")
             size, tag = headers.get("content-length", ""), headers.get("etag", "")
             item.size = int(size) if size.isdecimal() else None
-            # A weak ETag does not promise the same bytes.
-            item.version = tag if tag[:1] == '"' else headers.get("last-modified", "")
+            item.version = tag if tag[:1] == '"' else headers.get("last-modified", "")  # a weak ETag promises little
         except ConnectionError as error:
             item.problem = str(error)
     if args.dry_run:
@@ -156,8 +150,7 @@ def run(args):
         except OSError:  # it would spoil the files of the first
             raise UserError(f"{args.target}: another download into this folder is running") from None
         to_come = [item for item in items if not item.settled() and not item.problem]
-        # Zipped float32 values shrink little, so an archive's content takes at least the archive's size again.
-        sizes = [(item.size or item.about) * (2 if item.routes else 1) for item in to_come]
+        sizes = [(item.size or item.about) * (1 + bool(item.routes)) for item in to_come]  # archives: and their content
         have = sum(size_of(item.path) or size_of(item.growing) for item in to_come)
         needed, free = sum(sizes) - have, shutil.disk_usage(args.target).free
         room = f"{needed / 1e9:,.3f} GB to come, {sizes.count(0)} files of unknown size; {free / 1e9:,.3f} GB free"
@@ -186,19 +179,19 @@ def make_plan(args):
         if not os.path.isdir(mirror):
             raise ConfigError(f"--mirror {mirror}: no such folder; expected http(s)://..., file:///... or a folder")
         mirror = Path(mirror).resolve().as_uri()
+    if os.path.isfile(args.target):
+        raise ConfigError(f"--target {args.target}: is a file; expected a folder")
+    if args.checksums and not os.path.isfile(args.checksums):
+        raise ConfigError(f"--checksums {args.checksums}: no such file")
     text = Path(args.checksums).read_text(errors="replace") if args.checksums else ""
-    found = re.findall(r"^([0-9a-fA-F]{64})[ \t][ \t*]?(?:\./)*(.+?)\s*$", text, re.M)
-    sums = {name: digest.lower() for digest, name in found}
+    sums = {name: sum.lower() for sum, name in re.findall(r"^([\da-fA-F]{64})[ \t]+\*?(?:\./)*(.+?)\s*$", text, re.M)}
     if len(sums) < len(re.findall(r"^[^#\s]", text, re.M)):
-        raise ConfigError(
-            f"--checksums {args.checksums}: expected lines of 64 hex digits and a name, once for each name"
-        )
+        raise ConfigError(f"--checksums {args.checksums}: expected lines of 64 hex digits and a name, each name once")
     for folder, value in TABLE["files"].items():
         (part, address, *words), routes, place = value.split(), [], folder
         if address.endswith(".zip"):
             routes = [word.split(">") for word in words] or [["*", folder + "/{path}"]]
-            address, *words = os.path.split(address)
-            place = f"downloads/{address}"
+            place, address, *words = f"downloads/{os.path.dirname(address)}", *os.path.split(address)
         for name, _, about in (word.partition("~") for word in words if part in args.what):
             names = [f"{place}/{name.lstrip('?')}", f"{address}/{name.lstrip('?')}"]
             fills = names + [route.partition("/{")[0] for _, route in routes]
@@ -216,8 +209,8 @@ def make_plan(args):
 def curl(item, args, *head):
     """Runs curl until it succeeds, fails for good, or fails args.retries times more in vain; returns the last headers.
 
-    With "--head" nothing else comes; without it the file grows at `item.growing`. Not by curl's own --retry, which
-    throws away what an attempt has brought. A server that does not answer is not waited for with every further file.
+    Without "--head" the file grows at `item.growing`. Not by curl's own --retry, which throws away what an attempt has
+    brought. A server that does not answer is not waited for again with every further file.
     """
     command = [*CURL.split(), "--connect-timeout", str(args.timeout), "--speed-time", str(max(1, round(args.timeout)))]
     command += ["--proto-redir", "=https" if item.url.startswith("https:") else "=http,https"]  # never less encryption
@@ -225,32 +218,29 @@ def curl(item, args, *head):
     command += [f"{item.url}?{args.query.lstrip('?')}" if args.query and item.url[:5] != "file:" else item.url]
     failures, best, growing = 0, size_of(item.growing), os.devnull if head else item.growing
     while not args.silent:
-        more = [
-            "--continue-at",
-            str(size_of(growing)),
-            "--header",
-            f"If-Range: {item.version}",
-        ]  # all, if it has changed
+        more = ["--continue-at", str(size_of(growing)), "--header", f"If-Range: {item.version}"]  # or all, if changed
         more = more if size_of(growing) and item.version else []
-        with tempfile.NamedTemporaryFile("r") as answers, open(growing, "ab" if more else "wb") as out:
+        with (
+            tempfile.NamedTemporaryFile("r", errors="replace") as answers,
+            open(growing, "ab" if more else "wb") as out,
+        ):
             # Through a pipe, not to a file: a curl that outlives us (kill -9) must not write where the next run does.
             with subprocess.Popen([*command, *more, "--dump-header", answers.name], stdout=subprocess.PIPE) as process:
                 shutil.copyfileobj(process.stdout, out)
             answer, code = answers.read().strip().split("\n\n")[-1], process.returncode  # before it: redirects
         headers = {name.lower(): value for name, value in re.findall(r"^([\w-]+):\s*(.*?)\s*$", answer, re.M)}
         reason = answer.partition("\n")[0].partition(" ")[2] if answer.startswith("HTTP/") else ""
-        if not code and "content-encoding" not in headers and "text/html" not in headers.get("content-type", ""):
+        if not (code or re.search("^content-(encoding: (?!identity)|type: text/html)", answer, re.I | re.M)):
             return headers
         trouble = f"curl error {code}, see above" if code else "a web page or a packed file came, not the plain file"
         if code == 22:
             trouble = f"HTTP {reason} {headers.get('x-ms-error-code', '')}".rstrip()
         if more and (code == 33 or reason[:3] == "416"):  # it cannot go on in the middle, or has another file now
             os.remove(growing)
-        failures += 1
         # 1 MB starts the count again, but of new ground: a server that always starts over must not go on for ever.
-        if size_of(growing) >= best + (1 << 20):
-            failures, best = 1, size_of(growing)
-        if not (reason[:3] in PASSING_STATUS if code == 22 else code in PASSING_CODES):
+        grown = size_of(growing) >= best + (1 << 20)
+        failures, best = (1, size_of(growing)) if grown else (failures + 1, best)
+        if (int(reason[:3]) if code == 22 else code) not in PASSING:
             raise ConnectionError(trouble)
         if failures > args.retries:
             trouble += f"; gave up after attempt {failures}"
@@ -268,7 +258,7 @@ def obtain(item, args):
         return "unpacked already"
     done, path, digest = "there already", item.path, hashlib.sha256()
     if not os.path.exists(path):
-        if item.problem and "HTTP 405" not in item.problem:  # a server without HEAD may still give the file
+        if item.problem and not re.match("HTTP (405|501)", item.problem):  # without HEAD it may still give the file
             raise ConnectionError(item.problem)
         done, path = "downloaded", item.growing
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -318,7 +308,7 @@ def unpack(archive, folder, routes=(("*", "{path}"),)):
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
         raise DataError(f"{archive}: damaged, cut short or no archive ({error}); delete it to fetch it again") from None
     except OSError as error:
-        raise DataError(f"{error.filename or archive}: cannot unpack: {error.strerror or error}") from None
+        raise DataError(f"{archive}: cannot unpack: {error}") from None
     finally:
         if os.path.lexists(growing):
             os.remove(growing)
@@ -330,7 +320,7 @@ def choose(members, archive, folder, routes):
     chosen, needed, free = {}, 0, shutil.disk_usage(folder).free
     for info in members:
         # zipfile's own name is already mended (cut at a NUL, for example); judge what stands in the file.
-        name, kind, wrong, place = info.orig_filename, stat.S_IFMT(info.external_attr >> 16), "", None
+        name, kind, wrong = info.orig_filename, stat.S_IFMT(info.external_attr >> 16), ""
         parts = re.split(r"[/\\]", name)  # on some systems a backslash separates
         if "\0" in name or not parts[0] or re.match("[A-Za-z]:", name) or ".." in parts:
             wrong = "absolute, leads upwards or holds a NUL"
@@ -342,8 +332,7 @@ def choose(members, archive, folder, routes):
             while Path(archive).stem in parts[:-1]:
                 parts = parts[parts.index(Path(archive).stem) + 1 :]
             path = "/".join(parts)
-            place = next((place for pattern, place in routes if fnmatch.fnmatchcase(path, pattern)), None)
-        if place is not None:
+            place = next(place for pattern, place in routes if fnmatch.fnmatchcase(path, pattern))
             place = os.path.normpath(place.format(path=path, name=parts[-1]))
             wrong = f"for the place of {chosen[place].filename!r}, {place}" if place in chosen else ""
             chosen[place] = info
