@@ -1,11 +1,9 @@
 #!/usr/bin/env bash
-# Downloads the files that the authors of Oscar and VinVL published. Needs curl, Python 3.10 or newer, nothing else.
-# Try:  ./download_dataset.sh --help
+# Downloads the files that the authors of Oscar and VinVL published (see --help). Needs curl and Python 3.10 or newer.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-# The project's own Python where `make install` has made one, as it can also check the files at the end.
-python="${PYTHON:-$here/.venv/bin/python}"
-[[ -n "${PYTHON:-}" || -x "$python" ]] || python=python3
+own="$here/.venv/bin/python"  # where `make install` has made one: it can also check the files at the end
+python="${PYTHON:-$([[ -x "$own" ]] && echo "$own" || echo python3)}"
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
     echo "download_dataset.sh: $python is no Python 3.10 or newer; name one with PYTHON=/path/to/python3" >&2
     exit 2

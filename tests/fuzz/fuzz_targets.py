@@ -21,7 +21,6 @@ from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.captions.own_pictures import read_annotations, read_names
 from oscar_paddle.datasets.captions.published import read_caption_index, read_captions, read_image_keys
 from oscar_paddle.datasets.checks.dataset import check_dataset
-from oscar_paddle.datasets.download.unpacking import unpack
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.regions.packed import PackedFeatures
@@ -31,6 +30,7 @@ from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.solvers.tasks.gqa import GqaTask
 from oscar_paddle.solvers.tasks.nlvr2 import Nlvr2Task
 from oscar_paddle.solvers.tasks.vqa import VqaTask
+from oscar_paddle.tools.fetch_files import unpack
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 DIM = 8  # values of a region: the readers take any width, and small files are damaged more thoroughly
