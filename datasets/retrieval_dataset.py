@@ -5,6 +5,7 @@ Captions are numbered image-major: caption c belongs to image c // n.
 """
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, DataError
-from oscar_paddle.datasets.captions.own_pictures import read_names, read_split_captions
+from oscar_paddle.datasets.captions.own_pictures import read_names, read_split_captions, use_names
+from oscar_paddle.datasets.captions.prepared import OTHER_LISTS, captions_digest
 from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys
 from oscar_paddle.datasets.collate import collate
 from oscar_paddle.datasets.regions.layouts import open_regions
@@ -20,6 +22,8 @@ from oscar_paddle.datasets.regions.source import RegionSource
 from oscar_paddle.datasets.sampling import draw_negative
 from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable, token_table
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -134,7 +138,8 @@ def build_evaluation_data(cfg, tokenizer, split):
         key = "NUM_CAPTIONS_PER_IMAGE_TRN" if split == cfg.DATASET.TRAIN else key
         caption_ids = _first_captions(split, image_ids, captions, cfg.INPUT, key)
         return _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions)
-    lists = _candidate_lists(folder / protocol.EVAL_CAPTION_INDEX_FILE, image_ids, captions, cfg.INPUT[key])
+    path = folder / protocol.EVAL_CAPTION_INDEX_FILE
+    lists = _candidate_lists(path, split, image_ids, captions, cfg.INPUT[key])
     number = {pair: i for i, pair in enumerate(dict.fromkeys(pair for pairs in lists for pair in pairs))}
     data = _build(cfg, tokenizer, split, image_ids, captions, list(number), regions)
     data.candidates = np.array([[number[pair] for pair in pairs] for pairs in lists])
@@ -151,9 +156,11 @@ def _first_captions(split, image_ids, captions, settings, key):
     return [(image_id, number) for image_id in image_ids for number in range(settings[key])]
 
 
-def _candidate_lists(path, image_ids, captions, size):
+def _candidate_lists(path, split, image_ids, captions, size):
     """For each image its first `size` (image id, caption number) pairs, checked against the captions."""
     index = read_caption_index(path)
+    if index.captions not in ("", captions_digest(captions)):
+        log.warning("%s: %s", path, OTHER_LISTS.format(split=split))
     lists = [index.get(image_id, [])[:size] for image_id in image_ids]
     for image_id, pairs in zip(image_ids, lists, strict=True):
         if len(pairs) < size:
@@ -177,8 +184,7 @@ def _regions(cfg, split):
         max_region=cfg.INPUT.MAX_REGION,
         cache_bytes=cfg.INPUT.FEATURE_CACHE_MB * 2**20,
     )
-    if regions.names_images:
-        regions.use_names(read_names(cfg.DATASET.DATA_DIR))
+    use_names(regions, read_names(cfg.DATASET.DATA_DIR, split), cfg.DATASET.DATA_DIR)
     return regions
 
 

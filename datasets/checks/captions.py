@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions import published
 from oscar_paddle.datasets.captions.own_pictures import find_annotations, read_split_captions
+from oscar_paddle.datasets.captions.prepared import OTHER_LISTS, captions_digest, why_stale
+from oscar_paddle.datasets.checks.findings import file_and_text
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.reading import MissingFile
 
@@ -55,6 +57,11 @@ def check_captions(cfg, split_names, findings):
         # With candidate lists the DEV key is the length of those.
         split = Split(name, path, per_train if name == train or not cfg.EVAL.EVAL_CROSS_IMAGE else per_dev)
         if _read_split(split, data_dir, in_published_layout, findings):
+            try:
+                if stale := in_published_layout and why_stale(data_dir, name, split.captions):
+                    findings.add("stale_captions", path, stale)
+            except DataError as error:
+                findings.add("bad_list", *file_and_text(error))
             _check_texts(split, findings)
             splits.append(split)
     _check_leaks(splits, train, findings)
@@ -118,7 +125,8 @@ def _read_split(split, data_dir, in_published_layout, findings):
     for key, value in entries.items():
         image_id = published.as_image_id(key)
         if image_id is None:
-            findings.add("bad_captions", split.path, f"the key {str(key)[:40]!r} is no image id")
+            text = 'is no integer; where images have names, use a JSONL with "image"'
+            findings.add("bad_captions", split.path, f"the key {str(key)[:40]!r} {text}")
             continue
         if image_id in split.captions:
             findings.add("bad_captions", split.path, f"image {image_id} is there twice, as a number and as text")
@@ -154,7 +162,12 @@ def _check_leaks(splits, train, findings):
         is_part = len(shared) == min(len(first.captions), len(second.captions))
         kind = "shared_id" if is_part and train not in (first.name, second.name) else "leak_id"
         for image_id in shared:
-            findings.add(kind, second.path, f"image {image_id} is in {first.name} and in {second.name}")
+            texts, others = first.captions[image_id], second.captions[image_id]
+            if _plain(texts) & _plain(others):
+                findings.add(kind, second.path, f"image {image_id} is in {first.name} and in {second.name}")
+            else:
+                found = f"{texts[0][:80]!r} in {first.name}, {others[0][:80]!r} in {second.name}"
+                findings.add("two_pictures", second.path, f"image {image_id}: {found}")
         # Under different ids, but with equal captions.
         owners = {_signature(texts): image_id for image_id, texts in first.captions.items() if len(texts) > 1}
         for image_id, texts in second.captions.items():
@@ -162,6 +175,10 @@ def _check_leaks(splits, train, findings):
             if owner != image_id and image_id not in first.captions:
                 where = f"image {owner} of {first.name} and image {image_id} of {second.name}"
                 findings.add("leak_captions", second.path, f"{where}: {texts[0][:80]!r}, ...")
+
+
+def _plain(texts):
+    return {text.strip().lower() for text in texts}
 
 
 def _signature(texts):
@@ -177,6 +194,8 @@ def _check_keys(path, keys, split, per_image, findings):
 
 def _check_candidates(path, lists, split, per_image, findings):
     """EVAL.EVAL_CAPTION_INDEX_FILE, lists of `per_image` candidates, against its split."""
+    if lists.captions not in ("", captions_digest(split.captions)):
+        findings.add("other_lists", path, OTHER_LISTS.format(split=split.name))
     for image_id in split.captions:
         where, pairs = f"image {image_id}", lists.get(image_id, [])[:per_image]
         if len(pairs) < per_image:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.captions.own_pictures import read_names
+from oscar_paddle.datasets.captions.own_pictures import SharedFeatures, read_names, use_names
 from oscar_paddle.datasets.checks.figures import Figures
 from oscar_paddle.datasets.checks.findings import file_and_text
 from oscar_paddle.datasets.checks.rows import check_regions
@@ -27,11 +27,10 @@ def check_other_layout(scope, path, split):
     except DataError as error:
         findings.add("unreadable", path, error)
         return figures
-    if source.names_images:
-        try:
-            source.use_names(read_names(cfg.DATASET.DATA_DIR))
-        except DataError as error:
-            findings.add("bad_list", *file_and_text(error))
+    try:
+        use_names(source, read_names(cfg.DATASET.DATA_DIR, split.name), cfg.DATASET.DATA_DIR)
+    except DataError as error:
+        findings.add("shared_features" if isinstance(error, SharedFeatures) else "bad_list", *file_and_text(error))
     if source.orders_images:
         for image_id in source.ids:
             if image_id not in split.captions:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.loader import load_config
+from oscar_paddle.datasets.captions.prepare import DevLists, prepare
 from oscar_paddle.datasets.checks import scan as check_scan
 from oscar_paddle.datasets.checks import text as text_checks
 from oscar_paddle.datasets.checks.dataset import check_dataset
@@ -215,6 +216,38 @@ def test_a_split_that_is_part_of_another_evaluation_split_is_no_leak(data):
     assert found(data.write().check()) == {"shared_id": 2}
     del data.captions["test"][201]
     assert found(data.write().check()) == {"leak_id": 1}, "a partial overlap is one"
+
+
+def test_one_id_for_two_pictures_is_never_fine(data):
+    data.captions["test"].update({i: [f"another picture, {n}" for n in range(5)] for i in DEV})
+    check = data.write().check()
+    assert found(check) == {"two_pictures": 2}
+    expected = "image 201: 'image 201 caption 0' in minival, 'another picture, 0' in test"
+    assert examples(check, "two_pictures", "test_captions.pt")[0] == (None, expected)
+
+
+def test_what_prepared_captions_belong_to(data):
+    data.write()
+    folder, source = data.root / "coco_ir", data.root / "mine.jsonl"
+    lines = [{"image": f"{i}.jpg", "captions": c, "split": "minival"} for i, c in data.captions["minival"].items()]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for name in ("minival_captions.pt", "top.pt"):
+        (folder / name).unlink()
+    prepare(source, folder, DevLists("minival", size=10), command="prepare it")
+    (folder / "minival_caption_indexs_top10.pt").rename(folder / "top.pt")
+    assert found(data.check()) == {}
+    source.write_text(source.read_text().replace("caption 0", "caption zero"))
+    check = data.check()
+    assert found(check) == {"stale_captions": 1}
+    text = "mine.jsonl has changed since minival_captions.pt was made of it; make both again: prepare it --overwrite"
+    assert examples(check, "stale_captions", "minival_captions.pt")[0][1].endswith(text)
+    other = {i: json.dumps([f"other {i} {n}" for n in range(5)]) for i in DEV}
+    (folder / "minival_captions.pt").write_bytes(pickle.dumps(other, 2))
+    check = data.check()
+    assert found(check) == {"stale_captions": 1, "other_lists": 1}
+    assert "chosen for other captions than those of split 'minival'" in examples(check, "other_lists", "top.pt")[0][1]
+    (folder / "image_names.json").write_text('{"x": 1}')
+    assert found(data.check()).keys() >= {"bad_list"}
 
 
 def test_lists(data):
