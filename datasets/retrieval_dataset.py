@@ -1,12 +1,12 @@
 """Images, captions and tags of one split, and the pairs that training and evaluation make of them.
 
-Shape letters: K images, n captions an image, C captions, B rows of a batch.
-Captions are numbered image-major: caption c belongs to image c // n.
+Shape letters: K images, C captions, B rows of a batch. Captions are numbered image-major.
 """
 
 import hashlib
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from oscar_paddle.datasets.captions.own_pictures import read_names, read_split_c
 from oscar_paddle.datasets.captions.prepared import OTHER_LISTS, captions_digest
 from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys
 from oscar_paddle.datasets.collate import collate
+from oscar_paddle.datasets.first_look import look_at_boxes, look_at_texts
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.regions.source import RegionSource
 from oscar_paddle.datasets.sampling import draw_negative
@@ -90,12 +91,22 @@ class RetrievalDataset:
             images, captions, labels: [M * (1 + negatives)] int64 each.
         Source: docs/reference.md, retrieval negatives.
         """
-        per_image = self.num_captions // self.num_images
-        positives = [(int(c) // per_image, int(c)) for c in examples]
+        starts, owners = self._starts_and_owners
+        positives = [(int(owners[c]), int(c)) for c in examples]
         draws = ((*pair, which) for which in range(negatives) for pair in positives)
-        drawn = [draw_negative(seed, epoch, c, image, c, self.num_images, per_image, n) for image, c, n in draws]
+        drawn = [draw_negative(seed, epoch, c, image, c, starts, which) for image, c, which in draws]
         images, captions = np.array(positives + drawn, np.int64).reshape(-1, 2).T
         return images, captions, np.repeat([1, 0], [len(positives), len(drawn)])
+
+    @cached_property
+    def _starts_and_owners(self):
+        """(where the captions of each image start, [K + 1]; image of each caption, [C])."""
+        owners = self.caption_image()
+        return np.searchsorted(owners, np.arange(self.num_images + 1)), owners
+
+    def sentences(self):
+        """[C] int64, equal for captions that are word for word the same but for case and spaces."""
+        return np.unique([" ".join(text.lower().split()) for text in self.captions], return_inverse=True)[1]
 
     def fingerprint(self):
         """Hex digest of image list, captions and tags: what a run's numbers depend on, besides the features."""
@@ -144,23 +155,28 @@ def build_evaluation_data(cfg, tokenizer, split):
     data = _build(cfg, tokenizer, split, image_ids, captions, list(number), regions)
     data.candidates = np.array([[number[pair] for pair in pairs] for pairs in lists])
     data.positives = np.array([[pair[0] == own for pair in pairs] for own, pairs in zip(image_ids, lists, strict=True)])
+    if missing := np.count_nonzero(~data.positives.any(axis=1)):
+        lists_of = f"{missing:,} of {len(image_ids):,} images have no caption of their own among their candidates"
+        log.warning("%s: %s; they count as not found", path, lists_of)
     return data
 
 
 def _first_captions(split, image_ids, captions, settings, key):
-    """[(image id, number), ...] of the first INPUT.<key> captions of each image."""
-    for image_id in image_ids:
-        if (found := len(captions[image_id])) < settings[key]:
-            expected = f"expected {settings[key]} (INPUT.{key})"
+    """[(image id, number), ...] of the first INPUT.<key> captions of each image, of all of them if that is 0."""
+    counts = {image_id: settings[key] or len(captions[image_id]) for image_id in image_ids}
+    for image_id, count in counts.items():
+        if (found := len(captions[image_id])) < count:
+            expected = f"expected {count} (INPUT.{key}; 0 takes all that there are)"
             raise DataError(f"split {split!r}: image {image_id} has {found} captions, {expected}")
-    return [(image_id, number) for image_id in image_ids for number in range(settings[key])]
+    return [(image_id, number) for image_id, count in counts.items() for number in range(count)]
 
 
 def _candidate_lists(path, split, image_ids, captions, size):
-    """For each image its first `size` (image id, caption number) pairs, checked against the captions."""
+    """For each image its first `size` (0: all) (image id, caption number) pairs, checked against the captions."""
     index = read_caption_index(path)
     if index.captions not in ("", captions_digest(captions)):
         log.warning("%s: %s", path, OTHER_LISTS.format(split=split))
+    size = size or max(map(len, index.values()))
     lists = [index.get(image_id, [])[:size] for image_id in image_ids]
     for image_id, pairs in zip(image_ids, lists, strict=True):
         if len(pairs) < size:
@@ -211,14 +227,21 @@ def _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions):
         tags = [labels[image_id] for image_id in progress]
     texts = [captions[image_id][number] for image_id, number in caption_ids]
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
+    text = TextBuilder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)
+    caption_tokens = token_table(texts, tokenizer, cache_dir, f"{split}_captions")
+    tag_tokens = token_table(tags, tokenizer, cache_dir, f"{split}_tags")
+    lengths = caption_tokens.lengths()
+    kept = text.row_lengths(lengths, np.zeros_like(lengths), False)[0]
+    look_at_texts(split, {"captions": caption_tokens, "tags": tag_tokens}, tokenizer.unk_id, lengths, kept)
+    look_at_boxes(split, regions, image_ids)
     return RetrievalDataset(
         image_ids=image_ids,
         captions=texts,
         caption_ids=caption_ids,
-        caption_tokens=token_table(texts, tokenizer, cache_dir, f"{split}_captions"),
+        caption_tokens=caption_tokens,
         tags=tags,
-        tag_tokens=token_table(tags, tokenizer, cache_dir, f"{split}_tags"),
+        tag_tokens=tag_tokens,
         regions=regions,
-        text=TextBuilder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN),
+        text=text,
         mask_type=cfg.INPUT.ATT_MASK_TYPE,
     )

@@ -58,7 +58,9 @@ def main(args):
         print(f"{split}: {len(captions)} images, {sum(counts)} captions, {min(counts)} to {max(counts)} an image")
         if min(counts) < 5 and split != DEV:
             key = "INPUT.NUM_CAPTIONS_PER_IMAGE_" + ("TRN" if split == "train" else "DEV")
-            print(f"  an image has only {min(counts)}: set {key} to {min(counts)} for this split")
+            print(
+                f"  an image has only {min(counts)}: set {key} to {min(counts)} for this split, or to 0 for all of each"
+            )
     if dev:
         print(f"{DEV}: {size} candidates an image, the hard ones by {chosen_by}")
     print(f"{args.output_dir}: ready as DATASET.DATA_DIR")

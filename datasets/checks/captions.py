@@ -19,7 +19,7 @@ class Split:
 
     Attributes:
         name: such as "train". path: its caption file (or what stands for it in messages).
-        per_image: captions that each image must have.
+        per_image: captions that each image must have; 0 = all that it has are used.
         captions: dict image id -> list of str; entries that cannot be read are missing.
         damaged: list of image ids whose captions cannot be read.
     """
@@ -141,7 +141,7 @@ def _read_split(split, data_dir, in_published_layout, findings):
 
 def _check_texts(split, findings):
     for image_id, texts in split.captions.items():
-        where, used = f"image {image_id}", texts[: max(split.per_image, 1)]
+        where, used = f"image {image_id}", texts[: split.per_image or None]
         if len(texts) < split.per_image:
             findings.add("few_captions", split.path, f"{where}: {len(texts)} captions; expected {split.per_image}")
         for number, text in enumerate(used, start=1):
@@ -197,6 +197,7 @@ def _check_candidates(path, lists, split, per_image, findings):
     if lists.captions not in ("", captions_digest(split.captions)):
         findings.add("other_lists", path, OTHER_LISTS.format(split=split.name))
     for image_id in split.captions:
+        per_image = per_image or max(map(len, lists.values()))
         where, pairs = f"image {image_id}", lists.get(image_id, [])[:per_image]
         if len(pairs) < per_image:
             text = f"{where} of split {split.name!r} has {len(pairs)} candidates; expected {per_image}"

@@ -73,7 +73,7 @@ def check_text(cfg, splits, chosen, tags, findings):
     if tokenizer is None or not splits:
         return None, None, None
     path, tag_text = splits[0].path, None
-    texts = {key: group[: split.per_image] for split in splits for key, group in split.captions.items()}
+    texts = {key: group[: split.per_image or None] for split in splits for key, group in split.captions.items()}
     captions = measure(texts, tokenizer, "captions", path, findings)
     counted = captions.lengths
     if cfg.INPUT.ADD_OD_LABEL and tags:

@@ -1,0 +1,139 @@
+"""Data that are legal and unusual, through training and evaluation: every one has an answer, and the run says it."""
+
+import json
+import pickle
+import re
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from published import change_rows, features, store
+from starting import in_process
+
+from oscar_paddle.datasets.captions.prepared import captions_digest
+from oscar_paddle.datasets.captions.published import read_captions
+
+
+@pytest.fixture
+def folder(golden, tmp_path):
+    """A copy of the golden set that a test may change."""
+    for part in ("checkpoint", "coco_ir", "model_0060000"):
+        shutil.copytree(golden / part, tmp_path / part)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder, capfd):
+    """Function: run a tool in this process on the folder with some settings changed -> (exit code, stdout, stderr)."""
+
+    def run(tool="eval_retrieval", **changes):
+        settings = {
+            "INPUT": {"MAX_SEQ_LEN": 40, "MAX_REGION": 12},
+            "DATASET": {"DATA_DIR": str(folder / "coco_ir")},
+            "EVAL": {"CHECKPOINT_DIR": str(folder / "checkpoint"), "EVAL_CROSS_IMAGE": True, "BACKEND": "eager"},
+            "PRETRAINED": {"DIR": str(folder / "checkpoint")},
+            "OUTPUT": {"CHECKPOINT_DIR": str(folder / "exp")},
+            "MONITOR": {"EVAL_FREQ": 0},
+            "OPTIMIZATION": {"EPOCHS": 1, "BATCH_SIZE": 4},
+            "MISC": {"NUM_WORKERS": 0, "DEVICE": "cpu"},
+        }
+        for key, value in changes.items():
+            section, name = key.split("__")
+            settings[section][name] = value
+        (folder / "run.yaml").write_text(yaml.safe_dump(settings))
+        capfd.readouterr()
+        words = ["--output_dir", folder / "evaluation"] if tool == "eval_retrieval" else []
+        return in_process(tool, "--cfg_file", folder / "run.yaml", *words), *capfd.readouterr()
+
+    return run
+
+
+def change_captions(folder, split, change):
+    """Replace the captions of a split: change(image id, texts) -> texts."""
+    captions = read_captions(folder / "coco_ir", split)
+    entries = {image_id: json.dumps(change(image_id, texts)) for image_id, texts in captions.items()}
+    (folder / "coco_ir" / f"{split}_captions.pt").write_bytes(pickle.dumps(entries, 2))
+    return list(captions)
+
+
+def metrics_of(folder):
+    return json.loads((folder / "evaluation" / "metrics.json").read_text())
+
+
+def test_repeated_captions_are_counted_and_have_a_second_line(run, folder):
+    code, out, _ = run()
+    assert code == 0 and metrics_of(folder)["num_repeated_captions"] == 0 and "word for word" not in out
+    assert "equal_sentences" not in metrics_of(folder)
+    ids = change_captions(
+        folder, "test", lambda image_id, texts: ["A man rides a wave."] if image_id % 2 else texts[:1]
+    )
+    odd = sum(image_id % 2 for image_id in ids)
+    code, out, err = run(INPUT__NUM_CAPTIONS_PER_IMAGE_DEV=1)
+    assert code == 0, err
+    metrics, most = metrics_of(folder), (len(ids) - odd) / len(ids)
+    assert metrics["num_repeated_captions"] == odd > 1 and metrics["i2t_R@1_at_most"] == most
+    assert f"{odd} of {len(ids)} captions are word for word those of another image" in out
+    assert f"text R@1 cannot exceed {most:.4f}" in out
+    assert metrics["equal_sentences"]["i2t_retrieval"]["R@5"] > metrics["i2t_retrieval"]["R@5"]
+    also = re.findall(r"if these count as right too: (I2T|T2I): (\d\.\d{4}) @ R1", out)
+    assert [direction for direction, _ in also] == ["I2T", "T2I"]
+    assert float(also[1][1]) == round(metrics["equal_sentences"]["t2i_retrieval"]["R@1"], 4)
+    assert len(re.findall(r"^(I2T|T2I) Retrieval: ", out, re.MULTILINE)) == 2
+
+
+def test_unknown_pieces_and_cut_captions_are_one_line(run, folder):
+    change_captions(folder, "test", lambda image_id, texts: ["一只狗在草地上奔跑 " * 9] * 5)
+    change_captions(folder, "train", lambda image_id, texts: ["一只狗"] * 5)
+    for tool, cut in (("eval_retrieval", True), ("train_retrieval", False)):
+        code, _, err = run(tool)
+        assert code == 0, err
+        (line,) = [line for line in err.splitlines() if "[UNK]" in line]
+        assert re.search(r"\d+\.\d % of the word pieces of the captions are \[UNK\]", line)
+        assert ("captions are cut to fit INPUT.MAX_SEQ_LEN" in line) == cut and "check_dataset.py" in line
+
+
+def test_pixels_in_the_box_values(run, folder):
+    def pixels(row):
+        regions = features(row)
+        regions[:, 2048:] *= 640
+        store(row, regions)
+
+    change_rows(folder / "model_0060000" / "features.tsv", pixels)
+    _, _, err = run()
+    assert "pixels?" in err
+
+
+def test_candidate_lists_without_a_right_caption_or_of_other_captions(run, folder):
+    path = folder / "coco_ir" / "minival_caption_indexs_top20.pt"
+    captions = read_captions(folder / "coco_ir", "minival")
+    ids = list(captions)
+    lists = {i: [[other, n] for other in ids[:5] for n in range(4)] for i in ids}
+    settings = {"EVAL__EVAL_CROSS_IMAGE": False, "EVAL__EVAL_CAPTION_INDEX_FILE": path.name, "DATASET__TEST": "minival"}
+    settings["INPUT__NUM_CAPTIONS_PER_IMAGE_DEV"] = 0  # the lists as they are
+    for digest, warned in ((captions_digest(captions), False), ("0" * 32, True)):
+        entries = {**{i: json.dumps(pairs) for i, pairs in lists.items()}, "captions": digest}
+        path.write_bytes(pickle.dumps(entries, 2))
+        code, _, err = run(**settings)
+        assert code == 0, err
+        missing = f"{len(ids) - 5} of {len(ids)} images have no caption of their own among their candidates"
+        assert missing in err
+        assert ("chosen for other captions than those of split 'minival'" in err) == warned
+    assert metrics_of(folder)["i2t_num_without_positive"] == len(ids) - 5
+
+
+def test_any_number_of_captions_for_each_image(run, folder):
+    ids = change_captions(folder, "test", lambda image_id, texts: (texts * 2)[: 1 + image_id % 7])
+    count = sum(1 + image_id % 7 for image_id in ids)
+    code, out, err = run(INPUT__NUM_CAPTIONS_PER_IMAGE_DEV=0)
+    assert code == 0, err
+    assert np.load(folder / "evaluation" / "margins.npy").shape == (len(ids), count)
+    assert f"{len(ids)} images x {count} captions" in out
+    assert metrics_of(folder)["t2i_num_queries"] == count
+    code, _, err = run()
+    assert code == 1 and "0 takes all that there are" in err
+    ids = change_captions(folder, "train", lambda image_id, texts: texts[: 1 + image_id % 5])
+    code, _, err = run("train_retrieval", INPUT__NUM_CAPTIONS_PER_IMAGE_TRN=0)
+    assert code == 0, err
+    steps = [json.loads(line) for line in (folder / "exp" / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(line["step"] for line in steps) == -(-sum(1 + image_id % 5 for image_id in ids) // 4)
