@@ -32,6 +32,11 @@ def look_at_texts(split, tables, unk_id, lengths, kept):
         log.warning("%s: %s (tools/check_dataset.py tells more)", split, "; ".join(found))
 
 
+def plain(text):
+    """A text without what repeated sentences may differ in: case and spaces."""
+    return " ".join(text.lower().split())
+
+
 def look_at_boxes(split, regions, image_ids):
     """Warn if the six box values of a few images are no fractions of the picture."""
     for image_id in image_ids[:: -(-len(image_ids) // _IMAGES)] if regions.feature_dim == VISUAL_DIM + BOX_DIM else ():

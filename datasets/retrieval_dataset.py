@@ -17,7 +17,7 @@ from oscar_paddle.datasets.captions.own_pictures import read_names, read_split_c
 from oscar_paddle.datasets.captions.prepared import OTHER_LISTS, captions_digest
 from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys
 from oscar_paddle.datasets.collate import collate
-from oscar_paddle.datasets.first_look import look_at_boxes, look_at_texts
+from oscar_paddle.datasets.first_look import look_at_boxes, look_at_texts, plain
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.regions.source import RegionSource
 from oscar_paddle.datasets.sampling import draw_negative
@@ -106,7 +106,7 @@ class RetrievalDataset:
 
     def sentences(self):
         """[C] int64, equal for captions that are word for word the same but for case and spaces."""
-        return np.unique([" ".join(text.lower().split()) for text in self.captions], return_inverse=True)[1]
+        return np.unique(list(map(plain, self.captions)), return_inverse=True)[1]
 
     def fingerprint(self):
         """Hex digest of image list, captions and tags: what a run's numbers depend on, besides the features."""

@@ -1,6 +1,7 @@
 """Captions, image lists and candidate lists of the splits, read to the end however many entries are damaged."""
 
 import os
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from oscar_paddle.datasets.captions import published
 from oscar_paddle.datasets.captions.own_pictures import find_annotations, read_split_captions
 from oscar_paddle.datasets.captions.prepared import OTHER_LISTS, captions_digest, why_stale
 from oscar_paddle.datasets.checks.findings import file_and_text
+from oscar_paddle.datasets.first_look import plain
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.reading import MissingFile
 
@@ -140,6 +142,7 @@ def _read_split(split, data_dir, in_published_layout, findings):
 
 
 def _check_texts(split, findings):
+    owners = defaultdict(list)
     for image_id, texts in split.captions.items():
         where, used = f"image {image_id}", texts[: split.per_image or None]
         if len(texts) < split.per_image:
@@ -147,9 +150,15 @@ def _check_texts(split, findings):
         for number, text in enumerate(used, start=1):
             if not text.strip():
                 findings.add("blank_caption", split.path, f"{where}: caption {number} is {text[:20]!r}")
-        repeated = next((text for number, text in enumerate(used) if text in used[:number]), None)
-        if repeated is not None:
-            findings.add("same_captions", split.path, f"{where}: {repeated[:100]!r}")
+        twice = next((text for number, text in enumerate(used) if text in used[:number]), None)
+        if twice is not None:
+            findings.add("same_captions", split.path, f"{where}: {twice[:100]!r}")
+        for text in used:
+            owners[plain(text)].append(image_id)
+    repeated = {text: ids for text, ids in owners.items() if len(set(ids)) > 1}
+    for text, ids in repeated.items():
+        where = f"{text[:100]!r} of split {split.name!r} is that of image {' and '.join(map(str, ids[:3]))}"
+        findings.add("repeated_captions", split.path, where, count=len(ids))
 
 
 def _check_leaks(splits, train, findings):
@@ -163,7 +172,7 @@ def _check_leaks(splits, train, findings):
         kind = "shared_id" if is_part and train not in (first.name, second.name) else "leak_id"
         for image_id in shared:
             texts, others = first.captions[image_id], second.captions[image_id]
-            if _plain(texts) & _plain(others):
+            if set(map(plain, texts)) & set(map(plain, others)):
                 findings.add(kind, second.path, f"image {image_id} is in {first.name} and in {second.name}")
             else:
                 found = f"{texts[0][:80]!r} in {first.name}, {others[0][:80]!r} in {second.name}"
@@ -177,12 +186,8 @@ def _check_leaks(splits, train, findings):
                 findings.add("leak_captions", second.path, f"{where}: {texts[0][:80]!r}, ...")
 
 
-def _plain(texts):
-    return {text.strip().lower() for text in texts}
-
-
 def _signature(texts):
-    return hash(tuple(sorted(text.strip().lower() for text in texts)))
+    return hash(tuple(sorted(map(plain, texts))))
 
 
 def _check_keys(path, keys, split, per_image, findings):

@@ -88,6 +88,10 @@ PROBLEMS = {  # what stops training or spoils its numbers
 NOTICES = {  # what to know, though nothing breaks on it
     "no_check": Kind("Not checked", "Nothing to do if you do not need this part; otherwise add what is missing."),
     "same_captions": Kind("An image has the same caption twice", "Harmless; the pair simply counts twice."),
+    "repeated_captions": Kind(
+        "Captions that another image has word for word",
+        "Scores count such pairs as wrong; an evaluation also says what they are if these count as right.",
+    ),
     "repeated_candidate": Kind("A candidate stands twice in a list", "Harmless; it counts twice as a wrong answer."),
     "no_positive": Kind("Candidate lists without a right caption", "Such images can never count as found."),
     "shared_id": Kind("The same image in two evaluation splits", "Fine where one split is a part of the other."),

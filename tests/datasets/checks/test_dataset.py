@@ -26,6 +26,8 @@ from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
 TRAIN, DEV, TEST = (101, 102, 103, 104), (201, 202), (301, 302, 303)
 EVERYTHING = TRAIN + DEV + TEST
 WIDTH, HEIGHT = 640, 480
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "image", "caption", "dog", "red", "ball", "cat"]
+VOCABULARY += [f"{start}{digit}" for start in ("", "##") for digit in range(10)]
 RECTS = [[0, 0, 640, 480], [64, 48, 320, 240]]
 
 
@@ -66,11 +68,13 @@ class Data:
         self.candidates = {i: json.dumps(pairs) for i in DEV}
         self.settings = {
             "DATASET.DATA_DIR": str(root / "coco_ir"),
-            "PRETRAINED.DIR": str(root / "no_model"),
+            "PRETRAINED.DIR": str(root / "model"),
             "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": 10,
             "EVAL.EVAL_CAPTION_INDEX_FILE": "top.pt",
         }
         self.model_dir = root / "model_0060000"
+        (root / "model").mkdir()
+        (root / "model" / "vocab.txt").write_text("\n".join(VOCABULARY))
 
     def write(self):
         folder = self.root / "coco_ir"
@@ -167,6 +171,16 @@ def test_the_golden_set(golden, tmp_path):
 # ---- captions ----
 
 
+def test_a_missing_model_is_a_problem(data):
+    data.settings["PRETRAINED.DIR"] = str(data.root / "none")
+    data.settings["EVAL.CHECKPOINT_DIR"] = str(data.root / "model")  # whose vocabulary would do
+    check = data.write().check()
+    assert found(check) == {"missing_file": 1} and check.findings.total() == 1
+    assert examples(check, "missing_file", "none") == [
+        (None, "no such folder (PRETRAINED.DIR); training starts from it")
+    ]
+
+
 def test_damaged_captions_are_all_named(data):
     data.captions["train"][102] = "not JSON"
     data.captions["train"][103] = "[]"
@@ -219,11 +233,13 @@ def test_a_split_that_is_part_of_another_evaluation_split_is_no_leak(data):
 
 
 def test_one_id_for_two_pictures_is_never_fine(data):
-    data.captions["test"].update({i: [f"another picture, {n}" for n in range(5)] for i in DEV})
+    data.captions["test"].update({i: [f"Image {i + 100} caption {n}" for n in range(5)] for i in DEV})
     check = data.write().check()
-    assert found(check) == {"two_pictures": 2}
-    expected = "image 201: 'image 201 caption 0' in minival, 'another picture, 0' in test"
+    assert found(check) == {"two_pictures": 2, "repeated_captions": 20}
+    expected = "image 201: 'image 201 caption 0' in minival, 'Image 301 caption 0' in test"
     assert examples(check, "two_pictures", "test_captions.pt")[0] == (None, expected)
+    repeated = "'image 301 caption 0' of split 'test' is that of image 301 and 201"
+    assert examples(check, "repeated_captions", "test_captions.pt")[0] == (None, repeated)
 
 
 def test_what_prepared_captions_belong_to(data):
