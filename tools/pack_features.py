@@ -65,12 +65,13 @@ def pack_one(source, args):
     from oscar_paddle.datasets.regions.packing import pack, reading_times, verify
 
     path = args.output or store_path(source.path, args.dtype)
-    if args.overwrite or not os.path.exists(path) or open_store(path, source)[1]:
+    options = {"feature_dim": source.feature_dim, "source": source}
+    if args.overwrite or not os.path.exists(path) or open_store(path, source.path, **options)[1]:
         images, size = pack(source, path, args.dtype)
         print(f"{path}: {images} images, {size / 1e6:,.1f} MB, {args.dtype}")
     else:
         print(f"{path}: is up to date")
-    store, problem = open_store(path, source)
+    store, problem = open_store(path, source.path, **options)
     if problem:
         raise ConfigError(f"{path}: {problem}")
     if args.verify:

@@ -2,7 +2,6 @@
 readers: image by image, collecting what each reader complains about."""
 
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 from tqdm import tqdm
 
@@ -11,8 +10,8 @@ from oscar_paddle.datasets.captions.own_pictures import SharedFeatures, read_nam
 from oscar_paddle.datasets.checks.figures import Figures
 from oscar_paddle.datasets.checks.findings import file_and_text
 from oscar_paddle.datasets.checks.rows import check_regions
-from oscar_paddle.datasets.regions.layouts import find_store, open_regions
-from oscar_paddle.datasets.regions.packed import PackedFeatures
+from oscar_paddle.datasets.regions.layouts import open_regions
+from oscar_paddle.datasets.regions.packed import find_store
 
 _AHEAD = 64  # images read ahead of the one that is looked at: bounds the memory
 
@@ -59,12 +58,12 @@ def check_other_layout(scope, path, split):
 
 def check_store(scope, source_path, image_ids):
     """Check the packed store beside a source: its path, or None where none is read in place of the source."""
-    store = find_store(
-        SimpleNamespace(path=source_path),
-        scope.cfg.DATASET.PACKED,
-        lambda path: PackedFeatures(path, scope.cfg.INPUT.IMG_FEATURE_DIM),
-        lambda path, reason: scope.findings.add("packed_stale", path, _place_and_text(reason, path)),
-    )
+
+    def refused(path, reason):
+        scope.findings.add("packed_stale", path, _place_and_text(reason, path))
+
+    packed, width = scope.cfg.DATASET.PACKED, scope.cfg.INPUT.IMG_FEATURE_DIM
+    store = find_store(source_path, packed, refused, feature_dim=width)
     if store is None:
         return None
     path = store.store_path

@@ -17,23 +17,14 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def read_npy(path):
-    """The array in a `.npy` file.
-
-    Raises:
-        DataError: no such file, not such a file, damaged, or it holds Python objects.
-    """
+    """The array in a `.npy` file; DataError if it is none, damaged, or holds Python objects."""
     with reading(path), open(path, "rb") as file:
         return _array(file, os.fstat(file.fileno()).st_size, path)
 
 
 def read_npz(path, names):
-    """Arrays of a `.npz` file, as numpy.savez or numpy.savez_compressed wrote it.
+    """Of the named arrays those that a `.npz` file has: dict name -> array.
 
-    Args:
-        path: the file.
-        names: which arrays; those that it does not have are left out.
-    Returns:
-        dict name -> array.
     Raises:
         DataError: no such file, not such a file, damaged, or one of these arrays holds Python objects.
     """

@@ -88,14 +88,12 @@ class NpzFeatures(_FolderFeatures):
 
 
 def regions_of_arrays(arrays, feature_dim, where):
-    """The regions that the arrays of one image describe.
+    """The regions that the arrays of one image describe: [R, feature_dim] float32.
 
     Args:
-        arrays: dict name -> array, of `REGION_ARRAYS` those that there are.
-        feature_dim: D; with D - 6 values in `features`, the six box values are computed.
+        arrays: dict name -> array, of `REGION_ARRAYS` those that there are; with feature_dim - 6 values in `features`,
+            the six box values are computed.
         where: what to call the image in messages.
-    Returns:
-        [R, feature_dim] float32.
     Raises:
         DataError: something is missing, or of another shape or type.
     """
@@ -111,11 +109,7 @@ def regions_of_arrays(arrays, feature_dim, where):
 
 
 def tags_of_arrays(arrays, where):
-    """The tags among the arrays of one image, joined by single blanks; None without the array `tags`.
-
-    Raises:
-        DataError: it is no text.
-    """
+    """The array `tags` of one image, joined by single blanks; None without it, DataError if it is no text."""
     tags = arrays.get("tags")
     if tags is None:
         return None
@@ -141,11 +135,7 @@ def box_values(boxes, image_w, image_h):
 
 
 def list_files(folder, ending):
-    """The names of a folder's files with this ending, sorted; hidden ones are left out.
-
-    Raises:
-        DataError: no such folder.
-    """
+    """The names of a folder's files with this ending, sorted, without hidden ones; DataError if there is no folder."""
     with reading(folder):
         return sorted(name for name in os.listdir(folder) if name.endswith(ending) and not name.startswith("."))
 

@@ -14,7 +14,6 @@ from oscar_paddle.datasets.formats.reading import first_file
 from oscar_paddle.datasets.regions.source import RegionSource, as_regions, image_key
 
 _LOG = logging.getLogger(__name__)
-_OTHER_ENDING = {".pt": ".pd", ".pd": ".pt"}
 
 
 class DictionaryFeatures(RegionSource):
@@ -44,20 +43,11 @@ class DictionaryFeatures(RegionSource):
 
 
 class Labels:
-    """Object tags by image id, from `{split}_vg_labels.pt` or `.pd`.
-
-    Args:
-        path: the file.
-    Raises:
-        DataError: no such file, or it does not hold a dictionary by image id.
-    """
+    """Object tags by image id, from `{split}_vg_labels.pt` or `.pd`; DataError if it holds no dictionary by id."""
 
     def __init__(self, path):
         self.path = str(path)
         self._labels = _dictionary(self.path, "a string of tags")
-
-    def __len__(self):
-        return len(self._labels)
 
     def __contains__(self, image_id):
         return image_key(image_id) in self._labels
@@ -74,21 +64,19 @@ class Labels:
         value = self._labels[key]
         if isinstance(value, str):
             return value
-        if isinstance(value, (list, tuple)):
-            names = [item.get("class") if isinstance(item, dict) else item for item in value]
-            if all(isinstance(name, str) for name in names):
-                return " ".join(names)
+        items = value if isinstance(value, (list, tuple)) else [None]
+        names = [item.get("class") if isinstance(item, dict) else item for item in items]
+        if all(isinstance(name, str) for name in names):
+            return " ".join(names)
         raise DataError(f"{self.path} image {key}: expected a string of tags, or a list of detections with 'class'")
 
 
 def open_labels(folders, split, label_type):
-    """The `Labels` of a split, from the first folder that has them.
-
-    Raises:
-        DataError: none has; lists where it was looked for.
-    """
+    """The `Labels` of a split, from the first folder that has them; DataError with all places if none has."""
     name = f"{split}_{label_type}_labels"
-    places = [os.path.join(str(folder), name + ending) for folder in dict.fromkeys(folders) for ending in _OTHER_ENDING]
+    places = [
+        os.path.join(str(folder), name + ending) for folder in dict.fromkeys(folders) for ending in (".pt", ".pd")
+    ]
     what = "it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for (DATASET.OD_LABEL_TYPE)"
     return Labels(first_file(places, f"; {what}"))
 

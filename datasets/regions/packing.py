@@ -19,15 +19,13 @@ _SPARE_BYTES = 64 << 20  # room for the index, and for others
 
 
 def pack(source, path, dtype="float32", progress=True):
-    """Write the regions of every image of a source, and its tags if they are in the same files, to one store.
-
-    The store appears complete or not at all.
+    """Write the regions of every image of a source, and its tags if they are in the same files, to one store, which
+    appears complete or not at all.
 
     Args:
         source: RegionSource without `max_region`.
         path: file to write.
         dtype: "float32" (same bits) or "float16" (half the size, not exact).
-        progress: show a progress bar.
     Returns:
         (images, size of the store in bytes).
     Raises:
@@ -48,10 +46,8 @@ def pack(source, path, dtype="float32", progress=True):
 
 
 def verify(source, store, progress=True):
-    """Compare a store with its source, image by image, and the store with its checksums.
+    """The largest difference of a value of a store from its source, image by image: 0.0 for a sound float32 store.
 
-    Returns:
-        the largest difference of a value; 0.0 for a sound float32 store.
     Raises:
         DataError: ids differ, or an image is damaged or (float32) has other bits.
     """
@@ -71,10 +67,8 @@ def reading_times(source, store, num_images=200, rounds=5):
     """How long reading takes, with the files in the page cache and every value copied, as a batch copies it.
 
     Args:
-        source: RegionSource with `cache_bytes` 0.
-        store: PackedFeatures of it.
-        num_images: how many, evenly spaced.
-        rounds: both are measured so many times in turn; the fastest round counts.
+        source: RegionSource with `cache_bytes` 0. store: PackedFeatures of it.
+        num_images: how many, evenly spaced. rounds: measured so many times in turn; the fastest one counts.
     Returns:
         dict: ms per image from the "source", from the "store", and from the store at "first" touch, where the
         checksums are compared.
@@ -82,7 +76,7 @@ def reading_times(source, store, num_images=200, rounds=5):
     ids = source.ids
     ids = ids[:: max(1, len(ids) // num_images)][:num_images]
     batch = np.empty((max(len(store[image_id]) for image_id in ids), store.feature_dim), np.float32)
-    fresh = [PackedFeatures(store.store_path, store.feature_dim) for _ in range(rounds)]
+    fresh = [PackedFeatures(store.store_path, feature_dim=store.feature_dim) for _ in range(rounds)]
     times = {"source": [], "first": [], "store": []}
     for first in fresh:
         for name, regions in (("source", source), ("first", first), ("store", store)):

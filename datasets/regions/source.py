@@ -37,7 +37,7 @@ class RegionSource:
     names_images = False  # the files may be called as the pictures are, not by image id
     _opened = ()  # what `_open` makes and pickling leaves behind, to be made again
 
-    def __init__(self, path, feature_dim=VISUAL_DIM + BOX_DIM, max_region=None, cache_bytes=256 << 20):
+    def __init__(self, path, *, feature_dim=VISUAL_DIM + BOX_DIM, max_region=None, cache_bytes=256 << 20):
         self.path = str(path)
         self.feature_dim, self.max_region = feature_dim, max_region
         self._cache = ArrayCache(cache_bytes)
@@ -61,9 +61,6 @@ class RegionSource:
         """All image ids, in the order of the files: list of int (str where an id is no number)."""
         return list(self._places)
 
-    def __len__(self):
-        return len(self.ids)
-
     def _place(self, key):
         if key not in self._places:
             raise DataError(f"{self.path}: image {key} is missing (the file has {len(self._places)} images)")
@@ -81,25 +78,18 @@ class RegionSource:
         return key in self._places
 
     def open_tags(self, data_dir, split, label_type):
-        """The object tags that belong to these regions.
+        """The object tags that belong to these regions: `in` and `[image_id]` -> str, classes joined by single blanks.
 
         Args:
-            data_dir: DATASET.DATA_DIR.
-            split: such as "train".
-            label_type: DATASET.OD_LABEL_TYPE, the xxx of `{split}_xxx_labels.pt` (Oscar v1 only).
-        Returns:
-            a mapping with `in` and `[image_id]` -> str, the classes joined by single blanks.
+            data_dir, split, label_type: DATASET.DATA_DIR, such as "train", and DATASET.OD_LABEL_TYPE, the xxx of
+                `{split}_xxx_labels.pt` (Oscar v1 only).
         Raises:
             DataError: there are none.
         """
         raise NotImplementedError
 
     def use_names(self, names):
-        """Find the regions by picture names, if the files are called by them.
-
-        Args:
-            names: image id -> name of the picture's file.
-        """
+        """Find the regions by picture names (image id -> name of the picture's file), if the files have them."""
         keys = {image_key(image_id): image_key(stem(name)) for image_id, name in names.items()}
         self._keys = keys if any(map(self._has, keys.values())) else {}
 
@@ -111,10 +101,8 @@ class RegionSource:
         return self._has(self._key(image_id))
 
     def __getitem__(self, image_id):
-        """The regions of an image.
+        """The regions of an image: [R, feature_dim] float32, read-only, in file order.
 
-        Returns:
-            [R, feature_dim] float32, read-only, in file order.
         Raises:
             DataError: the id is missing, or its data are damaged; names the file, the place in it and the id.
         """
@@ -136,11 +124,7 @@ class RegionSource:
         return regions
 
     def fingerprint(self, image_ids):
-        """Hex digest of the regions of these images; the same data give the same digest in every layout.
-
-        Raises:
-            DataError: an id is missing, or its data are damaged.
-        """
+        """Hex digest of the regions of these images, the same in every layout (raises as `[image_id]`)."""
         digest = hashlib.blake2b(digest_size=16)
         for image_id in image_ids:
             digest.update("{} {} {}\n".format(*self._signature(self._key(image_id))).encode())
@@ -179,13 +163,8 @@ def stem(name):
 
 
 def checksum(regions):
-    """A quick checksum of an image's values: CRC-32 of the sums of the columns and of the rows, as whole numbers.
-
-    Args:
-        regions: [R, D] float32 or float16.
-    Returns:
-        int of 32 bits. A damaged value, column or row changes the sums, and so do exchanged ones.
-    """
+    """A quick checksum of [R, D] float32 or float16: CRC-32 of the sums of the columns and of the rows, as whole
+    numbers. A damaged value, column or row changes the sums, and so do exchanged ones."""
     regions = np.ascontiguousarray(regions, regions.dtype.newbyteorder("<"))
     row_bytes = regions.shape[1] * regions.itemsize
     words = regions.view("<u8" if row_bytes % 8 == 0 else "<u4" if row_bytes % 4 == 0 else "<u2")
@@ -194,10 +173,9 @@ def checksum(regions):
 
 
 def as_regions(array, feature_dim, where):
-    """An array from a file as the regions of an image.
+    """An array from a file (expected: [R, feature_dim] of a float type) as the regions of an image.
 
     Args:
-        array: what the file holds; expected [R, feature_dim] of a float type.
         where: file and image, for messages.
     Returns:
         [R, feature_dim] float32.
@@ -215,11 +193,7 @@ def as_regions(array, feature_dim, where):
 
 
 def decode_base64(text, where):
-    """The bytes behind a column of base64.
-
-    Raises:
-        DataError: it is not whole.
-    """
+    """The bytes behind a column of base64; DataError if it is not whole."""
     try:
         data = binascii.a2b_base64(text)
     except binascii.Error as error:

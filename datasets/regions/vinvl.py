@@ -11,7 +11,7 @@ import os
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.formats.reading import first_file, read_json
+from oscar_paddle.datasets.formats.reading import MissingFile, first_file, read_json
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
 from oscar_paddle.datasets.regions.source import RegionSource, checksum, decode_base64, explain_width, image_key
 
@@ -61,22 +61,12 @@ def parse_detections(fields, where):
 
 
 class RegionFeatures(RegionSource):
-    """Region features by image id, from `features.tsv` (see `RegionSource`).
+    """Region features by image id, from `features.tsv` (see `RegionSource`)."""
 
-    Args:
-        feat_file: path of features.tsv.
-        feature_dim, max_region, cache_bytes: as for every `RegionSource`.
-    Raises:
-        DataError: the file is missing or holds no rows.
-    """
-
-    def __init__(self, feat_file, feature_dim=2054, max_region=None, cache_bytes=256 << 20):
-        super().__init__(feat_file, feature_dim, max_region, cache_bytes)
-        self._tsv = TsvFile(feat_file)
+    def _open(self):
+        self._tsv = TsvFile(self.path)
         self._rows = _RowNumbers(self._tsv, os.path.join(os.path.dirname(self.path), "imageid2idx.json"))
-
-    def __len__(self):
-        return len(self._tsv)
+        return {}
 
     @property
     def ids(self):
@@ -109,22 +99,13 @@ class RegionFeatures(RegionSource):
 
 
 class ObjectTags:
-    """Object tags by image id, from `predictions.tsv`.
-
-    Args:
-        predictions_file: its path.
-    Raises:
-        DataError: the file is missing or holds no rows.
-    """
+    """Object tags by image id, from `predictions.tsv`; DataError if it is missing or holds no rows."""
 
     def __init__(self, predictions_file):
         self.path = str(predictions_file)
         first_file([self.path], "; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for")
         self._tsv = TsvFile(predictions_file)
         self._rows = _RowNumbers(self._tsv)
-
-    def __len__(self):
-        return len(self._tsv)
 
     def __contains__(self, image_id):
         return self._rows.find(image_id) is not None
@@ -139,11 +120,9 @@ class ObjectTags:
         return " ".join(self._value(item, "class", str, where) for item in objects)
 
     def boxes(self, image_id):
-        """The detections' boxes, for drawing.
+        """The detections' boxes, for drawing: ([[x1, y1, x2, y2] in pixels, ...], image height, image width).
 
-        Returns:
-            ([[x1, y1, x2, y2] in pixels, ...], image height, image width). Upstream: a row that is a bare list
-            has no size, `DEFAULT_SIZE` is assumed.
+        Upstream: a row that is a bare list has no size, `DEFAULT_SIZE` is assumed.
         """
         row, objects, where = self._detections(image_id)
         rects = [self._value(item, "rect", list, where) for item in objects]
@@ -174,10 +153,8 @@ class _RowNumbers:
     def __init__(self, tsv, map_path=None):
         self._tsv = tsv
         self._numbers = self._read(map_path) if map_path else None
-        self._from_rows = self._numbers is None
-        if self._from_rows:
-            if map_path:
-                _LOG.info("%s: taking the image ids from the rows", tsv.path)
+        self._from_rows = False
+        if self._numbers is None:
             self._rebuild()
 
     def ids(self):
@@ -185,19 +162,14 @@ class _RowNumbers:
 
     def find(self, image_id):
         """The row number of an image, or None."""
-        key = image_key(image_id)
-        if key not in self._numbers and not self._from_rows and len(self._numbers) != len(self._tsv):
-            counts = len(self._numbers), len(self._tsv)
-            _LOG.warning("%s: imageid2idx.json has %d ids for %d rows", self._tsv.path, *counts)
+        key, found, rows = image_key(image_id), len(self._numbers), len(self._tsv)
+        if key not in self._numbers and not self._from_rows and found != rows:
+            _LOG.warning("%s: imageid2idx.json has %d ids for %d rows", self._tsv.path, found, rows)
             self._rebuild()
         return self._numbers.get(key)
 
     def fields(self, key):
-        """(row number, fields) of an image; the row's own id decides.
-
-        Raises:
-            DataError: no row has this id.
-        """
+        """(row number, fields) of an image; the row's own id decides. DataError if none has this id."""
         number = self.find(key)
         if number is not None:
             fields = self._tsv.row(number)
@@ -219,10 +191,11 @@ class _RowNumbers:
 
     def _read(self, path):
         """The mapping in the JSON file, or None if there is none that can be right."""
-        if not os.path.exists(path):
-            return None
         try:
             numbers = read_json(path)
+        except MissingFile:
+            _LOG.info("%s: taking the image ids from the rows", self._tsv.path)
+            return None
         except DataError as error:
             _LOG.warning("%s cannot be used (%s)", path, error)
             return None

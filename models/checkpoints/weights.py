@@ -53,13 +53,10 @@ class StoredTensor(NamedTuple):
 
 
 def read_tensors(folder):
-    """All tensors of a checkpoint folder, in the order of the file.
+    """All tensors of a checkpoint folder of any kind (`WEIGHT_FILES`), in the order of the file: list of StoredTensor.
 
-    Args:
-        folder: an Oscar/VinVL/BERT PyTorch folder, a Hugging Face BERT folder, a VinVL-Paddle folder, or our own.
-    Returns:
-        list of StoredTensor. Old names ("gamma", "beta") are brought up to date and the prefix "bert." is added where
-        a plain encoder was saved.
+    Old names ("gamma", "beta") are brought up to date and the prefix "bert." is added where a plain encoder was saved.
+
     Raises:
         WeightsError: no weights, a damaged file, something in it that is not a tensor, or two tensors of one name.
     """
@@ -98,15 +95,11 @@ def is_stored_transposed(name, value, bias=None):
     captioning head) were passed through by VinVL-Paddle's converter as PyTorch has them, and so was its MLP
     classifier; a classifier trained in the port is transposed, and the length of the layer's bias tells the two apart.
     """
-    if not is_linear_weight(name, value) or not name.startswith(("bert.", _HEAD)):
+    is_linear = value.ndim == 2 and name.endswith(".weight") and "embeddings." not in name
+    if not is_linear or not name.startswith(("bert.", _HEAD)):
         return False
     by_bias = name.startswith(_HEAD) and bias is not None and bias.ndim == 1 and value.shape[1] != len(bias)
     return value.shape[0] != len(bias) if by_bias else True
-
-
-def is_linear_weight(name, value):
-    """Whether a tensor is the weight of a linear layer: two-dimensional and not an embedding table."""
-    return value.ndim == 2 and name.endswith(".weight") and "embeddings." not in name
 
 
 def load_into(model, state, where, fresh=()):
@@ -114,9 +107,8 @@ def load_into(model, state, where, fresh=()):
 
     Args:
         model: a Paddle layer with upstream parameter names.
-        state: dict from `read_state`.
-        where: the folder, for messages.
-        fresh: name prefixes that may be missing; these parameters keep their initial values.
+        state: dict from `read_state`, of the folder `where`.
+        fresh: name prefixes that may be missing.
     Returns:
         list of the names that kept their initial values.
     Raises:
@@ -127,21 +119,17 @@ def load_into(model, state, where, fresh=()):
     ignored = [name for name in state if name not in targets and name.startswith(_IGNORED_PREFIXES)]
     started = [name for name in targets if name not in state and name.startswith(tuple(fresh))]
     arrays = {name: state[name] for name in targets if name in state}
+    misshaped = [name for name, array in arrays.items() if array.shape != shapes[name]]
     problems = {
         "missing": [name for name in targets if name not in state and name not in started],
         "unexpected": [name for name in state if name not in targets and name not in ignored],
-        "misshaped": [
-            f"{name} {list(array.shape)} instead of {list(shapes[name])}"
-            for name, array in arrays.items()
-            if array.shape != shapes[name]
-        ],
+        "misshaped": [f"{n} {list(arrays[n].shape)} instead of {list(shapes[n])}" for n in misshaped],
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
         raise WeightsError(f"{where}: the weights do not fit the model; {listed}")
     for name, array in arrays.items():
-        array = array.T if name in linear else array
-        targets[name].set_value(np.ascontiguousarray(array, dtype=np.float32))
+        targets[name].set_value(np.ascontiguousarray(array.T if name in linear else array, dtype=np.float32))
     if ignored:
         log.info("%s: not used by this model: %s", where, _listed(ignored))
     if started:

@@ -148,7 +148,7 @@ class _OneImage(RegionSource):
     """The regions of one image, under the id 0."""
 
     def __init__(self, where, regions, max_region):
-        super().__init__(where, regions.shape[1], max_region)
+        super().__init__(where, feature_dim=regions.shape[1], max_region=max_region)
         self._regions = regions
 
     def _has(self, key):

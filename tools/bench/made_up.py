@@ -69,7 +69,9 @@ def made_up_data(folder, num_images, num_captions, lengths=_REAL, seed=0, cache_
         caption_tokens=captions,
         tags=["tags"] * num_images,
         tag_tokens=tags,
-        regions=RegionFeatures(features, lengths.feature_dim, lengths.max_region, cache_bytes),
+        regions=RegionFeatures(
+            features, feature_dim=lengths.feature_dim, max_region=lengths.max_region, cache_bytes=cache_bytes
+        ),
         text=TextBuilder(_CLS, _SEP, lengths.max_text),
         mask_type="CLR",
     )

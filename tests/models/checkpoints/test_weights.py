@@ -13,7 +13,7 @@ from oscar_paddle.config.errors import UserError, WeightsError
 from oscar_paddle.models.checkpoints.weights import (
     find_weights,
     fresh_parts,
-    is_linear_weight,
+    is_stored_transposed,
     load_into,
     read_state,
     to_state,
@@ -81,7 +81,8 @@ def test_vinvl_paddle_folder(model, tmp_path, wrapped):
     """paddle_model.bin: a pickle of the port's state, linear weights in Paddle's orientation."""
     state = to_state(model)
     paddle_state = {
-        name: np.ascontiguousarray(value.T) if is_linear_weight(name, value) else value for name, value in state.items()
+        name: np.ascontiguousarray(value.T) if is_stored_transposed(name, value) else value
+        for name, value in state.items()
     }
     content = {"epoch": 29, "model": paddle_state} if wrapped else paddle_state
     paddle.save(
