@@ -13,7 +13,9 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.collate import collate
+from oscar_paddle.datasets.formats.reading import MissingFile
 from oscar_paddle.datasets.questions.records import read_records
+from oscar_paddle.datasets.regions.joined import JoinedFeatures
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.token_cache import token_table
 
@@ -179,19 +181,19 @@ class Layout(NamedTuple):
 
     Attributes:
         name: task and split, for messages, and for the cache of token ids.
-        path, origin: the question file, and where it comes from, for the message when it is missing.
-        add: function (Examples, path, number, record, where) that adds a record of it, or raises DataError.
-        features: how the published name of the region features begins: with a split or the name of the task.
+        files: list of (path of a question file, where it comes from, for the message when it is missing).
+        add: function (Examples, path, number, record, where) that adds a record, or raises DataError.
+        features: how the published names of the region features begin: with a split or the name of the task; of
+            several, the first file is read if it is there, and otherwise all the others.
         max_region: regions of a row, the first so many. per_image: the same of an image; None keeps all.
         builder: class of TextBuilder.
         labels: AnswerLabels; None: the classes are false and true. is_labelled: whether the answers are known.
     """
 
     name: str
-    path: str
-    origin: str
+    files: list
     add: object
-    features: str
+    features: tuple
     max_region: int
     per_image: int | None
     builder: type
@@ -206,9 +208,10 @@ def build_examples(cfg, tokenizer, layout):
         DataError: a file is missing or damaged, there are no examples, or an image has no features; names the record.
     """
     examples = Examples()
-    for number, record in read_records(layout.path, layout.origin):
-        layout.add(examples, layout.path, number, record, f"{layout.path} record {number}")
-    regions = _open_regions(cfg, layout)
+    for path, origin in layout.files:
+        for number, record in read_records(path, origin):
+            layout.add(examples, path, number, record, f"{path} record {number}")
+    regions = open_features(cfg, layout)
     if not examples.sentences:
         raise DataError(f"{layout.name}: no examples (those without an answer do not count)")
     rows = len(examples.images) // len(examples.sentences)
@@ -234,19 +237,38 @@ def build_examples(cfg, tokenizer, layout):
     )
 
 
-def _open_regions(cfg, layout):
+def joined_or_halves(joined, halves):
+    """The one joined question file, or its halves where it is missing and they are there: as for `Layout.files`."""
+    is_there = [os.path.isfile(path) for path, _ in (joined, *halves)]
+    return [joined] if is_there[0] or not any(is_there) else halves
+
+
+def open_features(cfg, layout):
+    """The RegionSource of a Layout (raises DataError)."""
+    joined, *halves = layout.features
+    try:
+        return _open_named(cfg, joined, layout.per_image, cfg.INPUT.FEATURE_CACHE_MB << 20)
+    except MissingFile:
+        if not halves:
+            raise
+    parts = [_open_named(cfg, half, None, 0) for half in halves]
+    options = {"feature_dim": cfg.INPUT.IMG_FEATURE_DIM, "cache_bytes": cfg.INPUT.FEATURE_CACHE_MB << 20}
+    return JoinedFeatures(parts, max_region=layout.per_image, **options)
+
+
+def _open_named(cfg, name, max_region, cache_bytes):
     feat_file = cfg.DATASET.FEAT_FILE
     if cfg.INPUT.IMG_FEATURE_DIM == 2048 and not feat_file:  # names of files without boxes
         for ending in ("obj_feats.pt", "feats_obj.pt"):
-            path = os.path.join(cfg.DATASET.DATA_DIR, f"{layout.features}_img_frcnn_{ending}")
+            path = os.path.join(cfg.DATASET.DATA_DIR, f"{name}_img_frcnn_{ending}")
             feat_file = path if os.path.isfile(path) else feat_file
     return open_regions(
         cfg.DATASET.DATA_DIR,
-        layout.features,
+        name,
         feat_file,
         cfg.INPUT.IMG_FEATURE_TYPE,
         cfg.DATASET.PACKED,
         feature_dim=cfg.INPUT.IMG_FEATURE_DIM,
-        max_region=layout.per_image,
-        cache_bytes=cfg.INPUT.FEATURE_CACHE_MB * 2**20,
+        max_region=max_region,
+        cache_bytes=cache_bytes,
     )
