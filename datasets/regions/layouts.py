@@ -14,6 +14,7 @@ import re
 from functools import partial
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import MissingFile
 from oscar_paddle.datasets.regions.offset_map import OffsetMapFeatures, offset_map_of
 from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures, list_files
 from oscar_paddle.datasets.regions.oscar_v1 import DictionaryFeatures
@@ -100,7 +101,7 @@ def find_regions(data_dir, split, feat_file="", feature_type="frcnn"):
             f"features.tsv, {split}_img_{feature_type}_feats.pt (or .pd, .tsv), "
             f"{split}_img_{feature_type}_feats/<image id>.npy, features/<name>.npz"
         )
-        raise DataError(f"{' and '.join(looked)}: no such file; expected the region features: {names} ({key})")
+        raise MissingFile(f"{' and '.join(looked)}: no such file; expected the region features: {names} ({key})")
     return found[0]
 
 

@@ -1,7 +1,7 @@
 """GQA: the one answer to a compositional question about an image."""
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.gqa_dataset import build_gqa_data
+from oscar_paddle.datasets.gqa_dataset import gqa_layout
 from oscar_paddle.solvers.metrics.accuracy import accuracy
 from oscar_paddle.solvers.tasks.questions import QuestionTask
 
@@ -35,7 +35,7 @@ class GqaTask(QuestionTask):
         "DATASET.EVAL_DATA_TYPE": ("bal", "all"),
         "OPTIMIZATION.LOSS_TYPE": ("xe", "sfmx"),
     }
-    build_data, results = staticmethod(build_gqa_data), staticmethod(gqa_results)
+    layout, results = staticmethod(gqa_layout), staticmethod(gqa_results)
 
     @staticmethod
     def metrics(data, predicted):

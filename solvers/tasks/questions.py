@@ -14,22 +14,22 @@ import numpy as np
 
 from oscar_paddle.config.checks import all_see_all, choices, folders
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.questions.examples import TRUTHS, build_examples
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.scoring.examples import COLUMNS, ExampleScorer, example_blocks
 from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, training_digest
 
 FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another: in training
 EVALUATED_IMAGES = 2000  # and in evaluation
-TRUTHS = ("false", "true")  # the classes of a task without answers
 
 
 class QuestionTask(Task):
     """Classification of examples.
 
-    A task that adds to it says what `build_data` reads, and how predictions are measured (`metrics`).
+    A task that adds to it says where its splits lie, and how predictions are measured (`metrics`).
 
     Attributes:
-        build_data: function (cfg, tokenizer, split) -> ExampleDataset.
+        layout: function (cfg, split) -> Layout.
         has_soft_targets: whether the loss takes the soft score of every answer, or the first answer only.
         choices: {key: the values that the task has}.
         score: the one of the metrics that `best` follows. shown: the further ones in the line for people.
@@ -54,6 +54,11 @@ class QuestionTask(Task):
     def results(question_ids, answers):
         """What the evaluation server takes of these answers, or None where there is no server."""
         return None
+
+    @classmethod
+    def build_data(cls, cfg, tokenizer, split):
+        """ExampleDataset of a split."""
+        return build_examples(cfg, tokenizer, cls.layout(cfg, split))
 
     def training_data(self, tokenizer):
         return self.build_data(self.cfg, tokenizer, self.cfg.DATASET.TRAIN)

@@ -1,7 +1,7 @@
 """VQA v2: an answer of some thousands to a question about an image, with soft scores."""
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.vqa_dataset import build_vqa_data
+from oscar_paddle.datasets.vqa_dataset import vqa_layout
 from oscar_paddle.solvers.metrics.vqa import vqa_metrics
 from oscar_paddle.solvers.tasks.questions import QuestionTask
 
@@ -34,7 +34,7 @@ class VqaTask(QuestionTask):
         "DATASET.TEST": ("val", "test2015", "test-dev2015"),
         "DATASET.DATA_LABEL_TYPE": ("mask", "all"),
     }
-    build_data, results = staticmethod(build_vqa_data), staticmethod(vqa_results)
+    layout, results = staticmethod(vqa_layout), staticmethod(vqa_results)
 
     @staticmethod
     def metrics(data, predicted):

@@ -24,14 +24,14 @@ from oscar_paddle.datasets.captions.published import read_caption_index, read_ca
 from oscar_paddle.datasets.checks.dataset import check_dataset
 from oscar_paddle.datasets.download.unpacking import unpack
 from oscar_paddle.datasets.formats import torch_files
-from oscar_paddle.datasets.gqa_dataset import build_gqa_data
-from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.regions.packed import PackedFeatures
 from oscar_paddle.datasets.regions.packing import pack
 from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
 from oscar_paddle.datasets.tokenization import build_tokenizer
-from oscar_paddle.datasets.vqa_dataset import build_vqa_data
+from oscar_paddle.solvers.tasks.gqa import GqaTask
+from oscar_paddle.solvers.tasks.nlvr2 import Nlvr2Task
+from oscar_paddle.solvers.tasks.vqa import VqaTask
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 DIM = 8  # values of a region: the readers take any width, and small files are damaged more thoroughly
@@ -322,7 +322,7 @@ def _read_questions(folder):
         _touch(data.batch(np.arange(data.num_examples)))
         data.soft_targets(np.arange(data.num_examples))
 
-    _each((build_vqa_data, build_gqa_data, build_nlvr2_data), read)
+    _each((VqaTask.build_data, GqaTask.build_data, Nlvr2Task.build_data), read)
 
 
 TARGETS = {
