@@ -76,6 +76,10 @@ KEYS = {
     "DATASET.PACKED": Key("auto", NEW, one_of("auto", "off", "float16")).means("""
         Whether features that tools/pack_features.py has packed are read instead of their source: auto (float32, if up
         to date: same bits, several times as fast) | off | float16 (those too: not exact)."""),
+    "DATASET.EMPTY_IMAGES": Key("error", NEW, one_of("error", "skip")).means("""
+        Pictures in which nothing was detected: error (a run says how many there are and stops before its first step) |
+        skip (training leaves them out; evaluation counts each as one region of the whole picture, all zeros but for its
+        box, so that no image or question is lost)."""),
     "DATASET.TRAIN": Key("train", "fixed to train in the reference, VQA --do_train_val", _SPLIT).means("""
         Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val; GQA, NLVR2: train."""),
     "DATASET.DEV": Key("minival", "fixed to minival in the reference", _SPLIT).means("""

@@ -4,11 +4,8 @@ import logging
 
 import numpy as np
 
-from oscar_paddle.datasets.regions.source import BOX_DIM, VISUAL_DIM
-
 log = logging.getLogger(__name__)
 MANY_UNKNOWN, MANY_CUT = 0.05, 0.01  # shares: of word pieces, of sentences
-_IMAGES = 16  # looked at for their boxes
 
 
 def look_at_texts(split, tables, unk_id, lengths, kept):
@@ -35,12 +32,3 @@ def look_at_texts(split, tables, unk_id, lengths, kept):
 def plain(text):
     """A text without what repeated sentences may differ in: case and spaces."""
     return " ".join(text.lower().split())
-
-
-def look_at_boxes(split, regions, image_ids):
-    """Warn if the six box values of a few images are no fractions of the picture."""
-    for image_id in image_ids[:: -(-len(image_ids) // _IMAGES)] if regions.feature_dim == VISUAL_DIM + BOX_DIM else ():
-        if (largest := regions[image_id][:, VISUAL_DIM:].max(initial=0)) > 2:
-            where = f"{split}: {regions.path} image {image_id}: a box value is {largest:.4g}; pixels?"
-            log.warning("%s Expected fractions of the picture (tools/check_dataset.py tells more)", where)
-            return

@@ -17,7 +17,8 @@ from oscar_paddle.datasets.captions.own_pictures import read_names, read_split_c
 from oscar_paddle.datasets.captions.prepared import OTHER_LISTS, captions_digest
 from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys
 from oscar_paddle.datasets.collate import collate
-from oscar_paddle.datasets.first_look import look_at_boxes, look_at_texts, plain
+from oscar_paddle.datasets.empty_images import settle_empty_images
+from oscar_paddle.datasets.first_look import look_at_texts, plain
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.regions.source import RegionSource
 from oscar_paddle.datasets.sampling import draw_negative
@@ -25,6 +26,7 @@ from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable, token_table
 
 log = logging.getLogger(__name__)
+LOOKED_AT = 16  # images, spread evenly
 
 
 @dataclass(kw_only=True, eq=False)
@@ -123,6 +125,8 @@ def build_training_data(cfg, tokenizer):
     split = cfg.DATASET.TRAIN
     captions, regions = read_split_captions(cfg.DATASET.DATA_DIR, split), _regions(cfg, split)
     image_ids = _images_of(split, captions, regions)
+    left_out = _check_regions(cfg, split, image_ids, regions, training=True)
+    image_ids = [image_id for image_id in image_ids if image_id not in left_out]
     if len(image_ids) < 2:
         raise DataError(f"split {split!r}: {len(image_ids)} image; negatives need at least 2 images")
     caption_ids = _first_captions(split, image_ids, captions, cfg.INPUT, "NUM_CAPTIONS_PER_IMAGE_TRN")
@@ -144,6 +148,7 @@ def build_evaluation_data(cfg, tokenizer, split):
         raise ConfigError("set exactly one of EVAL.EVAL_CROSS_IMAGE and EVAL.EVAL_CAPTION_INDEX_FILE")
     captions, regions = read_split_captions(folder, split), _regions(cfg, split)
     image_ids = _images_of(split, captions, regions, listed_in and folder / listed_in)
+    _check_regions(cfg, split, image_ids, regions)
     key = "NUM_CAPTIONS_PER_IMAGE_DEV"
     if protocol.EVAL_CROSS_IMAGE:
         key = "NUM_CAPTIONS_PER_IMAGE_TRN" if split == cfg.DATASET.TRAIN else key
@@ -213,13 +218,18 @@ def _images_of(split, captions, regions, listed_in=""):
     return image_ids
 
 
-def _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions):
-    """A RetrievalDataset of these images and captions."""
+def _check_regions(cfg, split, image_ids, regions, training=False):
+    """Look every image up in the features: the set of those to leave out."""
     if not image_ids:
         raise DataError(f"split {split!r}: no images")
     for image_id in image_ids:
         if image_id not in regions:
             raise DataError(f"{regions.path}: image {image_id} of split {split!r} is missing")
+    return settle_empty_images(cfg, f"split {split!r}", regions, image_ids, training)
+
+
+def _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions):
+    """A RetrievalDataset of these images and captions."""
     tags = [""] * len(image_ids)
     if cfg.INPUT.ADD_OD_LABEL:
         labels = regions.open_tags(cfg.DATASET.DATA_DIR, split, cfg.DATASET.OD_LABEL_TYPE)
@@ -233,7 +243,8 @@ def _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions):
     lengths = caption_tokens.lengths()
     kept = text.row_lengths(lengths, np.zeros_like(lengths), False)[0]
     look_at_texts(split, {"captions": caption_tokens, "tags": tag_tokens}, tokenizer.unk_id, lengths, kept)
-    look_at_boxes(split, regions, image_ids)
+    for image_id in image_ids[:: -(-len(image_ids) // LOOKED_AT)]:
+        regions.read(image_id, allow_empty=True)  # which says what is odd about the values, before the first step
     return RetrievalDataset(
         image_ids=image_ids,
         captions=texts,

@@ -13,6 +13,9 @@ from starting import in_process
 
 from oscar_paddle.datasets.captions.prepared import captions_digest
 from oscar_paddle.datasets.captions.published import read_captions
+from oscar_paddle.datasets.formats import torch_files
+from oscar_paddle.datasets.regions.packing import pack
+from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def run(folder, capfd):
             settings[section][name] = value
         (folder / "run.yaml").write_text(yaml.safe_dump(settings))
         capfd.readouterr()
-        words = ["--output_dir", folder / "evaluation"] if tool == "eval_retrieval" else []
+        words = ["--output_dir", folder / "evaluation"] if tool.startswith("eval") else []
         return in_process(tool, "--cfg_file", folder / "run.yaml", *words), *capfd.readouterr()
 
     return run
@@ -137,3 +140,87 @@ def test_any_number_of_captions_for_each_image(run, folder):
     assert code == 0, err
     steps = [json.loads(line) for line in (folder / "exp" / "run" / "metrics.jsonl").read_text().splitlines()]
     assert max(line["step"] for line in steps) == -(-sum(1 + image_id % 5 for image_id in ids) // 4)
+
+
+# ---- pictures in which nothing was detected
+
+
+def in_features_tsv(folder, empty, golden):
+    def nothing(row):
+        row[1:] = ["0", ""]
+
+    change_rows(folder / "model_0060000" / "features.tsv", nothing, empty)
+
+
+def in_oscar_v1(folder, empty, golden):
+    source = RegionFeatures(golden / "model_0060000" / "features.tsv")
+    for split in ("train", "test"):
+        arrays = {i: np.array(source[i]) for i in read_captions(folder / "coco_ir", split)}
+        arrays[empty] = arrays[empty][:0]
+        (folder / "coco_ir" / f"{split}_img_frcnn_feats.pt").write_bytes(pickle.dumps(arrays, 2))
+        labels = dict.fromkeys(arrays, "dog")
+        (folder / "coco_ir" / f"{split}_vg_labels.pt").write_bytes(pickle.dumps(labels, 2))
+    shutil.rmtree(folder / "model_0060000")
+
+
+def in_npz(folder, empty, golden):
+    source = RegionFeatures(golden / "model_0060000" / "features.tsv")
+    (folder / "coco_ir" / "features").mkdir()
+    for i in source.ids:
+        regions = np.array(source[i])[: 0 if i == empty else None]
+        np.savez(folder / "coco_ir" / "features" / f"{i}.npz", features=regions, tags=[] if i == empty else ["dog"])
+    shutil.rmtree(folder / "model_0060000")
+
+
+def packed(folder, empty, golden):
+    in_features_tsv(folder, empty, golden)
+    path = folder / "model_0060000" / "features.tsv"
+    pack(RegionFeatures(path), path.with_suffix(".packed"), progress=False)
+
+
+@pytest.mark.parametrize("layout", [in_features_tsv, in_oscar_v1, in_npz, packed])
+def test_retrieval_of_pictures_without_regions(run, folder, golden, layout):
+    train, test = (list(read_captions(golden / "coco_ir", split)) for split in ("train", "test"))
+    empty = next(i for i in train if i in test)
+    layout(folder, empty, golden)
+    for tool, count in (("train_retrieval", len(train)), ("eval_retrieval", len(test))):
+        code, _, err = run(tool)
+        (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert code == 1 and f"nothing was detected in 1 of {count} images of split " in line and str(empty) in line
+        assert "lower the detector's threshold" in line and "DATASET.EMPTY_IMAGES 'skip'" in line
+    assert not (folder / "exp" / "run" / "metrics.jsonl").exists()
+    code, _, err = run("train_retrieval", DATASET__EMPTY_IMAGES="skip")
+    assert code == 0 and "they are not trained on" in err, err
+    steps = [json.loads(line) for line in (folder / "exp" / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(line["step"] for line in steps) == -(-5 * (len(train) - 1) // 4)
+    code, _, err = run(DATASET__EMPTY_IMAGES="skip")
+    assert code == 0 and "each counts as one empty region" in err, err
+    margins = np.load(folder / "evaluation" / "margins.npy")
+    assert margins.shape == (len(test), 5 * len(test)) and np.isfinite(margins).all()
+
+
+@pytest.mark.parametrize("task", ["vqa", "gqa", "nlvr2"])
+def test_questions_about_pictures_without_regions(run, folder, repository, task):
+    golden = repository / "tests" / "golden" / task
+    shutil.copytree(golden / task, folder / task)
+    shutil.rmtree(folder / "checkpoint")
+    shutil.copytree(golden / "checkpoint", folder / "checkpoint")
+    settings = {"DATASET__DATA_DIR": str(folder / task), "DATASET__TEST": "val", "INPUT__MAX_SEQ_LEN": 24}
+    settings |= {"EVAL__EVAL_CROSS_IMAGE": False, "OPTIMIZATION__LOSS_TYPE": "bce" if task == "vqa" else "xe"}
+    settings |= {"PRETRAINED__FRESH_HEAD": True, "DATASET__EVAL_DATA_TYPE": "bal" if task == "gqa" else "all"}
+    counts = {}
+    for path in (folder / task).glob("*_feats.pt"):
+        arrays = {key: np.array(value) for key, value in torch_files.load(path).items()}
+        empty = next(iter(arrays))
+        counts[path.name] = len(arrays)
+        path.write_bytes(pickle.dumps({**arrays, empty: arrays[empty][:0]}, 2))
+    tools = {"train": f"train_{task}", "eval": f"eval_{task}"}
+    for tool in tools.values():
+        code, _, err = run(tool, **settings)
+        assert code == 1 and "nothing was detected in 1 of " in err and "DATASET.EMPTY_IMAGES 'skip'" in err, err
+    code, _, err = run(tools["train"], **settings, DATASET__EMPTY_IMAGES="skip")
+    assert code == 0 and "they are not trained on" in err, err
+    code, out, err = run(tools["eval"], **settings, DATASET__EMPTY_IMAGES="skip")
+    assert code == 0 and "each counts as one empty region" in err, err
+    expected = json.loads((golden / "expected.json").read_text())["splits"]["val"]["examples"]
+    assert f"({len(expected)} examples)" in out
