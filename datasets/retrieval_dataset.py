@@ -224,7 +224,7 @@ def _check_regions(cfg, split, image_ids, regions, training=False):
         raise DataError(f"split {split!r}: no images")
     for image_id in image_ids:
         if image_id not in regions:
-            raise DataError(f"{regions.path}: image {image_id} of split {split!r} is missing")
+            raise DataError(regions.missing(image_id, f"of split {split!r} is missing"))
     return settle_empty_images(cfg, f"split {split!r}", regions, image_ids, training)
 
 

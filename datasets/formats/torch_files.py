@@ -19,6 +19,7 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats import restricted_pickle
+from oscar_paddle.datasets.formats.kinds import describe
 from oscar_paddle.datasets.formats.pickle_names import Constructor, Refused
 from oscar_paddle.datasets.formats.reading import reading
 from oscar_paddle.datasets.formats.torch_tensors import (
@@ -82,26 +83,6 @@ def _load_buffer(buffer, where, names):
     if found:
         raise DataError(f"{where}: {_EXPECTED}, found {found}")
     return _join_paddle_slices(restricted_pickle.load(buffer, where, names), where)
-
-
-def describe(head):
-    """What the first bytes of a file say it is, if they are known and no pickle; else None."""
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    known = (
-        (not head, "an empty file"),
-        (not head.strip(b"\0") and len(head) > 8, "zero bytes only, as an interrupted download leaves them"),
-        (text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")), "an HTML page (a refused download?)"),
-        (text.startswith(b"<"), "an XML document (a refused download?)"),
-        (text.startswith(b"version https://git-lfs"), "a Git LFS pointer; `git lfs pull` fetches the file itself"),
-        (text[:1] in (b"{", b"["), "JSON text"),
-        (head[4:9] == b"\0\0\0\0{", "a safetensors file"),
-        (head[:2] == b"\x1f\x8b", "a gzip archive; unpack it first"),
-        (head[:1] != b"\x80" and head[257:262] == b"ustar", "a tar archive; unpack it first"),
-        (head[:6] == b"\x93NUMPY", "a NumPy .npy file"),
-        (head[:2] == b"PK", "an empty or split zip archive"),
-        (head[:8] == bytes(8), "Paddle's binary tensor format (.pdiparams)"),
-    )
-    return next((what for matches, what in known if matches), None)
 
 
 # ---- torch.save before 1.6 ----

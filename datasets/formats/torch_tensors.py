@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.array_files import from_bfloat16
 from oscar_paddle.datasets.formats.pickle_names import Constructor, Inert, Refused, check_shape, made_of, shown
 
 _MAX_REPEATED = 1 << 24  # elements of an expanded tensor (stride 0), which takes no room in the file
@@ -70,8 +71,7 @@ def flat_array(buffer, start, size, element, where):
         flat = flat.view(np.uint8) != 0
     elif isinstance(buffer, bytes) and not flat.flags.aligned:
         flat = flat.copy()
-    if element == "bfloat16":  # the upper half of a float32
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    flat = from_bfloat16(flat) if element == "bfloat16" else flat
     flat.flags.writeable = False
     return flat
 

@@ -6,6 +6,7 @@
 import logging
 import os
 import threading
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -47,20 +48,27 @@ class TsvFile:
     def __len__(self):
         return len(self._offsets) - 1
 
-    def row(self, number):
+    def row(self, number, count=None):
         """The fields of a row (0-based number), each without the blanks around it: list of bytes.
 
+        Args:
+            count: only so many, from the first on; of the file no more is read than they need.
         Raises:
             DataError: there is no such row.
         """
-        return [field.strip() for field in self._mended(self._line, number).split(b"\t")]
+        line = self._mended(self._line if count is None else partial(self._start, count=count), number)
+        return [field.strip() for field in line.split(b"\t")[:count]]
+
+    def some_rows(self):
+        """A few rows from all over the file, as `row` gives them."""
+        return [self.row(number) for number in np.unique(np.linspace(0, len(self) - 1, 5).astype(int)).tolist()]
 
     def first_fields(self):
         """The first field of every row as text, in order: list of str; reads only the start of each row."""
         name = f"reading ids of {os.path.basename(self.path)}"
         fields = []
         for number in tqdm(range(len(self)), desc=name, unit=" rows", delay=2, leave=False):
-            field = self._mended(self._first_field, number)
+            (field,) = self.row(number, count=1)
             try:
                 fields.append(field.decode())
             except UnicodeDecodeError:
@@ -96,16 +104,16 @@ class TsvFile:
             return None
         return data[before : last if last >= 0 else None]
 
-    def _first_field(self, number):
-        """The first field, or None if no line starts there."""
+    def _start(self, number, count):
+        """The line, at least as far as its first `count` fields reach, or None if no line starts there."""
         start, end = map(int, self._offsets[number : number + 2])
         before, length = min(start, 1), _PREFIX
         while True:
             data = self._file.read(min(length, end - start) + before, start - before)
             if data[:before] not in (b"", b"\n"):
                 return None
-            if b"\t" in data or length >= end - start:
-                return data[before:].split(b"\t", 1)[0].split(b"\n", 1)[0].strip()
+            if data.count(b"\t") >= count or length >= end - start:
+                return data[before:].split(b"\n", 1)[0]
             length *= 8
 
     # ---- the index ----

@@ -236,7 +236,7 @@ def build_examples(cfg, tokenizer, layout, training=False):
                 known[image_id] = image_id in regions
             if not known[image_id]:
                 where = examples.where(row // rows)
-                raise DataError(f"{regions.path}: image {image_id} is missing, which {where} asks for")
+                raise DataError(regions.missing(image_id, f"is missing, which {where} asks for"))
     left_out = settle_empty_images(cfg, layout.name, regions, list(known), training)
     examples = examples.without(left_out) if left_out else examples
     if not examples.sentences:

@@ -24,9 +24,10 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.reading import reading
+from oscar_paddle.datasets.regions.one_file_each import list_files
 from oscar_paddle.datasets.regions.oscar_v1 import open_labels
 from oscar_paddle.datasets.regions.source import OwnTags, RegionSource, checksum
-from oscar_paddle.datasets.regions.vinvl import ObjectTags
+from oscar_paddle.datasets.regions.vinvl import open_predictions
 
 _LOG = logging.getLogger(__name__)
 HEAD = b"OSCAR-PACKED-1\0\0"
@@ -50,6 +51,7 @@ class PackedFeatures(RegionSource):
         DataError: no such file, not a store, damaged, or of another width.
     """
 
+    _holder = "store"
     _opened = ("_places", "contents", "_starts", "_checksums", "_values", "_verified")
 
     def __init__(self, path, *, feature_dim=2054, max_region=None, source=None):
@@ -78,7 +80,7 @@ class PackedFeatures(RegionSource):
     def use_names(self, names):
         super().use_names(names)
         if self.source:
-            self.source._keys = self._keys
+            self.source.use_names(names)
 
     def open_tags(self, data_dir, split, label_type):
         if self.contents.get("tags") is not None:
@@ -88,8 +90,8 @@ class PackedFeatures(RegionSource):
         folder = os.path.dirname(self.store_path)  # the source is gone: what lies beside the store
         predictions = os.path.join(folder, "predictions.tsv")
         if os.path.isfile(predictions):
-            return ObjectTags(predictions)
-        return open_labels([folder, data_dir], split, label_type)
+            return open_predictions(predictions, self._names)
+        return open_labels([folder, data_dir], split, label_type, self._names)
 
     def tags_of(self, key):
         """The tags that are packed, of a key (raises DataError)."""
@@ -99,23 +101,26 @@ class PackedFeatures(RegionSource):
         return key in self._places or (self.source is not None and self.source._has(key))
 
     def _read(self, key):
-        regions, where = self._stored(key), f"{self.store_path} (image {key})"
+        regions, where = self._stored(key), self._where(self.store_path, key)
         if regions is not None:
             return regions, where
         if self.source is None:
             damaged = f"{where}: the values do not fit their checksum; pack the store again"
-            missing = f"{self.store_path}: image {key} is missing (the store has {len(self._places)} images)"
-            raise DataError(damaged if key in self._places else missing)
+            raise DataError(damaged if key in self._places else self._missing(key))
         if key in self._places:
             _LOG.warning("%s: the values do not fit their checksum; reading %s instead", where, self.source.path)
         return self.source._read(key)
 
-    def __getitem__(self, image_id):
+    def read(self, image_id, allow_empty=False):
         # What is packed was checked then, and needs no copy; the base class does what is read from the source.
         regions = self._stored(self._key(image_id))
-        if regions is None:
-            return super().__getitem__(image_id)
+        if regions is None or not len(regions):
+            return super().read(image_id, allow_empty)
         return regions if self.max_region is None else regions[: self.max_region]
+
+    def _count(self, key):
+        number = self._places.get(key)
+        return super()._count(key) if number is None else int(self._starts[number + 1] - self._starts[number])
 
     def _stored(self, key):
         """The regions of an image as they are packed, or None where they are not or do not fit their checksum."""
@@ -127,14 +132,14 @@ class PackedFeatures(RegionSource):
             if checksum(regions) != self._checksums[number]:
                 return None
             self._verified[number] = 1
+            self._look_for_pixels(regions, self.store_path)
         return regions if regions.dtype == np.float32 else _float32_of_all().take(regions.view("<u2"))
 
     def _signature(self, key):
         number = self._places.get(key)
         if number is None or self.dtype != np.float32:
             return super()._signature(key)
-        rows = int(self._starts[number + 1] - self._starts[number])
-        return rows, self._values.shape[1], int(self._checksums[number])
+        return self._count(key), self._values.shape[1], int(self._checksums[number])
 
 
 @cache
@@ -199,8 +204,8 @@ def source_state(path):
                 file.seek(start)
                 digest.update(file.read(_BLOCK))
         return status.st_size, status.st_mtime_ns, digest.hexdigest()
-    with os.scandir(path) as entries:
-        files = sorted((entry.name, entry.stat()) for entry in entries if entry.name.endswith((".npy", ".npz")))
+    names = sorted(name for ending in (".npy", ".npz") for name in list_files(path, ending))
+    files = [(name, os.stat(os.path.join(path, name))) for name in names]
     digest = hashlib.blake2b(repr([(name, status.st_size) for name, status in files]).encode(), digest_size=16)
     for name, _ in files[:: max(1, len(files) // _BLOCKS)]:
         with open(os.path.join(path, name), "rb") as file:
@@ -232,7 +237,7 @@ def _map_store(path):
         raise DataError(f"{path}: damaged: its index does not fit its checksum; pack it again")
     starts = np.frombuffer(buffer, "<i8", images + 1, starts_at)
     checksums = np.frombuffer(buffer, "<u4", images, checksums_at)
-    if starts[0] != 0 or starts[-1] != contents["rows"] or np.any(starts[1:] <= starts[:-1]):
+    if starts[0] != 0 or starts[-1] != contents["rows"] or np.any(starts[1:] < starts[:-1]):
         raise DataError(f"{path}: damaged: its images do not follow each other; pack it again")
     values = np.frombuffer(buffer, dtype.newbyteorder("<"), contents["rows"] * width, len(HEAD)).reshape(-1, width)
     return contents, starts, checksums, values

@@ -55,11 +55,11 @@ def verify(source, store, progress=True):
         raise DataError(f"{store.store_path}: has other images than {source.path}; pack it again")
     largest = 0.0
     for image_id in tqdm(source.ids, "comparing", unit=" images", disable=not progress):
-        expected, found = source.complete(image_id), store.complete(image_id)
+        expected, found = (each.complete(image_id, allow_empty=True) for each in (source, store))
         if expected.shape != found.shape or (store.dtype == np.float32 and expected.tobytes() != found.tobytes()):
             where = f"{store.store_path} (image {image_id})"
             raise DataError(f"{where}: has other values than {source.path}; pack it again")
-        largest = max(largest, float(np.abs(expected - found).max()))
+        largest = max(largest, float(np.abs(expected - found).max(initial=0)))
     return largest
 
 
@@ -93,7 +93,7 @@ def _write(file, source, ids, state, dtype, progress):
     tags = source.open_tags("", "", "") if source.names_images else None
     starts, checksums, strings = [0], [], []
     for image_id in tqdm(ids, f"packing {os.path.basename(source.path)}", unit=" images", disable=not progress):
-        regions = source.complete(image_id)
+        regions = source.complete(image_id, allow_empty=True)
         values = _converted(regions, dtype, f"{source.path} (image {image_id})")
         file.write(values.tobytes())
         starts.append(starts[-1] + len(values))
@@ -133,7 +133,7 @@ def _converted(regions, dtype, where):
 def _check_space(source, ids, path, dtype):
     """Raises DataError if the disk has less room than the store will need, judged by a few of its images."""
     sample = ids[:: max(1, len(ids) // 16)]
-    mean = sum(source.complete(image_id).size for image_id in sample) / len(sample) * np.dtype(dtype).itemsize
+    mean = sum(map(source.number_of_regions, sample)) / len(sample) * source.feature_dim * np.dtype(dtype).itemsize
     needed, folder = int(mean * len(ids)), os.path.dirname(os.path.abspath(path))
     try:
         free = shutil.disk_usage(folder).free

@@ -1,55 +1,38 @@
 """Regions and tags of images: image id -> [regions, 2054] float32, and image id -> "dog frisbee grass".
 
-The published layout (VinVL): `features.tsv` rows are `id <tab> number of boxes <tab> ... <tab> base64 of float32`,
-`imageid2idx.json` beside it maps ids to rows; `predictions.tsv` rows are `id <tab> JSON of the detections`.
+The published layout (VinVL): `features.tsv` rows are `id <tab> number of boxes <tab> ... <tab> base64 of float32` (for
+other column orders see `rows.py`), `imageid2idx.json` beside it maps ids to rows; `predictions.tsv` rows are `id <tab>
+JSON of the detections`.
 """
 
 import json
 import logging
 import os
 
-import numpy as np
-
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.kinds import foreign
 from oscar_paddle.datasets.formats.reading import MissingFile, first_file, read_json
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
-from oscar_paddle.datasets.regions.source import RegionSource, checksum, decode_base64, explain_width, image_key
+from oscar_paddle.datasets.regions.rows import box_count, check_count, columns_of, parse_regions, usual_count
+from oscar_paddle.datasets.regions.source import ByName, RegionSource, image_key
 
+_LONGEST_HEAD = 1 << 16  # bytes; the first column of a row is an id or a name
+_LAYOUTS = (
+    "a .tsv of VinVL, LXMERT or bottom-up attention, a .pt or .pd of Oscar v1 (image id -> tensor), a .packed store, "
+    "or a folder of <image id>.npy or <name>.npz files"
+)
 DEFAULT_SIZE = {"image_h": 600, "image_w": 800}  # upstream: of the picture, where a row of tags does not say
 _LOG = logging.getLogger(__name__)
 
 
-# The parser of a row, for the readers below and for the check of a data set. `fields` are a row's columns, bytes
-# without the blanks around them; `where` begins the message of the DataError that each raises.
+def parse_detections(fields, where, columns=2):
+    """A row of predictions.tsv: (its JSON value, a list or an object; the list of detections in it).
 
-
-def parse_features(fields, where):
-    """A row of features.tsv: (number of boxes, bytes of their values)."""
-    if len(fields) < 3:
-        raise DataError(f"{where}: {len(fields)} columns; expected id, number of boxes, ..., base64")
-    try:
-        num_boxes = int(fields[1][:39])  # whatever fills a damaged column
-    except ValueError:
-        shown = repr(fields[1][:20].decode(errors="replace"))
-        raise DataError(f"{where}: number of boxes is {shown}; expected an integer") from None
-    if num_boxes < 1:
-        raise DataError(f"{where}: number of boxes is {num_boxes}; expected at least 1")
-    return num_boxes, decode_base64(fields[-1], where)
-
-
-def region_width(num_boxes, data, feature_dim, where):
-    """Values of each box in these bytes of float32; `feature_dim`, what is expected, is for the message alone."""
-    width, rest = divmod(len(data), num_boxes * 4)
-    if rest:
-        expected = f"{num_boxes * feature_dim * 4} ({num_boxes} boxes x {feature_dim} values x 4 bytes)"
-        raise DataError(f"{where}: {len(data)} bytes; expected {expected}")
-    return width
-
-
-def parse_detections(fields, where):
-    """A row of predictions.tsv: (its JSON value, a list or an object; the list of detections in it)."""
+    `fields` are the row's columns, `columns` is how many the other rows have.
+    """
     if len(fields) < 2:
         raise DataError(f"{where}: one column; expected id and JSON")
+    check_count(fields, columns, where)
     try:
         value = json.loads(fields[1])
     except (ValueError, RecursionError) as error:
@@ -60,12 +43,24 @@ def parse_detections(fields, where):
     return value, objects
 
 
+def _table(path, expected):
+    """The TsvFile at a path; DataError, before anything is written beside it, if it is a file of another kind."""
+    what = foreign(path)
+    with open(path, "rb") as file:
+        head = file.readline(_LONGEST_HEAD)
+    if what or (head.strip() and b"\t" not in head):
+        what = what or ("binary data" if b"\0" in head else "text without tabs between columns")
+        raise DataError(f"{path}: {what}; {expected}")
+    return TsvFile(path)
+
+
 class RegionFeatures(RegionSource):
     """Region features by image id, from `features.tsv` (see `RegionSource`)."""
 
     def _open(self):
-        self._tsv = TsvFile(self.path)
+        self._tsv = _table(self.path, f"the regions are read from {_LAYOUTS}")
         self._rows = _RowNumbers(self._tsv, os.path.join(os.path.dirname(self.path), "imageid2idx.json"))
+        self._columns = columns_of(self._tsv.some_rows())
         return {}
 
     @property
@@ -73,42 +68,44 @@ class RegionFeatures(RegionSource):
         return self._rows.ids()
 
     def open_tags(self, data_dir, split, label_type):
-        return ObjectTags(os.path.join(os.path.dirname(self.path), "predictions.tsv"))
+        return open_predictions(os.path.join(os.path.dirname(self.path), "predictions.tsv"), self._names)
 
     def _has(self, key):
         return self._rows.find(key) is not None
 
     def _read(self, key):
-        num_boxes, data, where = self._payload(key)
-        width = region_width(num_boxes, data, self.feature_dim, where)
-        if width != self.feature_dim:
-            raise DataError(f"{where}: {explain_width(width, self.feature_dim)}")
-        return np.frombuffer(data, "<f4").reshape(num_boxes, width), where
+        number, fields = self._rows.fields(key, self._label(key))
+        where = self._where(f"{self.path} row {number + 1}", key)
+        return parse_regions(fields, self._columns, self.feature_dim, where), where
 
-    def _signature(self, key):  # of rows of any width: whether it is the right one is said when they are used
-        num_boxes, data, _ = self._payload(key)
-        width = len(data) // (4 * num_boxes)
-        regions = np.frombuffer(data, "<f4", num_boxes * width).reshape(num_boxes, width)
-        return num_boxes, width, checksum(regions)
-
-    def _payload(self, key):
-        """(number of boxes, bytes of their values, where they are)."""
-        number, fields = self._rows.fields(key)
-        where = f"{self.path} row {number + 1} (image {key})"
-        return *parse_features(fields, where), where
+    def _count(self, key):
+        number, fields = self._rows.fields(key, self._label(key), self._columns.num_boxes + 1)
+        return box_count(fields, self._columns, self._where(f"{self.path} row {number + 1}", key))
 
 
-class ObjectTags:
+def open_predictions(path, names):
+    """ObjectTags of a file, with `names` as for `ByName.use_names`."""
+    tags = ObjectTags(path)
+    tags.use_names(names)
+    return tags
+
+
+class ObjectTags(ByName):
     """Object tags by image id, from `predictions.tsv`; DataError if it is missing or holds no rows."""
 
     def __init__(self, predictions_file):
         self.path = str(predictions_file)
         first_file([self.path], "; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for")
-        self._tsv = TsvFile(predictions_file)
+        self._tsv = _table(self.path, "expected rows of image id and JSON")
         self._rows = _RowNumbers(self._tsv)
+        self._columns = usual_count(self._tsv.some_rows(), (2,))
 
-    def __contains__(self, image_id):
-        return self._rows.find(image_id) is not None
+    @property
+    def ids(self):
+        return self._rows.ids()
+
+    def _has(self, key):
+        return self._rows.find(key) is not None
 
     def __getitem__(self, image_id):
         """The classes of all detections in file order, duplicates kept, joined by single blanks.
@@ -134,9 +131,10 @@ class ObjectTags:
         return rects, size["image_h"], size["image_w"]
 
     def _detections(self, image_id):
-        number, fields = self._rows.fields(image_key(image_id))
-        where = f"{self.path} row {number + 1} (image {image_id})"
-        row, objects = parse_detections(fields, where)
+        key = self._key(image_id)
+        number, fields = self._rows.fields(key, self._label(key))
+        where = self._where(f"{self.path} row {number + 1}", key)
+        row, objects = parse_detections(fields, where, self._columns)
         return row, objects, where
 
     @staticmethod
@@ -168,19 +166,25 @@ class _RowNumbers:
             self._rebuild()
         return self._numbers.get(key)
 
-    def fields(self, key):
-        """(row number, fields) of an image; the row's own id decides. DataError if none has this id."""
+    def fields(self, key, label, count=None):
+        """(row number, its fields or the first `count`) of an image (`label` in messages); the row's own id decides.
+
+        Raises:
+            DataError: no row has this id.
+        """
         number = self.find(key)
         if number is not None:
-            fields = self._tsv.row(number)
+            fields = self._tsv.row(number, count)
             if image_key(fields[0].decode(errors="replace")) == key:
                 return number, fields
             _LOG.warning("%s: row %d is not image %s as imageid2idx.json says", self._tsv.path, number + 1, key)
             self._rebuild()
             number = self._numbers.get(key)
         if number is None:
-            raise DataError(f"{self._tsv.path}: no row for image {key} (the file has {len(self._tsv)} rows)")
-        return number, self._tsv.row(number)
+            example = str(next(iter(self._numbers)))
+            rows = f"(the file has {len(self._tsv)} rows); its ids look like {example!r}"
+            raise DataError(f"{self._tsv.path}: no row for {label} {rows}")
+        return number, self._tsv.row(number, count)
 
     def _rebuild(self):
         self._numbers = {image_key(field): number for number, field in enumerate(self._tsv.first_fields())}

@@ -6,17 +6,19 @@ On disk, and in every dictionary here, weights have PyTorch's orientation: a lin
 """
 
 import hashlib
+import json
 import logging
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import paddle.nn as nn
-from safetensors import SafetensorError
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.datasets.formats import torch_files
+from oscar_paddle.datasets.formats.array_files import from_bfloat16
 from oscar_paddle.datasets.formats.pickle_names import shown
 from oscar_paddle.models.config import CONFIG, write_json_object
 
@@ -25,6 +27,10 @@ log = logging.getLogger(__name__)
 # In this order: our own and Hugging Face's, Oscar/VinVL/BERT (PyTorch), VinVL-Paddle, PaddleNLP.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "paddle_model.bin", "model_state.pdparams")
 _PADDLE_FILES = ("paddle_model.bin", "model_state.pdparams")
+
+# Types of safetensors files that NumPy can hold, and how; bfloat16 is widened afterwards.
+_SAFETENSORS = {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "FIU" for size in (1, 2, 4, 8)}
+_SAFETENSORS |= {"BOOL": "?", "BF16": "<u2"}
 
 # Parts of pre-training checkpoints that no fine-tuned model has (docs/reference.md, loading).
 _IGNORED_PREFIXES = ("cls.", "bert.embeddings.position_ids")
@@ -77,6 +83,8 @@ def read_tensors(folder):
         if name in tensors:
             first = tensors[name].stored_name
             raise WeightsError(f"{path}: {first!r} and {stored!r} are both {name!r}; expected one of them")
+        if path.name in _PADDLE_FILES and value.dtype == np.uint16:  # how Paddle gives bfloat16 to NumPy
+            value = from_bfloat16(value)
         bias = state.get(stored.removesuffix("weight") + "bias")
         transposed = path.name in _PADDLE_FILES and is_stored_transposed(name, value, bias)
         tensors[name] = StoredTensor(stored, name, value.T if transposed else value, transposed)
@@ -112,7 +120,7 @@ def load_into(model, state, where, fresh=()):
     Returns:
         list of the names that kept their initial values.
     Raises:
-        WeightsError: names that are missing, unexpected, or of another shape, all listed.
+        WeightsError: names that are missing, unexpected, of another shape, or no floats, all listed.
     """
     targets, linear = dict(model.named_parameters()), _linear_weights(model)
     shapes = {name: tuple(target.shape)[:: -1 if name in linear else 1] for name, target in targets.items()}
@@ -124,6 +132,7 @@ def load_into(model, state, where, fresh=()):
         "missing": [name for name in targets if name not in state and name not in started],
         "unexpected": [name for name in state if name not in targets and name not in ignored],
         "misshaped": [f"{n} {list(arrays[n].shape)} instead of {list(shapes[n])}" for n in misshaped],
+        "no floats": [f"{name} {array.dtype}" for name, array in arrays.items() if array.dtype.kind != "f"],
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
@@ -178,7 +187,7 @@ def file_hash(path):
 def _read_file(path):
     try:
         if path.suffix == ".safetensors":
-            return load_file(str(path))
+            return _read_safetensors(path)
         state = torch_files.load(path)
     except SafetensorError as error:
         size = path.stat().st_size
@@ -189,6 +198,27 @@ def _read_file(path):
     if not isinstance(state, dict) or not state:
         raise WeightsError(f"{path}: expected a dictionary of tensors, found {type(state).__name__}")
     return state
+
+
+def _read_safetensors(path):
+    """The tensors of a file: the library gives NumPy no bfloat16, and does not say which tensor it cannot give."""
+    with open(path, "rb") as file:
+        head = file.read(min(int.from_bytes(file.read(8), "little"), path.stat().st_size))
+    try:
+        types = {name: info["dtype"] for name, info in json.loads(head).items() if name != "__metadata__"}
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        types = {}  # the library says what is wrong
+    for name, kind in types.items():
+        if kind not in _SAFETENSORS:
+            expected = "expected F32, F16, BF16 or F64; save the weights as one of these"
+            raise WeightsError(f"{path}: tensor {name!r} has the type {kind}, which cannot be read; {expected}")
+    if "BF16" not in types.values():
+        return load_file(str(path))
+    found = {name: (info["dtype"], info["shape"], info["data"]) for name, info in deserialize(path.read_bytes())}
+    arrays = {
+        name: np.frombuffer(data, _SAFETENSORS[kind]).reshape(shape) for name, (kind, shape, data) in found.items()
+    }
+    return {name: from_bfloat16(array) if types[name] == "BF16" else array for name, array in arrays.items()}
 
 
 def _upstream_name(name):

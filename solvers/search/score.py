@@ -166,6 +166,7 @@ def _arrays_of(image_features):
         return {"features": image_features}, "the image features"
     try:
         arrays = {name: np.asarray(image_features[name]) for name in _ARRAYS if name in image_features}
+        arrays = {**dict.fromkeys(image_features), **arrays}  # the other names, for messages
     except (TypeError, ValueError) as error:
         kind = type(image_features).__name__
         raise DataError(f"the image features ({kind}): expected a .npz file, a dict or an array ({error})") from None

@@ -68,7 +68,7 @@ def test_the_number_of_boxes_is_not_used(tmp_path, images):
         (lambda data: data.replace(b"7\t3\t", b"8\t3\t"), r"a.tsv byte 0 \(image 7\): the row begins with '8'"),
         (lambda data: data.replace(b"7\t3\t", b"7 3 "), "byte 0"),
         (lambda data: data[:40] + b"!" + data[41:], "broken base64"),
-        (lambda data: b"7\t3\tAAAA" + data[data.index(b"\n") :], "3 bytes; expected a multiple of 20"),
+        (lambda data: b"7\t3\tAAAA" + data[data.index(b"\n") :], "3 bytes; expected 60"),
     ],
 )
 def test_damaged_rows(tmp_path, images, change, message):

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures, box_values
+from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures
+from oscar_paddle.datasets.regions.values import box_values
 
 VISUAL = np.random.default_rng(0).random((3, 2048), np.float32)
 BOXES = np.array([[0, 0, 640, 480], [10, 20, 30, 60], [320.5, 0, 640, 240]])
