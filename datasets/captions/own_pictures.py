@@ -76,6 +76,8 @@ def read_names(data_dir, split=""):
     prepared = os.path.isfile(os.path.join(data_dir, NAMES_FILE))
     if prepared and (not split or published_file(data_dir, split) or not find_annotations(data_dir)):
         return read_names_file(data_dir)[0]
+    if published_file(data_dir, split) and len(_annotation_files(data_dir)) > 1:
+        return {}  # which of them belongs to these captions is not known
     path = find_annotations(data_dir)
     return {} if path is None else {picture.image_id: picture.name for picture in read_annotations(path)}
 
@@ -100,7 +102,7 @@ def use_names(regions, names, annotations):
         for picture in read_annotations(files[0]) if len(files) == 1 else ():
             first = seen.setdefault(stem(picture.name), picture)
             if first is not picture:
-                lines = f" ({first.name}: {first.where}; {picture.name}: {picture.where})"
+                lines = f" ({os.path.basename(first.where)}; {os.path.basename(picture.where)})"
                 break
         raise SharedFeatures(f"{error}{lines}") from None
 

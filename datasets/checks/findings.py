@@ -53,6 +53,11 @@ PROBLEMS = {  # what stops training or spoils its numbers
         "Images with features and without captions",
         "Add their captions, or take them out of the feature file: in this layout it says which images there are.",
     ),
+    "empty_image": Kind(
+        "Images in which nothing was detected",
+        "Leave them out, lower the detector's threshold (one region of the whole picture will do), or set "
+        "DATASET.EMPTY_IMAGES 'skip'.",
+    ),
     "bad_row": Kind("Rows that cannot be read", "Extract these images again, or copy the file again."),
     "width": Kind(
         "Regions of another width than INPUT.IMG_FEATURE_DIM",
@@ -93,6 +98,10 @@ NOTICES = {  # what to know, though nothing breaks on it
         "Scores count such pairs as wrong; an evaluation also says what they are if these count as right.",
     ),
     "repeated_candidate": Kind("A candidate stands twice in a list", "Harmless; it counts twice as a wrong answer."),
+    "skipped_image": Kind(
+        "Images in which nothing was detected",
+        "Training leaves them out, evaluation counts each as one empty region (DATASET.EMPTY_IMAGES).",
+    ),
     "no_positive": Kind("Candidate lists without a right caption", "Such images can never count as found."),
     "shared_id": Kind("The same image in two evaluation splits", "Fine where one split is a part of the other."),
     "box_flat": Kind("Boxes without area", "Harmless, but they say little; check the detector's settings."),

@@ -242,7 +242,8 @@ def whole_picture(feature_dim):
 
 
 class OwnTags:
-    """Object tags by image id that a source keeps together with the regions; its `tags_of` gives those of a key."""
+    """Object tags by image id that a source keeps together with the regions; its `tags_of` gives those of a key, as a
+    list where it has one."""
 
     def __init__(self, source, path):
         self.path, self._source = path, source
@@ -251,6 +252,11 @@ class OwnTags:
         return self._source._key(image_id) in self._source._places
 
     def __getitem__(self, image_id):
+        names = self.names(image_id)
+        return names if isinstance(names, str) else " ".join(names)
+
+    def names(self, image_id):
+        """The same as a list where the source has one (otherwise as `[image_id]`)."""
         return self._source.tags_of(self._source._key(image_id))
 
 

@@ -233,3 +233,62 @@ def test_questions_about_pictures_without_regions(run, folder, repository, task)
     code, out, err = run(tools["eval"], **settings, DATASET__EMPTY_IMAGES="skip")
     assert code == 0 and "each counts as one empty region" in err, err
     assert f"({EVALUATED[task]} examples)" in out
+
+
+# ---- names instead of ids
+
+
+@pytest.mark.parametrize("ending", ["", ".jpg"])
+def test_rows_that_have_names_of_pictures(run, folder, ending):
+    """Captions as JSONL; features.tsv and predictions.tsv whose first column is the name of the file."""
+    code, out, err = run(INPUT__NUM_CAPTIONS_PER_IMAGE_DEV=5)
+    assert code == 0, err
+    captions, lines = read_captions(folder / "coco_ir", "test"), []
+    for image_id, texts in captions.items():
+        lines.append(json.dumps({"image": f"val/p_{image_id}.jpg", "captions": texts, "split": "test"}))
+    shutil.rmtree(folder / "coco_ir")
+    (folder / "coco_ir").mkdir()
+    (folder / "coco_ir" / "mine.jsonl").write_text("\n".join(lines))
+    for name in ("features", "predictions"):
+        path = folder / "model_0060000" / f"{name}.tsv"
+        path.write_text(
+            "".join(f"p_{row.replace(chr(9), ending + chr(9), 1)}\n" for row in path.read_text().splitlines())
+        )
+        path.with_suffix(".lineidx").unlink()
+    (folder / "model_0060000" / "imageid2idx.json").unlink()
+    code, found, err = run(INPUT__NUM_CAPTIONS_PER_IMAGE_DEV=5)
+    assert code == 0 and found == out, err
+    assert json.loads((folder / "evaluation" / "image_ids.json").read_text()) == list(range(1, len(captions) + 1))
+
+
+def test_two_pictures_that_lead_to_one_file_of_regions(run, folder, golden):
+    source, lines = RegionFeatures(golden / "model_0060000" / "features.tsv"), []
+    shutil.rmtree(folder / "coco_ir")
+    shutil.rmtree(folder / "model_0060000")
+    (folder / "coco_ir" / "features").mkdir(parents=True)
+    names = [f"{'ab'[n // 6]}/img_{n % 6:02d}.jpg" for n in range(12)]
+    for name, image_id in zip(names, source.ids, strict=True):
+        lines.append(json.dumps({"image": name, "captions": [f"Picture {name}."], "split": "test"}))
+        place = folder / "coco_ir" / "features" / name.split("/")[1].replace(".jpg", ".npz")
+        np.savez(place, features=source[image_id], tags=["dog"])
+    (folder / "coco_ir" / "mine.jsonl").write_text("\n".join(lines))
+    code, _, err = run(INPUT__NUM_CAPTIONS_PER_IMAGE_DEV=1)
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 1 and "a/img_00.jpg (image 1) and b/img_00.jpg (image 7) both read" in line
+    assert "mine.jsonl line 1; " in line and "mine.jsonl line 7)" in line
+    words = [
+        "--annotations",
+        folder / "coco_ir" / "mine.jsonl",
+        "--output_dir",
+        folder / "coco_ir",
+        "--dev_split",
+        "test",
+    ]
+    assert in_process("prepare_captions", *words, "--candidates", "10") == 1
+    assert not (folder / "coco_ir" / "test_captions.pt").exists()
+    for name, image_id in zip(names, source.ids, strict=True):
+        place = folder / "coco_ir" / "features" / name.replace(".jpg", ".npz")
+        place.parent.mkdir(exist_ok=True)
+        np.savez(place, features=source[image_id], tags=["dog"])
+    code, _, err = run(INPUT__NUM_CAPTIONS_PER_IMAGE_DEV=1)
+    assert code == 0, err

@@ -194,6 +194,7 @@ def test_a_second_annotation_file_beside_prepared_captions(tmp_path):
     write_torch_file(tmp_path / "test_captions.pt", {5: json.dumps(["Published."])})
     jsonl(tmp_path / "a.jsonl", entry()), jsonl(tmp_path / "b.jsonl", entry())
     assert read_split_captions(tmp_path, "test") == {5: ["Published."]}
+    assert read_names(tmp_path, "test") == {}
     (tmp_path / "image_names.json").write_text('{"5": "five.jpg"}')
     assert read_names(tmp_path, "test") == {5: "five.jpg"}
     (tmp_path / "b.jsonl").unlink()  # a split that is in the annotation file only has its names there

@@ -187,7 +187,7 @@ def test_one_source_two_feature_files_for_a_picture(tmp_path):
             raise DataError("features: both")
 
     source = jsonl(tmp_path / "mine.jsonl", "test", ["b/1_img.jpg", "a/img.jpg", "b/img.jpg"])
-    expected = r"both \(a/img.jpg: .*mine.jsonl line 2; b/img.jpg: .*mine.jsonl line 3\)"
+    expected = r"both \(mine.jsonl line 2; mine.jsonl line 3\)"
     for place in (source, tmp_path):
         with pytest.raises(SharedFeatures, match=expected):
             use_names(Features(), {}, place)

@@ -297,11 +297,11 @@ def changed(image_id, region, column, value):
 
 COLUMNS = Columns(3, num_boxes=1, features=2)  # VinVL's
 DAMAGED_FEATURES = {
+    "empty_image": [("102\t0\t", "number of boxes is 0")],
     "bad_row": [
         ("102", "1 columns"),
         ("102\t2", "2 columns"),
         ("102\ttwo\tAAAA", "number of boxes is 'two'"),
-        ("102\t0\t", "number of boxes is 0"),
         (feature_row(102, regions_of(102))[:-1], "broken base64"),
         (feature_row(102, regions_of(102))[:-8] + "!!!!!!!!", "broken base64"),
         (feature_row(102, regions_of(102))[:-4], "expected 16432 (2 boxes x 2054 values x 4 bytes)"),
@@ -627,13 +627,45 @@ def test_ones_own_images(data):
             arrays = {"features": regions_of(image_id)[:, :2048], "boxes": np.array(RECTS, np.float32)}
             if image_id == 302:
                 arrays["boxes"] = arrays["boxes"] * 3
-            np.savez(folder / "features" / f"{name}.npz", **arrays, image_w=WIDTH, image_h=HEIGHT, tags=["dog", "ball"])
+            np.savez(
+                folder / "features" / f"{name}.npz", **arrays, image_w=WIDTH, image_h=HEIGHT, tags=["dog", "red ball"]
+            )
     (folder / "captions.jsonl").write_text("\n".join(lines))
     data.settings.update({"DATASET.DATA_DIR": str(folder), "EVAL.EVAL_CAPTION_INDEX_FILE": ""})
     check = data.check()
     assert found(check) == {"bad_row": 1}
     assert "picture 302.npz" in examples(check, "bad_row", "features")[0][1]
-    assert check.tags == dict.fromkeys(EVERYTHING, "dog ball") and len(check.regions) == 8
+    assert check.tags == dict.fromkeys(EVERYTHING, "dog red ball") and len(check.regions) == 8
+    assert check.classes == {"dog": 9, "red ball": 9} and check.tag_counts == [2] * 9  # tags, not words
+    np.savez(folder / "features" / "picture 302.npz", features=regions_of(302)[:0], tags=[])
+    assert found(data.check()) == {"empty_image": 1, "no_tags": 1}
+    data.settings["DATASET.EMPTY_IMAGES"] = "skip"
+    assert found(data.check()) == {"skipped_image": 1, "no_tags": 1}
+    (folder / "captions.jsonl").write_text("\n".join(lines).replace("picture 303.jpg", "more/picture 301.png"))
+    check = data.check()
+    assert found(check)["shared_features"] == 3  # splits
+    ((_, text), *_) = examples(check, "shared_features", "features")
+    assert "picture 301.jpg (image 301) and more/picture 301.png (image 303) both read" in text
+    assert "(captions.jsonl line 7; " in text and "captions.jsonl line 9)" in text
+
+
+def test_rows_with_the_names_of_pictures(data):
+    """features.tsv and predictions.tsv as VinVL's extractor writes them; ids are numbers of the captions file."""
+    names = {i: f"COCO_{i}" for i in EVERYTHING}
+    for rows in (data.features, data.tags):
+        rows[:] = [f"{names[int(row.split(chr(9))[0])]}\t{row.split(chr(9), 1)[1]}" for row in rows]
+    data.write()
+    (data.root / "coco_ir" / "image_names.json").write_text(json.dumps({i: f"a/{n}.jpg" for i, n in names.items()}))
+    for options in ({}, {"max_images": 4}):
+        check = data.check(**options)
+        assert found(check) == {} and set(check.regions) <= set(EVERYTHING) and len(check.regions) in (4, 9)
+        assert check.tags.keys() == check.regions.keys() and check.agreement[0] == len(check.regions)
+    data.features[2] = feature_row("COCO_103", [], 0)
+    check = data.write().check()
+    assert found(check) == {"empty_image": 1}
+    assert examples(check, "empty_image", "features.tsv") == [
+        (3, "image 103: number of boxes is 0; expected at least 1")
+    ]
 
 
 def test_a_packed_store_beside_the_features(data):
