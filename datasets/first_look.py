@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 log = logging.getLogger(__name__)
-MANY_UNKNOWN, MANY_CUT = 0.05, 0.01  # shares: of word pieces, of sentences
+MANY_UNKNOWN, MANY_CUT, MANY_REPEATED = 0.05, 0.01, 0.05  # shares: of word pieces, of sentences, of captions
 
 
 def look_at_texts(split, tables, unk_id, lengths, kept):

@@ -18,7 +18,7 @@ from oscar_paddle.datasets.captions.prepared import OTHER_LISTS, captions_digest
 from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys
 from oscar_paddle.datasets.collate import collate
 from oscar_paddle.datasets.empty_images import settle_empty_images
-from oscar_paddle.datasets.first_look import look_at_texts, plain
+from oscar_paddle.datasets.first_look import MANY_REPEATED, look_at_texts, plain
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.regions.source import RegionSource
 from oscar_paddle.datasets.sampling import draw_negative
@@ -26,7 +26,6 @@ from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable, token_table
 
 log = logging.getLogger(__name__)
-LOOKED_AT = 16  # images, spread evenly
 
 
 @dataclass(kw_only=True, eq=False)
@@ -106,9 +105,14 @@ class RetrievalDataset:
         owners = self.caption_image()
         return np.searchsorted(owners, np.arange(self.num_images + 1)), owners
 
-    def sentences(self):
-        """[C] int64, equal for captions that are word for word the same but for case and spaces."""
-        return np.unique(list(map(plain, self.captions)), return_inverse=True)[1]
+    def repeated_captions(self):
+        """(numbers of the sentences [C] int64, equal for captions that are word for word the same but for case and
+        spaces; whether another image has the same one, [C] bool)."""
+        numbers, owners = {}, {}
+        sentences = np.array([numbers.setdefault(plain(text), len(numbers)) for text in self.captions])
+        owner = np.array([owners.setdefault(image_id, len(owners)) for image_id, _ in self.caption_ids])
+        sentence_of_each_owner = np.unique(np.stack([sentences, owner]), axis=1)[0]
+        return sentences, (np.bincount(sentence_of_each_owner) > 1)[sentences]
 
     def fingerprint(self):
         """Hex digest of image list, captions and tags: what a run's numbers depend on, besides the features."""
@@ -243,9 +247,7 @@ def _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions):
     lengths = caption_tokens.lengths()
     kept = text.row_lengths(lengths, np.zeros_like(lengths), False)[0]
     look_at_texts(split, {"captions": caption_tokens, "tags": tag_tokens}, tokenizer.unk_id, lengths, kept)
-    for image_id in image_ids[:: -(-len(image_ids) // LOOKED_AT)]:
-        regions.read(image_id, allow_empty=True)  # which says what is odd about the values, before the first step
-    return RetrievalDataset(
+    data = RetrievalDataset(
         image_ids=image_ids,
         captions=texts,
         caption_ids=caption_ids,
@@ -256,3 +258,7 @@ def _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions):
         text=text,
         mask_type=cfg.INPUT.ATT_MASK_TYPE,
     )
+    if (repeated := np.count_nonzero(data.repeated_captions()[1])) > MANY_REPEATED * data.num_captions:
+        what = "captions are word for word those of another image, which scores and negatives count as wrong"
+        log.warning("%s: %s of %s %s", split, f"{repeated:,}", f"{data.num_captions:,}", what)
+    return data

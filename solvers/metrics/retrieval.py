@@ -95,12 +95,6 @@ def equal_sentence_ranks(margins, caption_image, sentences):
     return i2t, _row_ranks(margins.T, lambda rows: has[:, sentences[rows]].T, "worst")
 
 
-def repeated_captions(caption_image, sentences):
-    """[C] bool, whether another image has a caption of the same sentence (arguments as `equal_sentence_ranks`)."""
-    pairs = np.unique(np.stack([sentences, caption_image]), axis=1)
-    return (np.bincount(pairs[0]) > 1)[sentences]
-
-
 def row_blocks(margins):
     """Yields (slice of rows, [rows, C] array) with about BLOCK_VALUES values each; a NaN is a DataError."""
     num_rows, num_columns = margins.shape

@@ -18,7 +18,6 @@ from oscar_paddle.solvers.metrics.retrieval import (
     five_fold_metrics,
     format_recall_line,
     image_to_text_ranks,
-    repeated_captions,
     retrieval_metrics,
     text_to_image_ranks,
 )
@@ -203,14 +202,13 @@ class RetrievalEvaluation(Evaluation):
 
     def _with_equal_sentences(self, scores):
         """What repeated captions do: how many there are, the highest text R@1, and scores that take them as right."""
-        data, sentences = self.data, self.data.sentences()
-        owners = np.unique([image_id for image_id, _ in data.caption_ids], return_inverse=True)[1]
-        repeated = repeated_captions(owners, sentences)
+        data = self.data
+        sentences, repeated = data.repeated_captions()
         found = {"num_repeated_captions": int(np.count_nonzero(repeated))}
         if not found["num_repeated_captions"]:
             return found
         if data.candidates is None:
-            found["i2t_R@1_at_most"] = len(set(owners[~repeated])) / data.num_images
+            found["i2t_R@1_at_most"] = len(np.unique(data.caption_image()[~repeated])) / data.num_images
             ranks = equal_sentence_ranks(scores, data.caption_image(), sentences)
             return {**found, "equal_sentences": retrieval_metrics(*ranks)}
         right = sentences[data.candidates]

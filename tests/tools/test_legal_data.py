@@ -78,6 +78,7 @@ def test_repeated_captions_are_counted_and_have_a_second_line(run, folder):
     assert metrics["num_repeated_captions"] == odd > 1 and metrics["i2t_R@1_at_most"] == most
     assert f"{odd} of {len(ids)} captions are word for word those of another image" in out
     assert f"text R@1 cannot exceed {most:.4f}" in out
+    assert f"test: {odd} of {len(ids)} captions are word for word those of another image, which scores and" in err
     assert metrics["equal_sentences"]["i2t_retrieval"]["R@5"] > metrics["i2t_retrieval"]["R@5"]
     also = re.findall(r"if these count as right too: (I2T|T2I): (\d\.\d{4}) @ R1", out)
     assert [direction for direction, _ in also] == ["I2T", "T2I"]
