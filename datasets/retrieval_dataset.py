@@ -215,7 +215,9 @@ def _regions(cfg, split):
 
 def _images_of(split, captions, regions, listed_in=""):
     """The images of a split in the order of a list, or else of the captions (VinVL), or of the features (Oscar v1)."""
-    image_ids = read_image_keys(listed_in) if listed_in else regions.ids if regions.orders_images else list(captions)
+    if not (listed_in or regions.orders_images):
+        return list(captions)
+    image_ids = read_image_keys(listed_in) if listed_in else regions.image_ids()
     for image_id in image_ids:
         if image_id not in captions:
             raise DataError(f"{listed_in or regions.path}: image {image_id} has no captions in split {split!r}")

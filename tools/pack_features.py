@@ -19,7 +19,7 @@ def add_arguments(parser):
     add = parser.add_argument
     add("--cfg_file", metavar="FILE", help="pack what this configuration trains and evaluates with")
     add("--opts", nargs="*", action="extend", default=[], metavar="KEY VALUE", help="settings that override the file")
-    add("--feat_file", metavar="PATH", help="pack this: features.tsv, a .pt of Oscar v1, a folder of .npy or .npz")
+    add("--feat_file", metavar="PATH", help="pack this: a .tsv, a .pt of Oscar v1, a folder of .npy or .npz")
     add("--feature_dim", type=int, default=2054, help="with --feat_file: values a region (default: %(default)s)")
     add(
         "--dtype",

@@ -32,7 +32,7 @@ def check_other_layout(scope, path, split):
     except DataError as error:
         findings.add("shared_features" if isinstance(error, SharedFeatures) else "bad_list", *file_and_text(error))
     if source.orders_images:
-        for image_id in source.ids:
+        for image_id in source.image_ids():
             if image_id not in split.captions:
                 findings.add("no_captions", path, f"image {image_id} is not in split {split.name!r}")
     images = {key: split.name for key in split.images if scope.chosen is None or key in scope.chosen}

@@ -59,10 +59,6 @@ class TsvFile:
         line = self._mended(self._line if count is None else partial(self._start, count=count), number)
         return [field.strip() for field in line.split(b"\t")[:count]]
 
-    def some_rows(self):
-        """A few rows from all over the file, as `row` gives them."""
-        return [self.row(number) for number in np.unique(np.linspace(0, len(self) - 1, 5).astype(int)).tolist()]
-
     def first_fields(self):
         """The first field of every row as text, in order: list of str; reads only the start of each row."""
         name = f"reading ids of {os.path.basename(self.path)}"

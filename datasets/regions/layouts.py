@@ -101,7 +101,9 @@ def find_regions(data_dir, split, feat_file="", feature_type="frcnn"):
             f"features.tsv, {split}_img_{feature_type}_feats.pt (or .pd, .tsv), "
             f"{split}_img_{feature_type}_feats/<image id>.npy, features/<name>.npz"
         )
-        raise MissingFile(f"{' and '.join(looked)}: no such file; expected the region features: {names} ({key})")
+        there = sorted(os.listdir(looked[0]))[:3] if feat_file and os.path.isdir(looked[0]) else []
+        there = f", only {', '.join(there)}" if there else ""
+        raise MissingFile(f"{' and '.join(looked)}: no such file{there}; expected the region features: {names} ({key})")
     return found[0]
 
 

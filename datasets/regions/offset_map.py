@@ -9,7 +9,7 @@ import os
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.reading import RandomAccessFile, read_json
-from oscar_paddle.datasets.regions.rows import box_count, columns_of, parse_regions
+from oscar_paddle.datasets.regions.rows import box_count, columns_of, first_rows, parse_regions
 from oscar_paddle.datasets.regions.source import RegionSource, image_key
 
 MAP_ENDING = "_offset_map.json"
@@ -36,17 +36,15 @@ class OffsetMapFeatures(RegionSource):
         if ordered[-1] >= self._file.size:
             raise DataError(f"{map_file}: reaches to byte {ordered[-1]}, but {self.path} has {self._file.size} bytes")
         ends = dict(zip(ordered, [*ordered[1:], self._file.size], strict=True))
-        self._columns = columns_of([self._fields(at, ends[at]) for at in ordered[:: max(1, len(ordered) // 5)]])
+        self._columns = columns_of(first_rows(self.path))
         return {key: (start, ends[start]) for key, start in starts.items()}
-
-    def _fields(self, start, end):
-        return [field.strip() for field in self._file.read(end - start, start).split(b"\n", 1)[0].split(b"\t")]
 
     def _row(self, key, longest=None):
         """(the columns of an image's row, or of its first `longest` bytes; what messages call it)."""
         start, end = self._place(key)
         where = self._where(f"{self.path} byte {start}", key)
-        fields = self._fields(start, end if longest is None else min(end, start + longest))
+        row = self._file.read(min(end - start, longest or end), start).split(b"\n", 1)[0]
+        fields = [field.strip() for field in row.split(b"\t")]
         if len(fields) < 2 or image_key(fields[0].decode(errors="replace")) != key:
             found = fields[0][:20].decode(errors="replace")
             raise DataError(f"{where}: the row begins with {found!r}; {offset_map_of(self.path)} says {key}")

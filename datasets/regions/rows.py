@@ -65,14 +65,12 @@ def first_rows(path):
 
 def check_count(fields, count, where):
     """Raises DataError if a row has not the number of columns that the others have."""
-    if len(fields) > count:
-        joint = fields[count - 1][-16:].decode(errors="replace")
-        raise DataError(
-            f"{where}: {len(fields)} columns, the others have {count}: two rows run together "
-            f"(the second begins at the end of {joint!r}); make the file again"
-        )
-    if len(fields) < count:
-        raise DataError(f"{where}: {len(fields)} columns, the others have {count}: cut off; make the file again")
+    if len(fields) != count:
+        what = "cut off"
+        if len(fields) > count:
+            joint = fields[count - 1][-16:].decode(errors="replace")
+            what = f"two rows run together (the second begins at the end of {joint!r})"
+        raise DataError(f"{where}: {len(fields)} columns, the others have {count}: {what}; make the file again")
 
 
 def box_count(fields, columns, where):
@@ -116,14 +114,14 @@ def parse_regions(fields, columns, feature_dim, where, trust_count=True):
     values = regions_of_bytes(data, num_boxes, (feature_dim, feature_dim - BOX_DIM), where)
     if values.shape[1] == feature_dim:
         return values
+    told = f"{where}: columns as LXMERT or bottom-up attention has them"
     sizes = [fields[at] for at in (columns.width, columns.height)]
-    if not fields[columns.boxes] or not all(size.isdigit() and int(size[:9]) for size in sizes):
-        missing = "" if fields[columns.boxes] else f": column {columns.boxes + 1}, the boxes, is empty"
-        raise DataError(f"{where}: the six box values need boxes and the size of the picture{missing}")
+    if not all(size.isdigit() and int(size[:9]) for size in sizes):
+        raise DataError(f"{told}; the size of the picture is {b' x '.join(sizes)[:40].decode(errors='replace')!r}")
     boxes = decode_base64(fields[columns.boxes], where, columns.boxes)
     if len(boxes) != 16 * num_boxes:
         size = f"{len(boxes)} bytes; expected {16 * num_boxes} ({num_boxes} boxes x 4 values x 4 bytes, float32)"
-        raise DataError(f"{where}: the boxes have {size}")
+        raise DataError(f"{told}; column {columns.boxes + 1}, the boxes, has {size}")
     boxes = np.frombuffer(boxes, "<f4").reshape(-1, 4)
     return np.concatenate([values, checked_box_values(boxes, *map(int, sizes), where)], axis=1)
 

@@ -15,7 +15,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.regions.values import BOX_DIM, VISUAL_DIM, check_finite
+from oscar_paddle.datasets.regions.values import BOX_DIM, VISUAL_DIM, WrongWidth, check_finite
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,20 +25,16 @@ class EmptyImage(DataError):
 
 
 class ByName:
-    """What is found by image id, or by the name of the picture's file where the files have those.
+    """Images by id or by name; a subclass has `path`, `ids`, and `_has(key)`, which says whether a key is there."""
 
-    A subclass has `path`, `ids` and `_has`; `names_images` says that its files are called as the pictures are, even
-    where some of the names are numbers that could be ids.
-    """
-
-    names_images = False
-    _holder = "file"
+    names_images = False  # its files are called as the pictures are, also where a name is a number that could be an id
+    _holder = "file"  # what messages call it
     _keys = _labels = _names = {}
 
     def use_names(self, names):
-        """Find images by the names of their pictures (image id -> name), if more of them are there than of the ids.
+        """Find images by the names of their pictures (image id -> name), if more of these are there than of the ids.
 
-        A name leads to what is called so, with its folder or without, with its ending or without, in this order.
+        A name leads to what is called so with its folder, or else without; its ending may be there or not.
 
         Raises:
             DataError: two pictures lead to the same place.
@@ -73,6 +69,11 @@ class ByName:
     def __contains__(self, image_id):
         return self._has(self._key(image_id))
 
+    def image_ids(self):
+        """The image ids that belong to `ids`, which are names where the files are called by them."""
+        images = {key: image_id for image_id, key in self._keys.items()}
+        return [images.get(key, key) for key in self.ids]
+
     def called(self, image_id):
         """What messages call an image: "p_17 (image 1)" where names are known, else "image 1"."""
         return self._label(self._key(image_id))
@@ -80,6 +81,8 @@ class ByName:
     def missing(self, image_id, said="is missing"):
         """The message that an image is not here; `said` follows its name."""
         return self._missing(self._key(image_id), said)
+
+    # Of these the argument is a key, which may be a name, and not an image id.
 
     def _missing(self, key, said="is missing"):
         ids = self.ids
@@ -93,7 +96,7 @@ class ByName:
         return f"{place}, {self._labels[key]}" if key in self._labels else f"{place} (image {key})"
 
     def _shown(self, key):
-        return f"{key!r}"
+        return repr(key)
 
 
 class RegionSource(ByName):
@@ -227,7 +230,10 @@ class RegionSource(ByName):
 
     def _signature(self, key):
         """(R, D, checksum of the values)."""
-        regions, _ = self._read(key)
+        try:
+            regions, _ = self._read(key)
+        except WrongWidth:  # said when they are used: another setting may be the cause
+            return 0, 0, 0
         return *regions.shape, checksum(regions)
 
 

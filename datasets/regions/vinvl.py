@@ -13,10 +13,16 @@ from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.kinds import foreign
 from oscar_paddle.datasets.formats.reading import MissingFile, first_file, read_json
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
-from oscar_paddle.datasets.regions.rows import box_count, check_count, columns_of, parse_regions, usual_count
+from oscar_paddle.datasets.regions.rows import (
+    box_count,
+    check_count,
+    columns_of,
+    first_rows,
+    parse_regions,
+    usual_count,
+)
 from oscar_paddle.datasets.regions.source import ByName, RegionSource, image_key
 
-_LONGEST_HEAD = 1 << 16  # bytes; the first column of a row is an id or a name
 _LAYOUTS = (
     "a .tsv of VinVL, LXMERT or bottom-up attention, a .pt or .pd of Oscar v1 (image id -> tensor), a .packed store, "
     "or a folder of <image id>.npy or <name>.npz files"
@@ -43,44 +49,97 @@ def parse_detections(fields, where, columns=2):
     return value, objects
 
 
-def _table(path, expected):
-    """The TsvFile at a path; DataError, before anything is written beside it, if it is a file of another kind."""
-    what = foreign(path)
-    with open(path, "rb") as file:
-        head = file.readline(_LONGEST_HEAD)
-    if what or (head.strip() and b"\t" not in head):
-        what = what or ("binary data" if b"\0" in head else "text without tabs between columns")
-        raise DataError(f"{path}: {what}; {expected}")
-    return TsvFile(path)
+class _Rows(ByName):
+    """Rows by image id (see `ByName`), from `imageid2idx.json` or else from the first fields of the rows."""
 
-
-class RegionFeatures(RegionSource):
-    """Region features by image id, from `features.tsv` (see `RegionSource`)."""
-
-    def _open(self):
-        self._tsv = _table(self.path, f"the regions are read from {_LAYOUTS}")
-        self._rows = _RowNumbers(self._tsv, os.path.join(os.path.dirname(self.path), "imageid2idx.json"))
-        self._columns = columns_of(self._tsv.some_rows())
-        return {}
+    def _open_rows(self, expected, map_path=None):
+        """Open the file at `path`; `expected` is what it should hold, for the message where it is another kind."""
+        self._first = first_rows(self.path)
+        what = foreign(self.path) or ("no text with tabs between columns" if max(map(len, self._first)) == 1 else None)
+        if what:  # before anything is written beside it
+            raise DataError(f"{self.path}: {what}; {expected}")
+        self._tsv = TsvFile(self.path)
+        self._numbers = self._read_map(map_path) if map_path else None
+        self._from_rows = False
+        if self._numbers is None:
+            self._rebuild()
 
     @property
     def ids(self):
-        return self._rows.ids()
+        return list(self._numbers)
+
+    def _has(self, key):
+        return self._find(key) is not None
+
+    def _find(self, key):
+        """The row number of an image, or None."""
+        found, rows = len(self._numbers), len(self._tsv)
+        if key not in self._numbers and not self._from_rows and found != rows:
+            _LOG.warning("%s: imageid2idx.json has %d ids for %d rows", self.path, found, rows)
+            self._rebuild()
+        return self._numbers.get(key)
+
+    def _row(self, key, count=None):
+        """(the fields of an image's row, or the first `count`; what messages call it); the row's own id decides.
+
+        Raises:
+            DataError: no row has this id.
+        """
+        number = self._find(key)
+        fields = None if number is None else self._tsv.row(number, count)
+        if fields and image_key(fields[0].decode(errors="replace")) != key:
+            _LOG.warning("%s: row %d is not image %s as imageid2idx.json says", self.path, number + 1, key)
+            self._rebuild()
+            number = self._numbers.get(key)
+            fields = None if number is None else self._tsv.row(number, count)
+        if fields is None:
+            there = f"(the file has {len(self._tsv)} rows); its ids look like {str(self.ids[0])!r}"
+            raise DataError(f"{self.path}: no row for {self._label(key)} {there}")
+        return fields, self._where(f"{self.path} row {number + 1}", key)
+
+    def _rebuild(self):
+        self._numbers = {image_key(field): number for number, field in enumerate(self._tsv.first_fields())}
+        self._from_rows = True
+        repeated = len(self._tsv) - len(self._numbers)
+        if repeated:
+            _LOG.warning("%s: %d rows repeat the id of another row; the last one counts", self.path, repeated)
+
+    def _read_map(self, path):
+        """The mapping in the JSON file, or None if there is none that can be right."""
+        try:
+            numbers = read_json(path)
+        except MissingFile:
+            _LOG.info("%s: taking the image ids from the rows", self.path)
+            return None
+        except DataError as error:
+            _LOG.warning("%s cannot be used (%s)", path, error)
+            return None
+        rows = len(self._tsv)
+        if not isinstance(numbers, dict) or not all(type(n) is int and 0 <= n < rows for n in numbers.values()):
+            _LOG.warning("%s does not map image ids to the %d rows of %s", path, rows, self.path)
+            return None
+        return {image_key(name): number for name, number in numbers.items()}
+
+
+class RegionFeatures(_Rows, RegionSource):
+    """Region features by image id, from `features.tsv` (see `RegionSource`)."""
+
+    def _open(self):
+        map_path = os.path.join(os.path.dirname(self.path), "imageid2idx.json")
+        self._open_rows(f"the regions are read from {_LAYOUTS}", map_path)
+        self._columns = columns_of(self._first)
+        return {}
 
     def open_tags(self, data_dir, split, label_type):
         return open_predictions(os.path.join(os.path.dirname(self.path), "predictions.tsv"), self._names)
 
-    def _has(self, key):
-        return self._rows.find(key) is not None
-
     def _read(self, key):
-        number, fields = self._rows.fields(key, self._label(key))
-        where = self._where(f"{self.path} row {number + 1}", key)
+        fields, where = self._row(key)
         return parse_regions(fields, self._columns, self.feature_dim, where), where
 
     def _count(self, key):
-        number, fields = self._rows.fields(key, self._label(key), self._columns.num_boxes + 1)
-        return box_count(fields, self._columns, self._where(f"{self.path} row {number + 1}", key))
+        fields, where = self._row(key, self._columns.num_boxes + 1)
+        return box_count(fields, self._columns, where)
 
 
 def open_predictions(path, names):
@@ -90,22 +149,14 @@ def open_predictions(path, names):
     return tags
 
 
-class ObjectTags(ByName):
+class ObjectTags(_Rows):
     """Object tags by image id, from `predictions.tsv`; DataError if it is missing or holds no rows."""
 
     def __init__(self, predictions_file):
         self.path = str(predictions_file)
         first_file([self.path], "; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for")
-        self._tsv = _table(self.path, "expected rows of image id and JSON")
-        self._rows = _RowNumbers(self._tsv)
-        self._columns = usual_count(self._tsv.some_rows(), (2,))
-
-    @property
-    def ids(self):
-        return self._rows.ids()
-
-    def _has(self, key):
-        return self._rows.find(key) is not None
+        self._open_rows("expected rows of image id and JSON")
+        self._columns = usual_count(self._first, (2,))
 
     def __getitem__(self, image_id):
         """The classes of all detections in file order, duplicates kept, joined by single blanks.
@@ -131,11 +182,8 @@ class ObjectTags(ByName):
         return rects, size["image_h"], size["image_w"]
 
     def _detections(self, image_id):
-        key = self._key(image_id)
-        number, fields = self._rows.fields(key, self._label(key))
-        where = self._where(f"{self.path} row {number + 1}", key)
-        row, objects = parse_detections(fields, where, self._columns)
-        return row, objects, where
+        fields, where = self._row(self._key(image_id))
+        return *parse_detections(fields, where, self._columns), where
 
     @staticmethod
     def _value(item, key, kind, where):
@@ -143,68 +191,3 @@ class ObjectTags(ByName):
         if not isinstance(value, kind):
             raise DataError(f"{where}: a detection has no '{key}' ({kind.__name__} expected)")
         return value
-
-
-class _RowNumbers:
-    """Image id -> row number, from `imageid2idx.json` or else from the first fields of the rows."""
-
-    def __init__(self, tsv, map_path=None):
-        self._tsv = tsv
-        self._numbers = self._read(map_path) if map_path else None
-        self._from_rows = False
-        if self._numbers is None:
-            self._rebuild()
-
-    def ids(self):
-        return list(self._numbers)
-
-    def find(self, image_id):
-        """The row number of an image, or None."""
-        key, found, rows = image_key(image_id), len(self._numbers), len(self._tsv)
-        if key not in self._numbers and not self._from_rows and found != rows:
-            _LOG.warning("%s: imageid2idx.json has %d ids for %d rows", self._tsv.path, found, rows)
-            self._rebuild()
-        return self._numbers.get(key)
-
-    def fields(self, key, label, count=None):
-        """(row number, its fields or the first `count`) of an image (`label` in messages); the row's own id decides.
-
-        Raises:
-            DataError: no row has this id.
-        """
-        number = self.find(key)
-        if number is not None:
-            fields = self._tsv.row(number, count)
-            if image_key(fields[0].decode(errors="replace")) == key:
-                return number, fields
-            _LOG.warning("%s: row %d is not image %s as imageid2idx.json says", self._tsv.path, number + 1, key)
-            self._rebuild()
-            number = self._numbers.get(key)
-        if number is None:
-            example = str(next(iter(self._numbers)))
-            rows = f"(the file has {len(self._tsv)} rows); its ids look like {example!r}"
-            raise DataError(f"{self._tsv.path}: no row for {label} {rows}")
-        return number, self._tsv.row(number, count)
-
-    def _rebuild(self):
-        self._numbers = {image_key(field): number for number, field in enumerate(self._tsv.first_fields())}
-        self._from_rows = True
-        repeated = len(self._tsv) - len(self._numbers)
-        if repeated:
-            _LOG.warning("%s: %d rows repeat the id of another row; the last one counts", self._tsv.path, repeated)
-
-    def _read(self, path):
-        """The mapping in the JSON file, or None if there is none that can be right."""
-        try:
-            numbers = read_json(path)
-        except MissingFile:
-            _LOG.info("%s: taking the image ids from the rows", self._tsv.path)
-            return None
-        except DataError as error:
-            _LOG.warning("%s cannot be used (%s)", path, error)
-            return None
-        rows = len(self._tsv)
-        if not isinstance(numbers, dict) or not all(type(n) is int and 0 <= n < rows for n in numbers.values()):
-            _LOG.warning("%s does not map image ids to the %d rows of %s", path, rows, self._tsv.path)
-            return None
-        return {image_key(name): number for name, number in numbers.items()}

@@ -82,6 +82,7 @@ ONES = np.ones((2, 10), np.float32)
         (np.ones((2, 10), np.int64), r"the regions are int64 \[2, 10\]"),
         (ONES[:0], "number of boxes is 0"),
         ([1.0], "the regions are list"),
+        ({"feats": ONES, "bbox": ONES}, "the regions are dict with the keys feats, bbox"),
         (np.where(np.arange(20).reshape(2, 10) == 13, np.nan, ONES), "region 2 column 4 is nan"),
     ],
 )

@@ -257,6 +257,16 @@ def test_images_without_tags_are_packed_without(tmp_path):
         tags[2]
 
 
+def test_files_in_folders_of_the_folder_are_part_of_the_source(tmp_path):
+    (tmp_path / "features" / "a").mkdir(parents=True)
+    np.savez(tmp_path / "features" / "dog.npz", features=np.ones((1, 2054), np.float32))
+    np.savez(tmp_path / "features" / "a" / "dog.npz", features=np.ones((1, 2054), np.float32))
+    pack(NpzFeatures(tmp_path / "features"), tmp_path / "features.packed", progress=False)
+    assert isinstance(open_regions(tmp_path, "train"), PackedFeatures)
+    np.savez(tmp_path / "features" / "a" / "dog.npz", features=np.zeros((1, 2054), np.float32))
+    assert isinstance(open_regions(tmp_path, "train"), NpzFeatures)
+
+
 def test_what_cannot_be_packed_leaves_nothing_behind(folder, packed, tmp_path, monkeypatch):
     source, path = packed
     os.unlink(path)

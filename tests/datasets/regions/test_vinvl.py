@@ -338,7 +338,7 @@ def test_missing_tags(predictions, tmp_path):
         ObjectTags(tmp_path / "nowhere.tsv")
     path = tmp_path / "one_column.tsv"
     path.write_text("10\n")
-    with pytest.raises(DataError, match="text without tabs"):
+    with pytest.raises(DataError, match="no text with tabs"):
         ObjectTags(path)[10]
 
 
