@@ -101,13 +101,12 @@ def _splits_of(cfg, split_names):
 
 def _caption_file(data_dir, name):
     """(path of the file that should hold a split's captions, whether it is one of the published layout)."""
-    places = [os.path.join(str(data_dir), f"{name}_captions{ending}") for ending in (".pt", ".pd")]
-    found = next(filter(os.path.isfile, places), None)
+    found = published.published_file(data_dir, name)
     try:
         annotations = None if found else find_annotations(data_dir)
     except DataError:  # several; the reader says which
         annotations = str(data_dir)
-    return found or annotations or places[0], annotations is None
+    return found or annotations or os.path.join(str(data_dir), f"{name}_captions.pt"), annotations is None
 
 
 def _read_split(split, data_dir, in_published_layout, findings):
