@@ -55,11 +55,11 @@ KEYS = {
     "INPUT.USE_PAIR": Key(True, "--use_pair").means("""
         NLVR2: each image of a pair in an encoder row of its own, with the whole sentence; False puts the regions of
         both into one row."""),
-    "INPUT.NUM_CAPTIONS_PER_IMAGE_TRN": Key(5, "--num_captions_per_img_train", at_least(1), RUN).means("""
-        Captions per training image: the first so many; one epoch shows each once."""),
-    "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": Key(5, "--num_captions_per_img_val", at_least(1)).means("""
-        Captions per image in evaluation: the first so many with EVAL_CROSS_IMAGE; with EVAL_CAPTION_INDEX_FILE the
-        length of each image's candidate list (20 for COCO minival)."""),
+    "INPUT.NUM_CAPTIONS_PER_IMAGE_TRN": Key(5, "--num_captions_per_img_train", at_least(0), RUN).means("""
+        Captions per training image: the first so many; 0 = all that each image has. One epoch shows each once."""),
+    "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": Key(5, "--num_captions_per_img_val", at_least(0)).means("""
+        Captions per image in evaluation: the first so many with EVAL_CROSS_IMAGE, 0 = all that each image has; with
+        EVAL_CAPTION_INDEX_FILE the length of each image's candidate list (20 for COCO minival), 0 = as it is."""),
     "INPUT.FEATURE_CACHE_MB": Key(1024, NEW, at_least(0)).means("""
         MiB of decoded region features that each process keeps in memory; 0 = none."""),
     # ---- where the data are
@@ -76,6 +76,10 @@ KEYS = {
     "DATASET.PACKED": Key("auto", NEW, one_of("auto", "off", "float16")).means("""
         Whether features that tools/pack_features.py has packed are read instead of their source: auto (float32, if up
         to date: same bits, several times as fast) | off | float16 (those too: not exact)."""),
+    "DATASET.EMPTY_IMAGES": Key("error", NEW, one_of("error", "skip")).means("""
+        Pictures in which nothing was detected: error (a run says how many there are and stops before its first step) |
+        skip (training leaves them out; evaluation counts each as one region of the whole picture, all zeros but for its
+        box, so that no image or question is lost)."""),
     "DATASET.TRAIN": Key("train", "fixed to train in the reference, VQA --do_train_val", _SPLIT).means("""
         Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val; GQA, NLVR2: train."""),
     "DATASET.DEV": Key("minival", "fixed to minival in the reference", _SPLIT).means("""

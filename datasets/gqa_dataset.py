@@ -34,20 +34,21 @@ def gqa_layout(cfg, split):
             question_id = str(field(record, "q_id", (int, str), where)) if split != "train" else None
             examples.add(path, number, question, [row], answers, question_id)
 
-    files, limit = question_file(cfg, split), cfg.INPUT.MAX_REGION
-    return Layout(f"gqa_{split}", *files, add, "gqa", limit, limit, LongestFirstBuilder, labels, not is_test)
+    files, limit = question_files(cfg, split), cfg.INPUT.MAX_REGION
+    return Layout(f"gqa_{split}", files, add, ("gqa",), limit, limit, LongestFirstBuilder, labels, not is_test)
 
 
-def question_file(cfg, split):
-    """(path, where it comes from) of a split's question file."""
+def question_files(cfg, split):
+    """[(path, where it comes from)] of a split's questions."""
     if split == "test":
         name, key = "gqa_all_qla_submission.json", "DATASET.TEST asks for it"
     else:
         key = f"DATASET.{_CHOSEN_BY[split]}"
         kind = "bal" if cfg.DATASET[_CHOSEN_BY[split]] == "bal" else "all"
         name, key = f"gqa_{kind}_qla_{split.replace('-', '')}.json", f"{key} chooses between bal and all"
-    origin = f"it holds the questions of {split} and comes with Oscar's GQA data; DATASET.DATA_DIR is its folder, {key}"
-    return os.path.join(cfg.DATASET.DATA_DIR, name), origin
+    where = "Oscar's GQA data, or from tools/prepare_questions.py; DATASET.DATA_DIR is its folder"
+    origin = f"it holds the questions of {split} and comes with {where}, {key}"
+    return [(os.path.join(cfg.DATASET.DATA_DIR, name), origin)]
 
 
 def _answer(record, labels, where):

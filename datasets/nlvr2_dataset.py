@@ -4,7 +4,7 @@ import os
 import re
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.questions.examples import Layout
+from oscar_paddle.datasets.questions.examples import Layout, joined_or_halves
 from oscar_paddle.datasets.questions.records import field
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder, PairedLongestFirstBuilder
 
@@ -31,11 +31,11 @@ def nlvr2_layout(cfg, split):
         examples.add(path, number, field(record, "q", str, where), rows, [(label, 1.0)])
 
     kept = (limit, limit, PairedLongestFirstBuilder) if pair else (2 * limit, None, LongestFirstBuilder)
-    return Layout(f"nlvr2_{split}", *statement_file(cfg, split), add, "nlvr2", *kept)
+    return Layout(f"nlvr2_{split}", question_files(cfg, split), add, ("nlvr2",), *kept)
 
 
-def statement_file(cfg, split):
-    """(path, where it comes from) of a split's file."""
+def question_files(cfg, split):
+    """[(path, where it comes from), ...] of a split's statements; val+test1 has two where there is no joined file."""
     evaluated, labelled = cfg.DATASET.EVAL_DATA_TYPE, cfg.DATASET.DATA_LABEL_TYPE
     kinds = {"bal": "balanced_", "unbal": "unbalanced_"}
     keys = "DATASET.EVAL_DATA_TYPE and DATA_LABEL_TYPE choose among its variants"
@@ -47,8 +47,11 @@ def statement_file(cfg, split):
     else:
         both = "_test1" if split == "val+test1" and evaluated not in kinds else ""
         name = f"nlvr2_{kinds.get(evaluated, '')}dev{both}.json"
-    origin = f"it holds {split} and comes with Oscar's NLVR2 data; DATASET.DATA_DIR is its folder, {keys}"
-    return os.path.join(cfg.DATASET.DATA_DIR, name), origin
+    where = "Oscar's NLVR2 data, or from tools/prepare_questions.py; DATASET.DATA_DIR is its folder"
+    file = os.path.join(cfg.DATASET.DATA_DIR, name), f"it holds {split} and comes with {where}, {keys}"
+    if name != "nlvr2_dev_test1.json":
+        return [file]
+    return joined_or_halves(file, [question_files(cfg, half)[0] for half in ("val", "test1")])
 
 
 def sentence_keys(examples):

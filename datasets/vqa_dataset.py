@@ -4,7 +4,7 @@ import os
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions.answers import read_answer_labels
-from oscar_paddle.datasets.questions.examples import Layout
+from oscar_paddle.datasets.questions.examples import Layout, joined_or_halves
 from oscar_paddle.datasets.questions.records import field
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder
 
@@ -31,27 +31,38 @@ def vqa_layout(cfg, split):
         if is_test or answers:
             examples.add(path, number, question, [row], answers, _question_id(record, where) if is_test else None)
 
-    features, limit = "train+val" if cfg.DATASET.USE_VG_DEV else split, cfg.INPUT.MAX_REGION
-    files = question_file(cfg, split)
-    return Layout(f"vqa_{split}", *files, add, features, limit, limit, LongestFirstBuilder, labels, not is_test)
+    halves = ("train+val", "train", "val") if split == "train+val" else (split,)
+    features, limit = ("train+val",) if data.USE_VG_DEV else halves, cfg.INPUT.MAX_REGION
+    files = question_files(cfg, split)
+    return Layout(f"vqa_{split}", files, add, features, limit, limit, LongestFirstBuilder, labels, not is_test)
 
 
-def question_file(cfg, split):
-    """(path, where it comes from) of a split's question file; names as upstream has them, the odd one included."""
+def question_files(cfg, split):
+    """[(path, where it comes from), ...] of a split's questions; train+val has two where there is no joined file."""
+    if split != "train+val":
+        return [_question_file(cfg, split)]
+    return joined_or_halves(_question_file(cfg, split), [_question_file(cfg, half) for half in ("train", "val")])
+
+
+def _question_file(cfg, split):
+    """Names as upstream has them, the odd one included."""
     data, masked = cfg.DATASET, cfg.DATASET.DATA_LABEL_TYPE == "mask"
     key = "DATASET.DATA_LABEL_TYPE chooses its name"
-    if split in TEST_SPLITS:
+    if split in TEST_SPLITS:  # not in the public downloads
         name = f"{split}_qla_mrcnn.json" if masked else "test2014_qla.json"  # Upstream: 2014
-        return os.path.join(data.DATA_DIR, name), f"it holds the test questions and comes with Oscar's VQA data; {key}"
+        made = "tools/prepare_questions.py makes it of the official questions and the tags"
+        return os.path.join(data.DATA_DIR, name), f"it holds the test questions; {made}; {key}"
     name = {"train": "train2014", "val": "val2014", "train+val": "train+val2014"}[split]
     name += "_qla_mrcnn.json" if masked else "_qla.json"
     if masked and split == "train" and data.USE_VG:
         name, key = "train2014_vg_qla_mrcnn.json", "DATASET.USE_VG asks for it"
     if masked and split == "val" and data.USE_VG_DEV:
         name, key = "vg_qla_mrcnn.json", "DATASET.USE_VG_DEV asks for it"
+    if split == "train+val":
+        key += ", and without it the files of train and of val are read"
     folder, setting = (data.TXT_DATA_DIR, "TXT_DATA_DIR") if data.TXT_DATA_DIR else (data.DATA_DIR, "DATA_DIR")
-    where = f"DATASET.{setting} is its folder, {key}"
-    return os.path.join(folder, name), f"it holds the questions of {split} and comes with Oscar's VQA data; {where}"
+    where = f"Oscar's VQA data, or from tools/prepare_questions.py; DATASET.{setting} is its folder, {key}"
+    return os.path.join(folder, name), f"it holds the questions of {split} and comes with {where}"
 
 
 def _soft_answers(record, labels, where):

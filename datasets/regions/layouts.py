@@ -14,6 +14,7 @@ import re
 from functools import partial
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import MissingFile
 from oscar_paddle.datasets.regions.offset_map import OffsetMapFeatures, offset_map_of
 from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures, list_files
 from oscar_paddle.datasets.regions.oscar_v1 import DictionaryFeatures
@@ -102,7 +103,7 @@ def find_regions(data_dir, split, feat_file="", feature_type="frcnn"):
         )
         there = sorted(os.listdir(looked[0]))[:3] if feat_file and os.path.isdir(looked[0]) else []
         there = f", only {', '.join(there)}" if there else ""
-        raise DataError(f"{' and '.join(looked)}: no such file{there}; expected the region features: {names} ({key})")
+        raise MissingFile(f"{' and '.join(looked)}: no such file{there}; expected the region features: {names} ({key})")
     return found[0]
 
 

@@ -146,10 +146,10 @@ def _matrices(data, folds):
     if data.candidates is not None:
         return [(range(data.num_images), range(data.candidates.shape[1]))]
     matrices = [(range(data.num_images), range(data.num_captions))]
-    size, per_image = data.num_images // folds, data.num_captions // data.num_images
+    size, owners = data.num_images // folds, data.caption_image()
     for start in range(0, data.num_images, size) if folds > 1 else ():
-        stop = start + size
-        matrices.append((range(start, stop), range(start * per_image, stop * per_image)))
+        columns = np.searchsorted(owners, [start, start + size])  # captions are in the order of their images
+        matrices.append((range(start, start + size), range(*columns)))
     return matrices
 
 

@@ -57,7 +57,7 @@ class QuestionTask(Task):
     @classmethod
     def build_data(cls, cfg, tokenizer, split):
         """ExampleDataset of a split."""
-        return build_examples(cfg, tokenizer, cls.layout(cfg, split))
+        return build_examples(cfg, tokenizer, cls.layout(cfg, split), training=split == cfg.DATASET.TRAIN)
 
     def training_data(self, tokenizer):
         return self.build_data(self.cfg, tokenizer, self.cfg.DATASET.TRAIN)
