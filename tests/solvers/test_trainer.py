@@ -89,6 +89,8 @@ def given_scores(monkeypatch):
 
 
 class ToyTokenizer:
+    vocab = {"[PAD]": 0}
+
     def save(self, folder):
         (folder / "vocab.txt").write_text("[PAD]\n")
 
