@@ -133,10 +133,6 @@ class ExampleDataset:
         """The B * r rows of these examples as named arrays, see `datasets.collate.collate`."""
         return collate(self.text_rows(examples), *self.features(examples))
 
-    def where(self, examples, row):
-        """File and record of a row of these examples, for messages."""
-        return self.examples.where(examples[row // self.rows])
-
     def labels(self, examples):
         """[B] int64, the first answer of each (-1 where there is none)."""
         starts, ends = self._starts[examples], self._starts[np.asarray(examples) + 1]

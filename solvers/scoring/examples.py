@@ -40,15 +40,17 @@ class ExampleScorer(BlockScorer):
         counts = np.array([len(rows) for rows in features])
         region_start = (np.cumsum(counts) - counts)[img_index]
         text = self.data.text_rows(examples)
-        check_ids(text._asdict(), self.backend.config, lambda row: self.data.where(examples, row))
+        check_ids(text._asdict(), self.backend.config, lambda row: self._where(block, row))
         regions = self.backend.embed_regions(np.concatenate(features))
         for rows, batch in self.length_batches(text, counts[img_index], region_start):
             yield rows, batch, regions
 
     def finish(self, block, outputs):
-        where = self.data.examples.where
-        self.refuse_nan(outputs, lambda row: f"{self.data.where(block.rows, row)}: the pooled vector")
+        self.refuse_nan(outputs, lambda row: f"{self._where(block, row)}: the pooled vector")
         logits = self.backend.classify(outputs)
-        self.refuse_nan(logits, lambda example: f"{where(block.rows[example])}: a logit")
+        self.refuse_nan(logits, lambda example: f"{self._where(block, example * self.data.rows)}: a logit")
         best = logits.argmax(axis=1)
         return np.stack([best, logits[np.arange(len(best)), best]], axis=1).astype(np.float32)
+
+    def _where(self, block, row):
+        return self.data.examples.where(block.rows[row // self.data.rows])

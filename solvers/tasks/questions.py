@@ -76,7 +76,8 @@ class QuestionTask(Task):
     def batch(self, examples, epoch):
         """Examples -> (PackedBatch, labels [B] int64 or soft targets [B, C] float32)."""
         targets = self.train.soft_targets if self.has_soft_targets else self.train.labels
-        return self.pack(self.train.batch(examples), lambda row: self.train.where(examples, row)), targets(examples)
+        packed = self.pack(self.train.batch(examples), lambda row: self.describe([examples[row // self.train.rows]]))
+        return packed, targets(examples)
 
     def describe(self, examples):
         """The examples as places in their files."""
