@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 
 BATCH_TOKENS = 4096
 _ARRAYS = (*REGION_ARRAYS, "tags")
+_FIELDS = {  # of InputSettings -> argument of ImageScorer
+    "max_seq_length": "max_seq_len",
+    "max_img_seq_length": "max_region",
+    "add_od_labels": "add_tags",
+    "do_lower_case": "do_lower_case",
+}
 
 
 class Score(NamedTuple):
@@ -77,14 +83,13 @@ class ImageScorer:
         if config.num_labels not in (1, 2):
             where = f"{folder}/config.json"
             raise WeightsError(f"{where}: num_labels is {config.num_labels}; a retrieval model has 2 (or 1)")
-        given = {"max_seq_length": max_seq_len, "max_img_seq_length": max_region}
-        given |= {"add_od_labels": add_tags, "do_lower_case": do_lower_case}
-        given = {name: value for name, value in given.items() if value is not None}
+        given = dict(zip(_FIELDS, (max_seq_len, max_region, add_tags, do_lower_case), strict=True))
+        given = {field: value for field, value in given.items() if value is not None}
         trained = read_input_settings(folder, config.to_dict())
-        for name, value in given.items():
-            if name in trained.told_by and value != getattr(trained, name):
+        for field, value in given.items():
+            if field in trained.told_by and value != getattr(trained, field):
                 words = "%s is %r, but the checkpoint was trained with %r (%s/%s)"
-                log.warning(words, name, value, getattr(trained, name), folder, trained.told_by[name])
+                log.warning(words, _FIELDS[field], value, getattr(trained, field), folder, trained.told_by[field])
         self.settings = trained._replace(**given)
         if not 3 <= self.settings.max_seq_length <= config.max_position_embeddings:
             raise WeightsError(
