@@ -34,7 +34,7 @@ _INSIDE = must_be(
 )
 
 KEYS = {
-    # ---- what the model sees
+    # ---- what the model sees; an evaluation that does not set these takes what its checkpoint was trained with
     "INPUT.BERT_MODEL": Key("bert-base-uncased", "--model_name_or_path").means("""
         Vocabulary, used when the checkpoint folder has no vocab.txt: a folder that holds one, or a PaddleNLP name."""),
     "INPUT.MAX_REGION": Key(70, "--max_img_seq_length", at_least(1), RUN | SCORES).means("""
