@@ -1,9 +1,12 @@
 """Whether a checkpoint may be continued with the present settings: only where the result is exactly the same."""
 
+import logging
 import math
 
 from oscar_paddle.config.default import RUN, keys_deciding, value_of
 from oscar_paddle.config.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 # Of the keys that decide a run, those with a rule of their own; the data and the model are compared by content.
 _SCHEDULE_KEYS = ("OPTIMIZATION.EPOCHS", "OPTIMIZATION.MAX_STEPS")  # free with a constant learning rate
@@ -11,7 +14,7 @@ _BATCH_KEYS = ("OPTIMIZATION.BATCH_SIZE", "OPTIMIZATION.GRADIENT_ACCUMULATION_ST
 _PROCESSES = "the number of processes"
 
 
-def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints):
+def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints, device=""):
     """What a checkpoint remembers of its run, as a JSON-serialisable dict.
 
     Args:
@@ -20,6 +23,7 @@ def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints
         model_config: dict, the contents of the model's config.json.
         has_dropout: whether any layer drops values.
         fingerprints: {what: hex digest} of the data.
+        device: kind and name of what computes, see `runtime.device_name`.
     """
     return {
         "keys": {key: value_of(cfg, key) for key in keys_deciding(RUN)},
@@ -27,6 +31,7 @@ def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints
         "model": model_config,
         "has_dropout": has_dropout,
         "data": fingerprints,
+        "device": device,
     }
 
 
@@ -59,6 +64,16 @@ def check_resumable(saved, present, where):
     for what in saved["data"].keys() & present["data"].keys():  # a run may start or stop evaluating on the way
         if saved["data"][what] != present["data"][what]:
             refuse(f"the content of {what}", saved["data"][what], present["data"][what])
+
+    before, after = saved.get("device") or present["device"], present["device"]
+    before_kind, kind = before.split(" ")[0], after.split(" ")[0]
+    if before_kind != kind and present["has_dropout"]:
+        why = (
+            f"; a {kind} draws other dropout masks: set MISC.DEVICE {before_kind}, or start a new run from its weights"
+        )
+        refuse("the device (MISC.DEVICE)", before, after, f"{why} (PRETRAINED.DIR {where})")
+    if before != after:
+        log.warning("%s: was computed on %s; on %s the last bits of the run will differ", where, before, after)
 
     batches = {_PROCESSES: (saved["world_size"], present["world_size"])}
     batches.update({key: (saved["keys"][key], present["keys"][key]) for key in _BATCH_KEYS})

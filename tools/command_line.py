@@ -114,6 +114,9 @@ def _report(line, code, debug):
     if debug:
         traceback.print_exc()
     print(line, file=sys.stderr, flush=True)
+    if _rank():  # at once: a communicator of NCCL waits at its end for ranks that wait for this one
+        sys.stdout.flush()
+        os._exit(code)
     return code
 
 

@@ -161,7 +161,7 @@ class OneOfTwo(Ranks):
     def copy_from_main(self, tensors):
         pass
 
-    def sum_gradients(self, parameters):
+    def sum_gradients(self, parameters, passengers):
         pass
 
 
