@@ -115,8 +115,10 @@ def _report(line, code, debug):
         traceback.print_exc()
     print(line, file=sys.stderr, flush=True)
     if _rank():  # at once: a communicator of NCCL waits at its end for ranks that wait for this one
-        sys.stdout.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
     return code
 
 

@@ -11,11 +11,13 @@ from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.tools.command_line import load_task_config
 
 TOOL = '''
-import sys, time
+import atexit, sys, time
 from oscar_paddle.tools.command_line import run_tool
 from oscar_paddle.config.errors import ConfigError, DataError
 
 def main(cfg, args):
+    if args.last_words:
+        atexit.register(print, "torn down")
     if args.fail == "data":
         raise DataError("captions.pt: row 3: expected a list,\\nfound 7")
     if args.fail == "config":
@@ -32,6 +34,7 @@ def main(cfg, args):
 
 def extra(parser):
     parser.add_argument("--fail", default="")
+    parser.add_argument("--last_words", action="store_true")
     parser.add_argument("--output_dir", default="out")
 
 EXAMPLE = """
@@ -175,6 +178,8 @@ def test_the_failing_rank_names_itself(tool):
     run = ["--cfg_file", "exp.yaml", "--fail", "data"]
     fails(tool(*run, env=second), 1, "error: rank 2: captions.pt: row 3: expected a list, found 7")
     assert tool(env=second).stderr.startswith("error: rank 2: the following arguments")
+    assert tool(*run, "--last_words", env=second).stdout == ""  # at once: communicators would wait for other ranks
+    assert tool(*run, "--last_words").stdout == "torn down\n"
     alone = {"PADDLE_TRAINERS_NUM": "1", "PADDLE_TRAINER_ID": "0"}
     assert tool(*run, env=alone).stderr.startswith("error: captions.pt")
 
