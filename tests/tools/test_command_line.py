@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.tools import doors, inference_retrieval, score_pairs
 from oscar_paddle.tools.command_line import load_task_config
 
 TOOL = '''
@@ -192,3 +195,27 @@ def test_ctrl_c(tool):
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=20)
     assert (running.returncode, err) == (130, "interrupted\n")
+
+
+def test_what_scores_computes_exact_float32(monkeypatch, tmp_path):
+    """Training leaves TF32 as the card has it, see `solvers.machine.prepare`."""
+    asked = []
+
+    def prepare(num_threads=0, *, exact=False):
+        asked.append(exact)
+        raise ConfigError("enough")
+
+    for module in (doors, score_pairs, inference_retrieval):
+        monkeypatch.setattr(module, "prepare", prepare)
+    monkeypatch.setattr(doors, "run_tool", lambda description, main, **_: main(get_cfg_defaults(), None))
+    for door in (
+        lambda: doors.eval_door("", "retrieval", ()),
+        lambda: score_pairs.main(SimpleNamespace(max_seq_len=None, max_region=None)),
+        lambda: inference_retrieval.main(
+            get_cfg_defaults(), SimpleNamespace(query_txt="a", query_img="", top=1, images="")
+        ),
+        lambda: doors.train_door("", "retrieval"),
+    ):
+        with pytest.raises(ConfigError, match="enough"):
+            door()
+    assert asked == [True, True, True, False]
