@@ -102,7 +102,7 @@ def _pairs(cfg):
         ),
         (
             ("EVAL.BATCH_TOKENS", "INPUT.MAX_SEQ_LEN", "INPUT.MAX_REGION"),
-            longest_row > evaluation.BATCH_TOKENS,
+            0 < evaluation.BATCH_TOKENS < longest_row,
             f"one pair can fill {longest_row} positions: BATCH_TOKENS must be at least that",
         ),
     )

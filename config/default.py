@@ -208,7 +208,8 @@ KEYS = {
         captions of each image and of the best images of each caption, and all positive pairs; 0 = nothing. 20 leaves
         room for R@10: bfloat16 put no pair of a float32 top ten below place 12 (the quick start's model). Takes about 9
         % of the time for COCO 1K, 2 % for COCO 5K. Ignored with float32."""),
-    "EVAL.BATCH_TOKENS": Key(4096, NEW, at_least(1)).means("Text and region positions in one scoring batch."),
+    "EVAL.BATCH_TOKENS": Key(0, NEW, at_least(0)).means("""
+        Text and region positions in one scoring batch; 0 = by device: 4,096 on a CPU, 16,384 on a GPU."""),
     "EVAL.FOLDS": Key(1, NEW, one_of(1, 5)).means("""
         5: also the mean of five 1K folds of a 5K list, as some papers report it."""),
     # ---- the machine

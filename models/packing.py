@@ -23,7 +23,8 @@ class PackedBatch(NamedTuple):
         img_feats: [Pu, D] float32, the regions of the distinct images.
         order: [P] int32, for each packed position its row in concat(text [Pt], regions [Pu]): text first, then
             regions, for every row; rows that share an image point to the same regions.
-        spread: [B, N] int32, packed position shown at each place of the padded layout (0 where there is none).
+        spread: [B, N] int32, packed position shown at each place of the padded layout; any, and not always the same,
+            where there is none: a GPU adds up the gradients of equal ones one after the other.
         collect: [P] int32, place in the flattened padded layout of each packed position.
         first: [B] int32, packed position of each row's [CLS].
         text: [Pt] int32, packed position of each text position.
@@ -73,7 +74,8 @@ def pack(batch, mask_type="CLR"):
     order = _order(batch["text_length"], batch["region_start"], lengths)
     inside = np.arange(order.shape[1]) < lengths[:, None]
     first = np.cumsum(lengths) - lengths
-    column = np.arange(order.shape[1])
+    spread = first[:, None] + np.arange(order.shape[1])
+    spread[~inside] = np.arange(np.count_nonzero(~inside)) % lengths.sum()
     order = order[inside]
     return PackedBatch(
         input_ids=batch["input_ids"],
@@ -81,7 +83,7 @@ def pack(batch, mask_type="CLR"):
         position_ids=batch["position_ids"],
         img_feats=batch["img_feats"],
         order=order,
-        spread=np.where(inside, first[:, None] + column, 0).astype(np.int32),
+        spread=spread.astype(np.int32),
         collect=np.flatnonzero(inside).astype(np.int32),
         first=first.astype(np.int32),
         text=np.flatnonzero(order < len(batch["input_ids"])).astype(np.int32),

@@ -15,7 +15,7 @@ _PROCESSES = "the number of processes"
 _OF_THE_RUN = ("hidden_dropout_prob", "attention_probs_dropout_prob", "loss_type")  # in config.json, from keys
 
 
-def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints):
+def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints, device=""):
     """What a checkpoint remembers of its run, as a JSON-serialisable dict.
 
     Args:
@@ -23,6 +23,7 @@ def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints
         model_config: dict, the contents of the model's config.json.
         has_dropout: whether any layer drops values.
         fingerprints: {what: hex digest} of the data.
+        device: kind and name of what computes, see `runtime.device_name`.
     """
     return {
         "keys": {key: value_of(cfg, key) for key in keys_deciding(RUN)},
@@ -30,6 +31,7 @@ def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints
         "model": model_config,
         "has_dropout": has_dropout,
         "data": fingerprints,
+        "device": device,
     }
 
 
@@ -59,6 +61,9 @@ def check_resumable(saved, present, where, inexact=False):
         )
     for what in others:
         log.warning("%s: not resumed exactly (PRETRAINED.RESUME_INEXACT): %s", where, what)
+    before, after = _devices(saved, present)
+    if before != after and not others:
+        log.warning("%s: was computed on %s; on %s the last bits of the run will differ", where, before, after)
     if others:
         log.warning(
             "the order of examples, dropout masks, learning rate and so all numbers from here on are not those of an "
@@ -102,6 +107,9 @@ def _differences(saved, present):
     for what in saved["data"].keys() & present["data"].keys():  # a run may start or stop evaluating on the way
         if saved["data"][what] != present["data"][what]:
             yield _words(f"the content of {what}", saved["data"][what], present["data"][what])
+    before, after = _devices(saved, present)
+    if before.split(" ")[0] != (kind := after.split(" ")[0]) and present["has_dropout"]:
+        yield f"{_words('the device (MISC.DEVICE)', before, after)}; a {kind} draws other dropout masks (set MISC.DEVICE {before.split(' ')[0]})"
     batches = {_PROCESSES: (saved["world_size"], present["world_size"])}
     batches.update({key: (saved["keys"][key], present["keys"][key]) for key in _BATCH_KEYS})
     changed = [_words(key, *values) for key, values in batches.items() if values[0] != values[1]]
@@ -111,6 +119,10 @@ def _differences(saved, present):
     elif changed and present["has_dropout"]:
         only = "only a run with DROPOUT and ATTENTION_DROPOUT 0 may change it"
         yield f"{changed[0]}; dropout masks depend on it ({only})"
+
+
+def _devices(saved, present):
+    return saved.get("device") or present["device"], present["device"]
 
 
 def _examples_per_update(settings):

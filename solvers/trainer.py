@@ -25,6 +25,7 @@ from oscar_paddle.solvers.optimizer import clip_gradients, global_norm
 from oscar_paddle.solvers.prefetch import prefetch
 from oscar_paddle.solvers.resume import check_resumable, resumed_lead, settings_for_resume
 from oscar_paddle.solvers.run_folder import dump_config
+from oscar_paddle.solvers.runtime import device_name
 from oscar_paddle.solvers.scheduler import learning_rate
 from oscar_paddle.solvers.scoring.evaluation import evaluate_in_training
 
@@ -118,7 +119,8 @@ class Trainer:
         lr = learning_rate(self.place + 1, self.options, task.recipe, self.total_steps + self.lead)
         factors = self.factors(micro_batches)
         self.model.train()
-        shares = {name: [] for name in task.terms}  # of the loss, by term and micro-batch
+        zero = paddle.zeros([])
+        shares = {name: [zero] * len(micro_batches) for name in task.terms}  # of the loss
         for number, batch in enumerate(micro_batches):
             if batch is None:
                 continue
@@ -127,12 +129,14 @@ class Trainer:
                 sums = task.losses(self.model, batch)
             parts = {name: sums[name] / count * weight for name, (count, weight) in factors.items()}
             for name, part in parts.items():
-                shares[name].append(part)
+                shares[name][number] = part.detach()
             (sum(parts.values()) * scale).backward()
-        self.ranks.sum_gradients(self.parameters)
-        losses = self.ranks.sum([math.fsum(map(float, parts)) for parts in shares.values()])
-        loss = math.fsum(losses)
-        norm = float(global_norm(self.parameters)) / scale
+        # All of a step runs without waiting for the device but twice: here, and in `factors` when ranks compare counts.
+        sums = paddle.stack([part for parts in shares.values() for part in parts])
+        self.ranks.sum_gradients(self.parameters, sums)
+        *sums, norm = paddle.concat([sums, global_norm(self.parameters).reshape([1])]).tolist()
+        losses = [math.fsum(parts) for parts in np.reshape(sums, (len(shares), -1))]
+        loss, norm = math.fsum(losses), norm / scale
         finite = math.isfinite(norm)
         if not math.isfinite(loss) or not (finite or self.scaler.may_overflow):
             self.stop_on_non_finite(loss, norm, lr, examples)
@@ -205,7 +209,7 @@ class Trainer:
         """Score the dev split with all ranks; a better score makes this step the best one."""
         self.model.eval()
         dev = self.task.dev
-        metrics = evaluate_in_training(self.model, dev, self.cfg.EVAL.BATCH_TOKENS, self.ranks)
+        metrics = evaluate_in_training(self.model, dev, self.cfg, self.ranks)
         for line in dev.lines(metrics):
             log.info("%s", line)
         score = dev.best_by(metrics)
@@ -265,7 +269,8 @@ class Trainer:
     def settings(self):
         has_dropout = any(getattr(layer, "p", 0) for layer in self.model.sublayers())
         model_config, data = self.model.config.to_dict(), self.task.fingerprint()
-        return settings_for_resume(self.cfg, self.ranks.world_size, model_config, has_dropout, data)
+        world_size, device = self.ranks.world_size, device_name()
+        return settings_for_resume(self.cfg, world_size, model_config, has_dropout, data, device)
 
     def resume(self):
         """Continue from PRETRAINED.RESUME, where it names a checkpoint or "auto" finds one; else start at step 0."""

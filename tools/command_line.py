@@ -175,6 +175,11 @@ def _report(line, code, debug):
     if debug:
         traceback.print_exc()
     print(line, file=sys.stderr, flush=True)
+    if rank_words():  # at once: a communicator of NCCL waits at its end for ranks that wait for this one
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
     return code
 
 

@@ -51,12 +51,12 @@ def main(cfg, args):
         cfg.defrost()
         cfg.EVAL.EVAL_CROSS_IMAGE, cfg.EVAL.EVAL_CAPTION_INDEX_FILE = True, ""
         cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV = 0
-    prepare(cfg.MISC.NUM_THREADS)
+    prepare(cfg.MISC.NUM_THREADS, exact=True)
     # Paddle loads here, after threads and maths path are chosen.
     from oscar_paddle.datasets.captions.own_pictures import read_names
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
     from oscar_paddle.solvers.build import as_trained, load_tokenizer, model_for_evaluation
-    from oscar_paddle.solvers.runtime import set_device
+    from oscar_paddle.solvers.runtime import batch_tokens, set_device
     from oscar_paddle.solvers.search.query import Collection, image_id_of
     from oscar_paddle.tools.pages.page import write_page
     from oscar_paddle.tools.pages.query import find_pictures, query_page
@@ -71,7 +71,7 @@ def main(cfg, args):
     pictures = find_pictures(args.images, data, names)
     pairs = max(data.num_images if args.query_txt else 0, data.num_captions if args.query_img else 0)
     backend = make_backend(cfg, model_for_evaluation(cfg, tokenizer), pairs)
-    collection = Collection(data, tokenizer, backend=backend, batch_tokens=cfg.EVAL.BATCH_TOKENS)
+    collection = Collection(data, tokenizer, backend=backend, batch_tokens=batch_tokens(cfg))
     text_query = image_query = None
     if args.query_txt.strip():
         text_query = args.query_txt, collection.images_for(args.query_txt, args.top)

@@ -12,7 +12,7 @@ from oscar_paddle.config.default import SCORES, keys_deciding, value_of
 from oscar_paddle.models.checkpoints.weights import file_hash, find_weights
 from oscar_paddle.solvers.build import as_trained, load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.ranks import Ranks, together
-from oscar_paddle.solvers.runtime import set_device, set_up_logging
+from oscar_paddle.solvers.runtime import batch_tokens, set_device, set_up_logging
 from oscar_paddle.solvers.scoring.backends import backend_in_training, build_backend, planned_backend
 from oscar_paddle.solvers.scoring.code_version import code_version
 from oscar_paddle.solvers.scoring.folder import BLOCKS, COMPLETE, IN_PROGRESS, EvaluationFolder
@@ -96,11 +96,11 @@ def evaluate(cfg, evaluation, folder, ranks, make_backend):
         files.unlock()
 
 
-def evaluate_in_training(model, evaluation, batch_tokens, ranks):
+def evaluate_in_training(model, evaluation, cfg, ranks):
     """Metrics of a split for weights that will change again: dict, on every rank; nothing is written."""
     rows = evaluation.rows_to_score() // ranks.world_size
     backend = backend_in_training(model, rows, evaluation.scorer_class.output)
-    scorer = evaluation.scorer_class(backend, evaluation.data, batch_tokens)
+    scorer = evaluation.scorer_class(backend, evaluation.data, batch_tokens(cfg))
     return evaluation.measure(score_in_memory(scorer, evaluation.groups(), ranks))
 
 
@@ -128,8 +128,8 @@ def _score(cfg, evaluation, files, ranks, make_backend, wanted, groups, layout):
     """Leave all results in the folder: one pass over all blocks, and what the task adds where settings ask for it."""
     content = wanted["checkpoint"]["content"]
     backend = make_backend(content, cfg.EVAL.PRECISION)
-    scorer = evaluation.scorer_class(backend, evaluation.data, cfg.EVAL.BATCH_TOKENS)
-    computation = {"backend": backend.name, "batch_tokens": cfg.EVAL.BATCH_TOKENS, **scorer.layout}
+    scorer = evaluation.scorer_class(backend, evaluation.data, batch_tokens(cfg))
+    computation = {"backend": backend.name, "batch_tokens": scorer.batch_tokens, **scorer.layout}
     again = evaluation.second_pass(files, lambda precision: make_backend(content, precision), ranks)
     if again is not None:
         computation["rescored_by"] = again.backend.name

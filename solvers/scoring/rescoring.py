@@ -26,6 +26,7 @@ import logging
 import numpy as np
 
 from oscar_paddle.solvers.ranks import together
+from oscar_paddle.solvers.runtime import batch_tokens
 from oscar_paddle.solvers.scoring.folder import RESCORED_BLOCKS, RESCORED_MARGINS
 from oscar_paddle.solvers.scoring.pairs import PairScorer, num_columns
 from oscar_paddle.solvers.scoring.rows import block_groups
@@ -48,7 +49,7 @@ class Rescoring:
     """
 
     def __init__(self, cfg, data, *, files, backend, ranks):
-        self.top, self.folds, self.batch_tokens = cfg.EVAL.RESCORE_TOP, cfg.EVAL.FOLDS, cfg.EVAL.BATCH_TOKENS
+        self.top, self.folds, self.batch_tokens = cfg.EVAL.RESCORE_TOP, cfg.EVAL.FOLDS, batch_tokens(cfg)
         self.data, self.files, self.backend, self.ranks = data, files, backend, ranks
 
     def forecast(self):

@@ -172,3 +172,24 @@ def test_going_back_in_the_same_folder(training, unbroken, result, tmp_path):
     assert code == 0, stderr
     assert "renaming it to set-aside-checkpoint-30" in stderr
     assert result(run) == result(unbroken)
+
+
+A100, H100, CPU = "gpu (NVIDIA A100)", "gpu (NVIDIA H100)", "cpu (AMD EPYC)"
+
+
+def test_another_kind_of_device_is_refused_with_dropout(caplog):
+    with pytest.raises(
+        ConfigError, match=r"\(MISC.DEVICE\) was 'gpu \(.*set MISC.DEVICE gpu\\).*start .*DIR = run/ckpt"
+    ):
+        check_resumable({**settings(), "device": A100}, {**settings(), "device": CPU}, "run/ckpt")
+    free = settings(dropout=False)
+    check_resumable({**free, "device": A100}, {**free, "device": CPU}, "run/ckpt")
+    assert f"run/ckpt: was computed on {A100}; on {CPU} the last bits" in caplog.text
+
+
+def test_another_model_of_device_is_warned_of(caplog):
+    older = {key: value for key, value in settings().items() if key != "device"}
+    for saved, warned in ((A100, False), (None, False), (H100, True)):
+        start = older if saved is None else {**older, "device": saved}
+        check_resumable(start, {**settings(), "device": A100}, "run/ckpt")
+        assert ("was computed on" in caplog.text) == warned

@@ -5,18 +5,23 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.tools import doors, inference_retrieval, score_pairs
 from oscar_paddle.tools.command_line import REPOSITORY, STARTS_AGAIN, load_task_config
 
 TOOL = '''
-import sys, time
+import atexit, sys, time
 from oscar_paddle.tools.command_line import run_tool
 from oscar_paddle.config.errors import ConfigError, DataError
 
 def main(cfg, args):
+    if args.last_words:
+        atexit.register(print, "torn down")
     if args.fail == "data":
         raise DataError("captions.pt: row 3: expected a list,\\nfound 7")
     if args.missing:
@@ -37,6 +42,7 @@ def extra(parser):
     parser.add_argument("--fail", default="")
     parser.add_argument("--missing")
     parser.add_argument("--place", metavar="DIR")
+    parser.add_argument("--last_words", action="store_true")
     parser.add_argument("--output_dir", default="out")
 
 EXAMPLE = """
@@ -252,6 +258,8 @@ def test_the_failing_rank_names_itself(tool):
     run = ["--cfg_file", "exp.yaml", "--fail", "data"]
     fails(tool(*run, env=second), 1, "error: rank 2: captions.pt: row 3: expected a list, found 7")
     assert tool(env=second).stderr.startswith("error: rank 2: the following arguments")
+    assert tool(*run, "--last_words", env=second).stdout == ""  # at once: communicators would wait for other ranks
+    assert tool(*run, "--last_words").stdout == "torn down\n"
     alone = {"PADDLE_TRAINERS_NUM": "1", "PADDLE_TRAINER_ID": "0"}
     assert tool(*run, env=alone).stderr.startswith("error: captions.pt")
 
@@ -286,3 +294,27 @@ def test_sigterm_that_is_ignored_stays_ignored_and_one_of_several_processes_ends
     assert running.stdout.readline() == "ready\n"
     running.send_signal(signal.SIGTERM)
     assert (running.communicate(timeout=20)[1], running.returncode) == ("", -signal.SIGTERM)
+
+
+def test_what_scores_computes_exact_float32(monkeypatch, tmp_path):
+    """Training leaves TF32 as the card has it, see `solvers.machine.prepare`."""
+    asked = []
+
+    def prepare(num_threads=0, *, exact=False):
+        asked.append(exact)
+        raise ConfigError("enough")
+
+    for module in (doors, score_pairs, inference_retrieval):
+        monkeypatch.setattr(module, "prepare", prepare)
+    monkeypatch.setattr(doors, "run_tool", lambda description, main, **_: main(get_cfg_defaults(), None))
+    for door in (
+        lambda: doors.eval_door("", "retrieval", ()),
+        lambda: score_pairs.main(SimpleNamespace(max_seq_len=None, max_region=None)),
+        lambda: inference_retrieval.main(
+            get_cfg_defaults(), SimpleNamespace(query_txt="a", query_img="", top=1, images="")
+        ),
+        lambda: doors.train_door("", "retrieval"),
+    ):
+        with pytest.raises(ConfigError, match="enough"):
+            door()
+    assert asked == [True, True, True, False]
