@@ -22,6 +22,7 @@ from oscar_paddle.datasets.regions.rows import (
     usual_count,
 )
 from oscar_paddle.datasets.regions.source import ByName, RegionSource, image_key
+from oscar_paddle.datasets.regions.values import FRACTIONS, are_fractions
 
 _LAYOUTS = (
     "a .tsv of VinVL, LXMERT or bottom-up attention, a .pt or .pd of Oscar v1 (image id -> tensor), a .packed store, "
@@ -179,6 +180,8 @@ class ObjectTags(_Rows):
         size = {**DEFAULT_SIZE, **(row if isinstance(row, dict) else {})}
         if not all(type(size[name]) in (int, float) and size[name] > 0 for name in ("image_h", "image_w")):
             raise DataError(f"{where}: image_h and image_w are {size['image_h']!r} and {size['image_w']!r}, not sizes")
+        if are_fractions(rects, size["image_w"], size["image_h"]):
+            raise DataError(f"{where}: {FRACTIONS} ('rect')")
         return rects, size["image_h"], size["image_w"]
 
     def _detections(self, image_id):
