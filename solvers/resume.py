@@ -108,8 +108,10 @@ def _differences(saved, present):
         if saved["data"][what] != present["data"][what]:
             yield _words(f"the content of {what}", saved["data"][what], present["data"][what])
     before, after = _devices(saved, present)
-    if before.split(" ")[0] != (kind := after.split(" ")[0]) and present["has_dropout"]:
-        yield f"{_words('the device (MISC.DEVICE)', before, after)}; a {kind} draws other dropout masks (set MISC.DEVICE {before.split(' ')[0]})"
+    kinds = [device.split(" ")[0] for device in (before, after)]
+    if kinds[0] != kinds[1] and present["has_dropout"]:
+        words = _words("the device (MISC.DEVICE)", before, after)
+        yield f"{words}; a {kinds[1]} draws other dropout masks (set MISC.DEVICE {kinds[0]})"
     batches = {_PROCESSES: (saved["world_size"], present["world_size"])}
     batches.update({key: (saved["keys"][key], present["keys"][key]) for key in _BATCH_KEYS})
     changed = [_words(key, *values) for key, values in batches.items() if values[0] != values[1]]

@@ -179,7 +179,7 @@ A100, H100, CPU = "gpu (NVIDIA A100)", "gpu (NVIDIA H100)", "cpu (AMD EPYC)"
 
 def test_another_kind_of_device_is_refused_with_dropout(caplog):
     with pytest.raises(
-        ConfigError, match=r"\(MISC.DEVICE\) was 'gpu \(.*set MISC.DEVICE gpu\\).*start .*DIR = run/ckpt"
+        ConfigError, match=r"\(MISC.DEVICE\) was 'gpu \(.*set MISC.DEVICE gpu\).*start .*DIR = run/ckpt"
     ):
         check_resumable({**settings(), "device": A100}, {**settings(), "device": CPU}, "run/ckpt")
     free = settings(dropout=False)
