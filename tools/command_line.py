@@ -83,7 +83,9 @@ def task_class(name):
 
 def add_output_dir(parser):
     """The argument that every evaluation has."""
-    where = "where to write metrics.json and the rest (default: eval/ in the checkpoint folder)"
+    where = (
+        "where to write metrics.json and the rest (default: eval/<split>... in the checkpoint folder, as the log says)"
+    )
     parser.add_argument("--output_dir", metavar="DIR", default="", help=where)
 
 
