@@ -95,7 +95,7 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
     `main` is called as `main(args)`, `add_arguments` with the argparse parser; the rest as for `run_tool`.
     """
     parser = OptionParser(
-        KEYS,
+        keys=KEYS,
         description=description,
         epilog="example:\n" + textwrap.indent(textwrap.dedent(example), "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,

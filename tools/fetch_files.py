@@ -29,6 +29,7 @@ from oscar_paddle.datasets.download.curl import Curl, DownloadError  # noqa: E40
 from oscar_paddle.datasets.download.official_files import CHECKS, PARTS, STORAGE  # noqa: E402
 from oscar_paddle.datasets.download.plan import make_plan  # noqa: E402
 from oscar_paddle.datasets.download.unpacking import free_space, place_of, show_size, unpack  # noqa: E402
+from oscar_paddle.tools.options import OptionParser  # noqa: E402
 
 EXAMPLES = """
 examples:
@@ -71,7 +72,7 @@ def main(argv=None):
 
 def parse_arguments(argv=None):
     parts = "\n".join(f"  {name:10} {text}" for name, text in PARTS.items())
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="download_dataset.sh",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -13,14 +13,10 @@ BAD_USAGE = 2
 
 
 class OptionParser(argparse.ArgumentParser):
-    """argparse whose errors have the form of all our errors: one line, code 2.
+    """argparse whose errors have the form of all ours, one line, code 2; keys: names of the settings for `--opts`."""
 
-    Args:
-        keys: full names of the settings that `--opts` takes.
-    """
-
-    def __init__(self, keys=(), **options):
-        super().__init__(**options)
+    def __init__(self, *args, keys=(), **options):
+        super().__init__(*args, **options)
         self._keys = keys
 
     def parse_args(self, args=None, namespace=None):
@@ -53,9 +49,9 @@ class OptionParser(argparse.ArgumentParser):
         for option in self._actions:
             path, name = getattr(args, option.dest, None), option.option_strings[0]
             if option.metavar == "DIR" and path and os.path.isfile(path):
-                wrong.append(f"{name}: {path} is a file; expected a folder")
+                wrong.append(f"{name} {path}: is a file; expected a folder")
             if option.metavar == "FILE" and path and os.path.isdir(path):
-                wrong.append(f"{name}: {path} is a folder; expected a file")
+                wrong.append(f"{name} {path}: is a folder; expected a file")
         if wrong:
             self.error(", and ".join(wrong) + (": are they exchanged?" if len(wrong) > 1 else ""))
 

@@ -128,10 +128,10 @@ def test_dashes_and_underscores_are_one(tool):
 def test_files_and_folders_are_told_apart(tool, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    wanted = "--cfg_file: folder is a folder; expected a file"
+    wanted = "--cfg_file folder: is a folder; expected a file"
     fails(tool("--cfg_file", "folder"), 2, f"error: {wanted} (--help shows a working command)")
     done = tool("--cfg_file", "folder", "--place", "file")
-    both = f"{wanted}, and --place: file is a file; expected a folder: are they exchanged?"
+    both = f"{wanted}, and --place file: is a file; expected a folder: are they exchanged?"
     fails(done, 2, f"error: {both} (--help shows a working command)")
 
 

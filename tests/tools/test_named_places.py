@@ -67,7 +67,7 @@ def test_a_file_of_a_checkpoint_is_no_checkpoint(tools, run_folder, name):
     code, line = tools(name, place)
     if name in ("score_pairs", "convert_weights"):  # options know it beforehand
         option = {"score_pairs": "--checkpoint", "convert_weights": "--input"}[name]
-        expected = f"{option}: {place} is a file; expected a folder (--help shows a working command)"
+        expected = f"{option} {place}: is a file; expected a folder (--help shows a working command)"
         assert (code, line) == (2, f"error: {expected}")
     else:
         assert (code, line) == (1, f"error: {place}: is a file; a checkpoint is a folder: give {place.parent}")

@@ -304,7 +304,7 @@ def test_weights_only_query_and_folder_as_mirror(server, download, data, tmp_pat
         (["captions", "--target", "broken"], "--target broken: is a file"),
         (["captions", "--retries", "-1"], "expected a number"),
         (["captions", "--timeout", "nan"], "expected seconds"),
-        (["captions", "--wat"], "unrecognized arguments: --wat"),
+        (["captions", "--wat"], "unknown option --wat; did you mean --what?"),
     ],
 )
 def test_bad_arguments(download, write, arguments, expected):
@@ -332,7 +332,8 @@ def test_what_is_missing_on_the_machine(download, monkeypatch, write, tmp_path, 
 def copy(tmp_path, repository):
     """The few files that the downloader consists of, elsewhere, with a checker that writes down how it was called."""
     folder = tmp_path / "my copy"
-    for name in ("download_dataset.sh", "tools/fetch_files.py", "config/__init__.py", "config/errors.py"):
+    parts = "download_dataset.sh", "tools/fetch_files.py", "tools/options.py", "config/__init__.py", "config/errors.py"
+    for name in parts:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(repository / name, folder / name)
     shutil.copytree(repository / "datasets/download", folder / "datasets/download")
