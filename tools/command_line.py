@@ -152,20 +152,20 @@ def _about_missing(line, args):
     found = re.match(r"(?:--?\w+:? )?(\S.*?)(?: and .*?)?: no such (?:file|folder|checkpoint folder)", line)
     if not found:
         return ""
-    path, cfg, hints = found[1], getattr(args, "cfg", None), []
-    for key in KEYS if cfg else ():
-        value = value_of(cfg, key)
-        if key in line or not value or not isinstance(value, str):
-            continue
-        if path == os.path.join(cfg.DATASET.DATA_DIR, value) != value:
-            hints.append(f"{key} is the name of a file in DATASET.DATA_DIR" if os.sep in value else f"{key} says so")
-        elif Path(value) == Path(path) or Path(value) in Path(path).parents:
-            hints.append(f"{key} says so")
-    named = [part for key, part in PARTS.items() if key in " ".join([line, *hints])]
-    if named:
-        task = "" if args.task in ("", "retrieval") or named[0] == "weights" else args.task
-        hints.append(f"published files: ./download_dataset.sh --what {task or named[0]}")
-    if not os.path.isabs(path):
+    path, cfg, hints = Path(found[1]), getattr(args, "cfg", None), []
+    values = {key: value_of(cfg, key) for key in KEYS} if cfg else {}
+    named = {key: Path(value) for key, value in values.items() if value and isinstance(value, str)}
+    inside = [key for key, place in named.items() if path == named.get("DATASET.DATA_DIR", path) / place != place]
+    if inside and named[inside[0]].name != values[inside[0]]:
+        hints.append(f"{inside[0]} is the name of a file in DATASET.DATA_DIR")
+    above = [key for key, place in named.items() if place in (path, *path.parents)]
+    key = max([*above, *inside], key=lambda key: len(values[key]), default="")
+    hints += [f"{key} says so"] if key and key not in line and not hints else []
+    hints += [f"{place} is a file, where a folder is meant" for place in path.parents if place.is_file()]
+    if has := [part for each, part in PARTS.items() if each in (key, *re.findall(r"[A-Z]+\.[A-Z_]+", line))]:
+        task = "" if args.task in ("", "retrieval") or has[0] == "weights" else args.task
+        hints.append(f"published files: ./download_dataset.sh --what {task or has[0]}")
+    if not path.is_absolute():
         places = [REPOSITORY, *Path(getattr(args, "cfg_file", None) or ".").absolute().parents]
         there = next((place for place in places if (place / path).exists()), None)
         hints.append(f"looked for in {os.getcwd()}" + (f", it is in {there}: start the tool there" if there else ""))

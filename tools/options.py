@@ -40,7 +40,7 @@ class OptionParser(argparse.ArgumentParser):
             return options[name.replace("_", "-")] + equals + value
         wanted = name.strip("-").replace("-", "_").upper()
         keys = [key for key in self._keys if wanted in (key, key.split(".")[1])] if "--opts" in options else []
-        near = [f"--opts {key} VALUE" for key in keys] or difflib.get_close_matches(name, options.values(), 2, 0.6)
+        near = [f"--opts {key} VALUE" for key in keys] or difflib.get_close_matches(name, options.values(), 1, 0.6)
         return self.error(f"unknown option {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
 
     def _check_paths(self, args):
