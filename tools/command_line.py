@@ -5,15 +5,12 @@ its `main`.
 """
 
 import argparse
-import contextlib
 import functools
 import importlib
 import os
 import re
-import signal
 import sys
 import textwrap
-import threading
 import traceback
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from oscar_paddle.config.default import KEYS, value_of
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.config.yaml_file import one_line
-from oscar_paddle.tools.options import OptionParser, rank_words
+from oscar_paddle.tools.options import OptionParser, Terminated, heeding_sigterm, rank_words
 
 SUCCESS, FAILURE, INTERRUPTED, TERMINATED = 0, 1, 130, 143
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -108,7 +105,7 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
     except SystemExit as stop:  # --help, or bad arguments: argparse has said all there is to say
         return stop.code
     try:
-        with _heeding_sigterm():
+        with heeding_sigterm():
             main(args)
     except KeyboardInterrupt as stop:
         what, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
@@ -121,30 +118,6 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
         hint = "" if args.debug else " (run again with --debug for the traceback)"
         return _report(f"error: {rank_words()}{what}{hint}", FAILURE, args.debug)
     return SUCCESS
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, at which a tool ends as at Ctrl-C."""
-
-
-@contextlib.contextmanager
-def _heeding_sigterm():
-    """SIGTERM becomes Terminated inside, once. Not in one of several processes: it may wait for the others for ever."""
-    alone = not rank_words() and threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def terminate(*_):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` and others send it twice
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is terminate:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _about_missing(line, args):

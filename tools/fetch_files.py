@@ -29,7 +29,7 @@ from oscar_paddle.datasets.download.curl import Curl, DownloadError  # noqa: E40
 from oscar_paddle.datasets.download.official_files import CHECKS, PARTS, STORAGE  # noqa: E402
 from oscar_paddle.datasets.download.plan import make_plan  # noqa: E402
 from oscar_paddle.datasets.download.unpacking import free_space, place_of, show_size, unpack  # noqa: E402
-from oscar_paddle.tools.options import OptionParser  # noqa: E402
+from oscar_paddle.tools.options import OptionParser, Terminated, heeding_sigterm  # noqa: E402
 
 EXAMPLES = """
 examples:
@@ -58,10 +58,11 @@ ADVICE = {401: REFUSED, 403: REFUSED, 409: REFUSED, 404: MISSING, 410: MISSING}
 def main(argv=None):
     args = parse_arguments(argv)
     try:
-        return run(args)
-    except KeyboardInterrupt:
+        with heeding_sigterm():
+            return run(args)
+    except KeyboardInterrupt as stop:
         print("\ndownload_dataset: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
     except (UserError, OSError) as error:
         if args.debug:
             raise

@@ -1,13 +1,16 @@
-"""The options of every tool, read by argparse: - and _ alike in names, and what may be meant where something is wrong.
+"""The options of every tool, read by argparse: - and _ alike in names, what may be meant where one is wrong; SIGTERM.
 
 The standard library alone is imported, because the download runs before anything is installed.
 """
 
 import argparse
+import contextlib
 import difflib
 import os
 import re
+import signal
 import sys
+import threading
 
 BAD_USAGE = 2
 
@@ -60,3 +63,27 @@ def rank_words():
     """Which of several training processes speaks; paddle.distributed.launch sets both variables."""
     many = os.environ.get("PADDLE_TRAINERS_NUM", "1") not in ("", "0", "1")
     return f"rank {os.environ.get('PADDLE_TRAINER_ID', '?')}: " if many else ""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, at which a tool ends as at Ctrl-C."""
+
+
+@contextlib.contextmanager
+def heeding_sigterm():
+    """SIGTERM becomes Terminated inside, once. Not in one of several processes: it may wait for the others for ever."""
+    alone = not rank_words() and threading.current_thread() is threading.main_thread()
+    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` and others send it twice
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
