@@ -46,11 +46,6 @@ def main(cfg, args):
         raise ConfigError(f"--top is {args.top}; expected at least 1")
     if args.images and not args.html:
         raise ConfigError("--images: the pictures are for the page; name it with --html FILE")
-    if not cfg.EVAL.EVAL_CROSS_IMAGE:  # a search has no use for lists of candidates, but for all captions
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.EVAL.EVAL_CROSS_IMAGE, cfg.EVAL.EVAL_CAPTION_INDEX_FILE = True, ""
-        cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV = 0
     prepare(cfg.MISC.NUM_THREADS, exact=True)
     # Paddle loads here, after threads and maths path are chosen.
     from oscar_paddle.datasets.captions.own_pictures import read_names
@@ -67,7 +62,7 @@ def main(cfg, args):
     set_device(cfg)
     cfg = as_trained(cfg)
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
-    data = build_evaluation_data(cfg, tokenizer, cfg.DATASET.TEST)
+    data = build_evaluation_data(among_all(cfg), tokenizer, cfg.DATASET.TEST)
     pictures = find_pictures(args.images, data, names)
     pairs = max(data.num_images if args.query_txt else 0, data.num_captions if args.query_img else 0)
     backend = make_backend(cfg, model_for_evaluation(cfg, tokenizer), pairs)
@@ -86,6 +81,16 @@ def main(cfg, args):
     if args.html:
         write_page(args.html, query_page(data, pictures, text_query, image_query))
         print(f"{args.html}: open it in a browser")
+
+
+def among_all(cfg):
+    """The settings with all captions in place of lists of candidates, for which a search has no use."""
+    if not cfg.EVAL.EVAL_CROSS_IMAGE:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.EVAL.EVAL_CROSS_IMAGE, cfg.EVAL.EVAL_CAPTION_INDEX_FILE = True, ""
+        cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV = 0
+    return cfg
 
 
 def make_backend(cfg, model, pairs):

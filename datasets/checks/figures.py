@@ -47,7 +47,7 @@ class Figures:
         tag_counts: list, tags of each image.
         boxes: image id -> the first detection's corners as fractions of the picture.
         sizes: image id -> (height, width), where the row says.
-        drawings: image id -> ([(class, [x1, y1, x2, y2] in pixels), ...], height, width).
+        drawings: image id -> ([(class, [x1, y1, x2, y2] in pixels), ...], height, width); shares without a size.
         marked: the same, of the first images whose boxes are wrong.
         other_rows: rows that belong to no checked split.
         stores: list of paths of packed stores that are read in place of their sources.

@@ -44,10 +44,7 @@ def check_other_layout(scope, path, split):
             findings.add(kind, source.path, f"image {image_id}: {text}")
     for image_id in filter(images.__contains__, scope.show if isinstance(source, NpzFeatures) else ()):
         with suppress(DataError):  # what is damaged has been told
-            boxes, height, width = source.labelled_boxes(image_id)
-            side = width or 1000, height or 1000
-            pixels = [(tag, [share * s for share, s in zip(box, side * 2, strict=True)]) for tag, box in boxes[:DRAWN]]
-            figures.drawings[image_id] = pixels, side[1], side[0]
+            figures.drawings[image_id] = source.labelled_boxes(image_id)[0][:DRAWN], None, None
     figures.read_bytes = sum(image.count for image in figures.features) * cfg.INPUT.IMG_FEATURE_DIM * 4
     if cfg.INPUT.ADD_OD_LABEL:
         try:

@@ -156,5 +156,6 @@ def _report(evaluation, files):
     scores = files.scores()
     metrics = evaluation.report(scores, files)
     files.write_json("metrics.json", metrics)
-    log.info("%s: measured %s results in %.1f s", files.path, f"{scores.size:,}", time.perf_counter() - started)
+    what = f"{scores.size:,} results, measured in {time.perf_counter() - started:.1f} s"
+    log.info("%s (--output_dir): metrics.json and %s", files.path, what)
     return metrics

@@ -134,10 +134,10 @@ def test_dashes_and_underscores_are_one(tool):
 def test_files_and_folders_are_told_apart(tool, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    wanted = "--cfg_file: folder is a folder; expected a file"
+    wanted = "--cfg_file folder: is a folder; expected a file"
     fails(tool("--cfg_file", "folder"), 2, f"error: {wanted} (--help shows a working command)")
     done = tool("--cfg_file", "folder", "--place", "file")
-    both = f"{wanted}, and --place: file is a file; expected a folder: are they exchanged?"
+    both = f"{wanted}, and --place file: is a file; expected a folder: are they exchanged?"
     fails(done, 2, f"error: {both} (--help shows a working command)")
 
 
@@ -152,16 +152,25 @@ def test_files_and_folders_are_told_apart(tool, tmp_path):
             "eval",
             "EVAL.EVAL_IMG_KEYS_FILE data/keys.tsv",
             "data/data/keys.tsv",
-            "DATASET.DATA_DIR says so; EVAL.EVAL_IMG_KEYS_FILE is the name of a file in DATASET.DATA_DIR",
+            "EVAL.EVAL_IMG_KEYS_FILE is the name of a file in DATASET.DATA_DIR",
+            "",
+        ),
+        ("eval", "EVAL.EVAL_IMG_KEYS_FILE keys.tsv", "data/keys.tsv", "EVAL.EVAL_IMG_KEYS_FILE says so", ""),
+        (
+            "eval",
+            "DATASET.DATA_DIR exp.yaml",
+            "exp.yaml/x.pt",
+            "DATASET.DATA_DIR says so; exp.yaml is a file, where a folder is meant",
             "captions",
         ),
+        ("eval", "EVAL.CHECKPOINT_DIR exp/x/best", "exp/x/best", "EVAL.CHECKPOINT_DIR says so", ""),
     ],
 )
 def test_what_is_missing_is_named_with_its_key_and_who_has_it(tool, tmp_path, task, opts, path, keys, part):
     ready = "DATASET.DATA_DIR data EVAL.CHECKPOINT_DIR c PRETRAINED.DIR p EVAL.EVAL_CROSS_IMAGE True DATASET.TEST val"
     done = tool("--cfg_file", "exp.yaml", "--missing", path, "--opts", *ready.split(), *opts.split(), task=task)
-    hints = f"{keys}; published files: ./download_dataset.sh --what {part}; looked for in {tmp_path}"
-    fails(done, 1, f"error: {path}: no such file; {hints}")
+    who = f"; published files: ./download_dataset.sh --what {part}" if part else ""
+    fails(done, 1, f"error: {path}: no such file; {keys}{who}; looked for in {tmp_path}")
 
 
 def test_a_path_of_another_working_folder(tool, tmp_path):
