@@ -7,7 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from oscar_paddle import __version__
+import oscar_paddle
 
 COMMAND = "oscar-paddle"
 
@@ -16,7 +16,7 @@ def main():
     """Runs the tool that the first word names, in either spelling, with the words behind it; the exit code."""
     word, *words = sys.argv[1:] or ["--help"]
     if word == "--version":
-        print(f"{COMMAND} {__version__}")
+        print(f"{COMMAND} {oscar_paddle.__version__}")
         return 0
     tools = _tools()
     if word in ("-h", "--help"):
