@@ -135,13 +135,13 @@ def _about_missing(line, args):
     above = [key for key, place in named.items() if place in (path, *path.parents)]
     key = max([*above, *inside], key=lambda key: len(values[key]), default="")
     hints += [f"{key} says so"] if key and key not in line and not hints else []
-    hints += [f"{place} is a file, where a folder is meant" for place in path.parents if place.is_file()]
+    hints += [f"{place} is a file, where a folder is meant" for place in path.parents if os.path.isfile(place)]
     if has := [part for each, part in PARTS.items() if each in (key, *re.findall(r"[A-Z]+\.[A-Z_]+", line))]:
-        task = "" if args.task in ("", "retrieval") or has[0] == "weights" else args.task
+        task = getattr(args, "task", "").replace("retrieval", "") if has[0] != "weights" else ""
         hints.append(f"published files: ./download_dataset.sh --what {task or has[0]}")
     if not path.is_absolute():
         places = [REPOSITORY, *Path(getattr(args, "cfg_file", None) or ".").absolute().parents]
-        there = next((place for place in places if (place / path).exists()), None)
+        there = next((place for place in places if os.path.exists(place / path)), None)
         hints.append(f"looked for in {os.getcwd()}" + (f", it is in {there}: start the tool there" if there else ""))
     return "".join(f"; {hint}" for hint in hints)
 

@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from starting import in_process
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError
@@ -184,6 +185,15 @@ def test_a_path_of_another_working_folder(tool, tmp_path):
     done = tool(*words, "configs/retrieval_test.yaml", cwd=tmp_path / "elsewhere")
     assert f", it is in {REPOSITORY}: start the tool there" in done.stderr
     fails(tool(*words, "/no/such/file"), 1, "error: /no/such/file: no such file")
+    long = "x" * 300  # more than a file system takes
+    fails(tool(*words, long), 1, f"error: {long}: no such file; looked for in {tmp_path}")
+
+
+def test_what_is_missing_for_a_tool_without_a_task(tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text(f"DATASET: {{DATA_DIR: {tmp_path}}}")
+    assert in_process("pack_features", "--cfg_file", tmp_path / "run.yaml") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.endswith("; published files: ./download_dataset.sh --what vinvl\n")
 
 
 @pytest.mark.parametrize(("task", "files"), [("eval", "caption"), ("train_vqa", "question")])
