@@ -53,11 +53,12 @@ def parse_detections(fields, where, columns=2):
 class _Rows(ByName):
     """Rows by image id (see `ByName`), from `imageid2idx.json` or else from the first fields of the rows."""
 
-    def _open_rows(self, expected, map_path=None):
-        """Open the file at `path`; `expected` is what it should hold, for the message where it is another kind."""
+    def _open_rows(self, fewest, expected, map_path=None):
+        """Open the file at `path`; `expected` says what else it should be, where no row has the `fewest` columns."""
         self._first = first_rows(self.path)
-        what = foreign(self.path) or ("no text with tabs between columns" if max(map(len, self._first)) == 1 else None)
-        if what:  # before anything is written beside it
+        most = max(map(len, self._first))
+        few = f"its rows have {most} columns with tabs between them, fewer than {fewest}" if 0 < most < fewest else None
+        if what := foreign(self.path) or few:  # before anything is written beside it
             raise DataError(f"{self.path}: {what}; {expected}")
         self._tsv = TsvFile(self.path)
         self._numbers = self._read_map(map_path) if map_path else None
@@ -127,7 +128,7 @@ class RegionFeatures(_Rows, RegionSource):
 
     def _open(self):
         map_path = os.path.join(os.path.dirname(self.path), "imageid2idx.json")
-        self._open_rows(f"the regions are read from {_LAYOUTS}", map_path)
+        self._open_rows(3, f"the regions are read from {_LAYOUTS}", map_path)
         self._columns = columns_of(self._first)
         return {}
 
@@ -156,7 +157,7 @@ class ObjectTags(_Rows):
     def __init__(self, predictions_file):
         self.path = str(predictions_file)
         first_file([self.path], "; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for")
-        self._open_rows("expected rows of image id and JSON")
+        self._open_rows(2, "expected rows of image id and JSON")
         self._columns = usual_count(self._first, (2,))
 
     def __getitem__(self, image_id):

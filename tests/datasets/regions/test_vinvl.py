@@ -346,7 +346,7 @@ def test_missing_tags(predictions, tmp_path):
         ObjectTags(tmp_path / "nowhere.tsv")
     path = tmp_path / "one_column.tsv"
     path.write_text("10\n")
-    with pytest.raises(DataError, match="no text with tabs"):
+    with pytest.raises(DataError, match="its rows have 1 columns"):
         ObjectTags(path)[10]
 
 
