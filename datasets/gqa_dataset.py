@@ -4,8 +4,8 @@ import os
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions.answers import read_answer_labels
-from oscar_paddle.datasets.questions.examples import Examples, build_examples, open_task_regions, text_builder
-from oscar_paddle.datasets.questions.records import field, read_records
+from oscar_paddle.datasets.questions.examples import Layout
+from oscar_paddle.datasets.questions.records import field
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder
 
 LABEL_FILES = ("trainval_testdev_all_ans2label.pkl", "trainval_testdev_all_label2ans.pkl")
@@ -13,23 +13,18 @@ LABEL_FILES = ("trainval_testdev_all_ans2label.pkl", "trainval_testdev_all_label
 _CHOSEN_BY = {"train": "TRAIN_DATA_TYPE", "val": "EVAL_DATA_TYPE", "test-dev": "DATA_LABEL_TYPE"}
 
 
-def build_gqa_data(cfg, tokenizer, split):
-    """One split of GQA; all but the submission split without the questions that have no answer.
+def gqa_layout(cfg, split):
+    """Layout of one split of GQA, with one label an example; all but the submission split without the questions that
+    have no answer.
 
     Args:
         cfg: the frozen config.
-        tokenizer: WordPiece tokenizer.
         split: train, val, test-dev, or test (the submission file, without answers).
-    Returns:
-        ExampleDataset with one label an example.
-    Raises:
-        DataError: a file is missing or damaged; names the file and the record.
     """
-    labels = read_answer_labels(cfg.DATASET.DATA_DIR, LABEL_FILES, cfg.DATASET.LABEL_FILE, cfg.DATASET.LABEL2ANS_FILE)
-    path, origin = question_file(cfg, split)
-    examples, is_test = Examples(), split == "test"
-    for number, record in read_records(path, origin):
-        where = f"{path} record {number}"
+    data, is_test = cfg.DATASET, split == "test"
+    labels = read_answer_labels(data.DATA_DIR, LABEL_FILES, data.LABEL_FILE, data.LABEL2ANS_FILE)
+
+    def add(examples, path, number, record, where):
         question = field(record, "q", str, where)
         tags = field(record, "o", str, where) if cfg.INPUT.ADD_OD_LABEL else ""
         # Upstream: not stripped, so that " ; ;" counts as a second sentence, if one without a word.
@@ -38,30 +33,22 @@ def build_gqa_data(cfg, tokenizer, split):
         if is_test or answers:
             question_id = str(field(record, "q_id", (int, str), where)) if split != "train" else None
             examples.add(path, number, question, [row], answers, question_id)
-    return build_examples(
-        cfg,
-        tokenizer,
-        f"gqa_{split}",
-        examples,
-        regions=open_task_regions(cfg, "gqa", cfg.INPUT.MAX_REGION),
-        max_region=cfg.INPUT.MAX_REGION,
-        text=text_builder(LongestFirstBuilder, cfg, tokenizer),
-        num_classes=len(labels),
-        is_labelled=not is_test,
-        answers=labels.answers,
-    )
+
+    files, limit = question_files(cfg, split), cfg.INPUT.MAX_REGION
+    return Layout(f"gqa_{split}", files, add, ("gqa",), limit, limit, LongestFirstBuilder, labels, not is_test)
 
 
-def question_file(cfg, split):
-    """(path, where it comes from) of a split's question file."""
+def question_files(cfg, split):
+    """[(path, where it comes from)] of a split's questions."""
     if split == "test":
         name, key = "gqa_all_qla_submission.json", "DATASET.TEST asks for it"
     else:
         key = f"DATASET.{_CHOSEN_BY[split]}"
         kind = "bal" if cfg.DATASET[_CHOSEN_BY[split]] == "bal" else "all"
         name, key = f"gqa_{kind}_qla_{split.replace('-', '')}.json", f"{key} chooses between bal and all"
-    origin = f"it holds the questions of {split} and comes with Oscar's GQA data; DATASET.DATA_DIR is its folder, {key}"
-    return os.path.join(cfg.DATASET.DATA_DIR, name), origin
+    where = "Oscar's GQA data, or from tools/prepare_questions.py; DATASET.DATA_DIR is its folder"
+    origin = f"it holds the questions of {split} and comes with {where}, {key}"
+    return [(os.path.join(cfg.DATASET.DATA_DIR, name), origin)]
 
 
 def _answer(record, labels, where):

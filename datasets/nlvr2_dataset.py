@@ -4,50 +4,38 @@ import os
 import re
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.questions.examples import Examples, build_examples, open_task_regions, text_builder
-from oscar_paddle.datasets.questions.records import field, read_records
+from oscar_paddle.datasets.questions.examples import Layout, joined_or_halves
+from oscar_paddle.datasets.questions.records import field
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder, PairedLongestFirstBuilder
 
 _SIDES = {"left", "right"}
 _IMAGE_NAME = re.compile(r"(?P<set>.+)-\d+-img[01]")
 
 
-def build_nlvr2_data(cfg, tokenizer, split):
-    """One split of NLVR2: two encoder rows an example, or one with the regions of both images (INPUT.USE_PAIR).
+def nlvr2_layout(cfg, split):
+    """Layout of one split of NLVR2: two encoder rows an example, or one with the regions of both images
+    (INPUT.USE_PAIR); class 1 means the statement is true.
 
     Args:
         cfg: the frozen config.
-        tokenizer: WordPiece tokenizer.
         split: train, val, test1 or val+test1.
-    Returns:
-        ExampleDataset; class 1 means the statement is true.
-    Raises:
-        DataError: a file is missing or damaged; names the file and the record.
     """
-    path, origin = statement_file(cfg, split)
-    examples, rows_of = Examples(), _pair_rows if cfg.INPUT.USE_PAIR else _single_row
-    for number, record in read_records(path, origin):
-        where = f"{path} record {number}"
+    pair, limit = cfg.INPUT.USE_PAIR, cfg.INPUT.MAX_REGION
+
+    def add(examples, path, number, record, where):
         label = field(record, "label", int, where)
         if label not in (0, 1):
             raise DataError(f"{where}: the label is {label}; expected 0 or 1")
         images, tags = _sides(record, "img_id", where), _sides(record, "o", where) if cfg.INPUT.ADD_OD_LABEL else None
-        examples.add(path, number, field(record, "q", str, where), rows_of(images, tags), [(label, 1.0)])
-    pair, limit = cfg.INPUT.USE_PAIR, cfg.INPUT.MAX_REGION
-    return build_examples(
-        cfg,
-        tokenizer,
-        f"nlvr2_{split}",
-        examples,
-        regions=open_task_regions(cfg, "nlvr2", limit if pair else None),
-        max_region=limit if pair else 2 * limit,
-        text=text_builder(PairedLongestFirstBuilder if pair else LongestFirstBuilder, cfg, tokenizer),
-        num_classes=2,
-    )
+        rows = (_pair_rows if pair else _single_row)(images, tags)
+        examples.add(path, number, field(record, "q", str, where), rows, [(label, 1.0)])
+
+    kept = (limit, limit, PairedLongestFirstBuilder) if pair else (2 * limit, None, LongestFirstBuilder)
+    return Layout(f"nlvr2_{split}", question_files(cfg, split), add, ("nlvr2",), *kept)
 
 
-def statement_file(cfg, split):
-    """(path, where it comes from) of a split's file."""
+def question_files(cfg, split):
+    """[(path, where it comes from), ...] of a split's statements; val+test1 has two where there is no joined file."""
     evaluated, labelled = cfg.DATASET.EVAL_DATA_TYPE, cfg.DATASET.DATA_LABEL_TYPE
     kinds = {"bal": "balanced_", "unbal": "unbalanced_"}
     keys = "DATASET.EVAL_DATA_TYPE and DATA_LABEL_TYPE choose among its variants"
@@ -59,8 +47,11 @@ def statement_file(cfg, split):
     else:
         both = "_test1" if split == "val+test1" and evaluated not in kinds else ""
         name = f"nlvr2_{kinds.get(evaluated, '')}dev{both}.json"
-    origin = f"it holds {split} and comes with Oscar's NLVR2 data; DATASET.DATA_DIR is its folder, {keys}"
-    return os.path.join(cfg.DATASET.DATA_DIR, name), origin
+    where = "Oscar's NLVR2 data, or from tools/prepare_questions.py; DATASET.DATA_DIR is its folder"
+    file = os.path.join(cfg.DATASET.DATA_DIR, name), f"it holds {split} and comes with {where}, {keys}"
+    if name != "nlvr2_dev_test1.json":
+        return [file]
+    return joined_or_halves(file, [question_files(cfg, half)[0] for half in ("val", "test1")])
 
 
 def sentence_keys(examples):

@@ -21,7 +21,7 @@ def epoch_order(seed, epoch, size):
     return order
 
 
-def draw_negative(seed, epoch, index, image, caption, num_images, num_captions, which=0):
+def draw_negative(seed, epoch, index, image, caption, starts, which=0):
     """One negative for the positive pair (image, caption).
 
     Another image is drawn uniformly. With probability 1/2 (u <= 0.5) one of its captions joins the tags and regions of
@@ -29,31 +29,28 @@ def draw_negative(seed, epoch, index, image, caption, num_images, num_captions, 
 
     Args:
         seed, epoch, index: what the draw depends on, with `which` counting the negatives of one example.
-        image, caption: the positive pair; captions are numbered image-major, num_captions for each image.
-        num_images: at least 2.
+        starts: [K + 1] int, where the captions of each of K > 1 images start, and their number.
     Returns:
         (image whose tags and regions are shown, caption).
     Source: docs/reference.md, retrieval negatives.
     """
     random = _generator(seed, _NEGATIVES, epoch, index, which)
-    other = int(random.integers(num_images - 1))
+    other = int(random.integers(len(starts) - 2))
     other += other >= image
     if random.random() <= 0.5:
-        return image, other * num_captions + int(random.integers(num_captions))
+        return image, int(starts[other] + random.integers(starts[other + 1] - starts[other]))
     return other, caption
 
 
 def update_slices(order, update, batch_size, world_size, accumulation):
-    """The examples of one optimizer update, for every micro-batch and rank.
+    """The examples of one optimizer update: list over micro-batches of lists over ranks of index arrays.
 
-    An update takes the next batch_size * world_size * accumulation examples of the epoch (the last one what is left),
-    so that any division of that product among ranks and micro-batches trains on the same examples.
+    An update takes the next batch_size * world_size * accumulation examples of the epoch (the last one what is left, so
+    some may be empty): any division of that product among ranks and micro-batches trains on the same examples.
 
     Args:
         order: [size] int, from `epoch_order`.
         update: number of the update within the epoch, from 0.
-    Returns:
-        list over micro-batches of lists over ranks of index arrays; some may be empty in the last update.
     """
     share = batch_size * world_size
     examples = order[update * share * accumulation : (update + 1) * share * accumulation]

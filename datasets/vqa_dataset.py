@@ -4,72 +4,68 @@ import os
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions.answers import read_answer_labels
-from oscar_paddle.datasets.questions.examples import Examples, build_examples, open_task_regions, text_builder
-from oscar_paddle.datasets.questions.records import field, read_records
+from oscar_paddle.datasets.questions.examples import Layout, joined_or_halves
+from oscar_paddle.datasets.questions.records import field
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder
 
 LABEL_FILES = ("trainval_ans2label.pkl", "trainval_label2ans.pkl")
 TEST_SPLITS = ("test2015", "test-dev2015")
 
 
-def build_vqa_data(cfg, tokenizer, split):
-    """One split of VQA; train and val without the questions that have no answer, as upstream.
+def vqa_layout(cfg, split):
+    """Layout of one split of VQA, with soft targets; train and val without the questions that have no answer, as
+    upstream.
 
     Args:
         cfg: the frozen config.
-        tokenizer: WordPiece tokenizer.
         split: train, val, train+val, test2015 or test-dev2015.
-    Returns:
-        ExampleDataset with soft targets.
-    Raises:
-        DataError: a file is missing or damaged; names the file and the record.
     """
-    labels = read_answer_labels(cfg.DATASET.DATA_DIR, LABEL_FILES, cfg.DATASET.LABEL_FILE, cfg.DATASET.LABEL2ANS_FILE)
-    path, origin = question_file(cfg, split)
-    examples, is_test = Examples(), split in TEST_SPLITS
-    for number, record in read_records(path, origin):
-        where = f"{path} record {number}"
+    data, is_test = cfg.DATASET, split in TEST_SPLITS
+    labels = read_answer_labels(data.DATA_DIR, LABEL_FILES, data.LABEL_FILE, data.LABEL2ANS_FILE)
+
+    def add(examples, path, number, record, where):
         question = field(record, "q", str, where)
         tags = field(record, "o", str, where).replace(";", " ").strip() if cfg.INPUT.ADD_OD_LABEL else ""
         row = (field(record, "img_id", (int, str), where),), tags, bool(tags)
-        answers = [] if is_test else soft_answers(record, labels, where)
-        if is_test:
-            examples.add(path, number, question, [row], question_id=_question_id(record, where))
-        elif answers:
-            examples.add(path, number, question, [row], answers)
-    return build_examples(
-        cfg,
-        tokenizer,
-        f"vqa_{split}",
-        examples,
-        regions=open_task_regions(cfg, "train+val" if cfg.DATASET.USE_VG_DEV else split, cfg.INPUT.MAX_REGION),
-        max_region=cfg.INPUT.MAX_REGION,
-        text=text_builder(LongestFirstBuilder, cfg, tokenizer),
-        num_classes=len(labels),
-        is_labelled=not is_test,
-        answers=labels.answers,
-    )
+        answers = [] if is_test else _soft_answers(record, labels, where)
+        if is_test or answers:
+            examples.add(path, number, question, [row], answers, _question_id(record, where) if is_test else None)
+
+    halves = ("train+val", "train", "val") if split == "train+val" else (split,)
+    features, limit = ("train+val",) if data.USE_VG_DEV else halves, cfg.INPUT.MAX_REGION
+    files = question_files(cfg, split)
+    return Layout(f"vqa_{split}", files, add, features, limit, limit, LongestFirstBuilder, labels, not is_test)
 
 
-def question_file(cfg, split):
-    """(path, where it comes from) of a split's question file; names as upstream has them, the odd one included."""
+def question_files(cfg, split):
+    """[(path, where it comes from), ...] of a split's questions; train+val has two where there is no joined file."""
+    if split != "train+val":
+        return [_question_file(cfg, split)]
+    return joined_or_halves(_question_file(cfg, split), [_question_file(cfg, half) for half in ("train", "val")])
+
+
+def _question_file(cfg, split):
+    """Names as upstream has them, the odd one included."""
     data, masked = cfg.DATASET, cfg.DATASET.DATA_LABEL_TYPE == "mask"
     key = "DATASET.DATA_LABEL_TYPE chooses its name"
-    if split in TEST_SPLITS:
+    if split in TEST_SPLITS:  # not in the public downloads
         name = f"{split}_qla_mrcnn.json" if masked else "test2014_qla.json"  # Upstream: 2014
-        return os.path.join(data.DATA_DIR, name), f"it holds the test questions and comes with Oscar's VQA data; {key}"
+        made = "tools/prepare_questions.py makes it of the official questions and the tags"
+        return os.path.join(data.DATA_DIR, name), f"it holds the test questions; {made}; {key}"
     name = {"train": "train2014", "val": "val2014", "train+val": "train+val2014"}[split]
     name += "_qla_mrcnn.json" if masked else "_qla.json"
     if masked and split == "train" and data.USE_VG:
         name, key = "train2014_vg_qla_mrcnn.json", "DATASET.USE_VG asks for it"
     if masked and split == "val" and data.USE_VG_DEV:
         name, key = "vg_qla_mrcnn.json", "DATASET.USE_VG_DEV asks for it"
+    if split == "train+val":
+        key += ", and without it the files of train and of val are read"
     folder, setting = (data.TXT_DATA_DIR, "TXT_DATA_DIR") if data.TXT_DATA_DIR else (data.DATA_DIR, "DATA_DIR")
-    where = f"DATASET.{setting} is its folder, {key}"
-    return os.path.join(folder, name), f"it holds the questions of {split} and comes with Oscar's VQA data; {where}"
+    where = f"Oscar's VQA data, or from tools/prepare_questions.py; DATASET.{setting} is its folder, {key}"
+    return os.path.join(folder, name), f"it holds the questions of {split} and comes with {where}"
 
 
-def soft_answers(record, labels, where):
+def _soft_answers(record, labels, where):
     """[(class, soft score), ...] of a record, in its order; [] where it has no answer."""
     if not record.get("an"):
         return []

@@ -7,6 +7,9 @@ import sys
 import warnings
 from pathlib import Path
 
+from oscar_paddle.config.errors import UserError
+from oscar_paddle.config.signals import keeping_sigterm
+
 # malloc.h of glibc: mallopt(parameter, value)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -16,13 +19,23 @@ def available_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cpu_vendor():
+def cpu_vendor(field="vendor_id"):
     """ "AuthenticAMD", "GenuineIntel", ... or "" when the system does not say."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
+    return next((line.split(":")[1].strip() for line in lines if line.startswith(field)), "")
+
+
+def cpu_model():
+    """Name of the processor, for people and records."""
+    return cpu_vendor("model name") or "unknown processor"
+
+
+def tf32():
+    """Whether CUDA's libraries may use TF32 in float32 products, see `prepare`."""
+    return os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
 
 
 def local_ranks():
@@ -42,7 +55,7 @@ def keep_freed_memory():
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def prepare(num_threads=0):
+def prepare(num_threads=0, *, exact=False):
     """Choose the number of CPU threads, the maths path, and how memory is reused; then load Paddle.
 
     Paddle runs on one thread unless told otherwise, and the MKL it bundles takes a slow path on AMD processors unless
@@ -51,6 +64,7 @@ def prepare(num_threads=0):
 
     Args:
         num_threads: 0 means the cores this process may use, divided among the ranks on this machine.
+        exact: compute float32 as float32 on GPUs, too, where attention's and backward products else use TF32.
     Returns:
         str, what was chosen, for the log.
     """
@@ -64,6 +78,8 @@ def prepare(num_threads=0):
     else:
         os.environ.setdefault("OMP_NUM_THREADS", threads)
         os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+    if exact:
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     vendor = cpu_vendor()
     if vendor == "AuthenticAMD":
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
@@ -78,9 +94,17 @@ def load_paddle():
     These are that no compiler cache is installed, and that OMP_NUM_THREADS, which `prepare` sets, is not 1. Whatever
     else it says is shown.
     """
-    with warnings.catch_warnings(), contextlib.redirect_stderr(_WithoutRemarks(sys.stderr)):
+    with keeping_sigterm(), warnings.catch_warnings(), contextlib.redirect_stderr(_WithoutRemarks(sys.stderr)):
         warnings.filterwarnings("ignore", message="No ccache found")
-        import paddle  # noqa: F401
+        try:
+            import paddle  # noqa: F401
+        except ModuleNotFoundError as error:
+            if error.name != "paddle":
+                raise
+            raise UserError(
+                "Paddle is not installed: pip install 'oscar-paddle[cpu]', or for NVIDIA GPUs paddlepaddle-gpu from "
+                "Paddle's own package index (requirements-gpu.txt says how)"
+            ) from None
 
 
 class _WithoutRemarks:

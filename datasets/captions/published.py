@@ -12,19 +12,27 @@ from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.reading import first_file, read_text
 
 
-def read_captions(data_dir, split):
+def published_file(data_dir, split):
+    """The path of `{split}_captions.pt` or `.pd`, None where there is neither."""
+    places = [os.path.join(data_dir, f"{split}_captions{ending}") for ending in (".pt", ".pd")]
+    return next(filter(os.path.isfile, places), None)
+
+
+def read_captions(data_dir, split, hint=""):
     """Read `{split}_captions.pt` (or `.pd`).
 
     Args:
         data_dir: DATASET.DATA_DIR.
         split: "train", "val", "minival", "test", ...
+        hint: what to add where there is no such file.
     Returns:
         Image id (int) -> its captions (list of str, never empty), in the order of the file.
     Raises:
         DataError: no such file, or it does not hold captions; names the image.
     """
-    path = _either(os.path.join(str(data_dir), f"{split}_captions.pt"), "DATASET.DATA_DIR")
-    return {image_id: captions_of(value, image_id, path) for image_id, value in _entries(path, "captions")}
+    path = _either(os.path.join(data_dir, f"{split}_captions.pt"), "DATASET.DATA_DIR", hint)
+    entries = _with_ids(path, torch_files.load_dictionary(path, "captions"), "captions")
+    return {image_id: captions_of(value, image_id, path) for image_id, value in entries}
 
 
 def captions_of(value, image_id, path):
@@ -38,19 +46,27 @@ def captions_of(value, image_id, path):
     return list(found)
 
 
+class CandidateLists(dict):
+    """Image id -> [(image id, caption number), ...]; `captions`: digest of what they index, "" where the file has none
+    (prepare.py writes it under the key "captions", which the reference, going by image ids, never looks up)."""
+
+    captions = ""
+
+
 def read_caption_index(path):
     """Read candidate captions per image, such as `minival_caption_indexs_top20.pt` (or `.pd`).
 
     Args:
         path: EVAL.EVAL_CAPTION_INDEX_FILE.
     Returns:
-        Image id (int) -> [(image id, caption number), ...] of its candidates, in the order of the file.
+        CandidateLists, in the order of the file.
     Raises:
         DataError: no such file, or it does not hold such lists; names the image.
     """
     path = _either(str(path), "EVAL.EVAL_CAPTION_INDEX_FILE")
-    index = {}
-    for image_id, value in _entries(path, "candidate captions"):
+    index, entries = CandidateLists(), torch_files.load_dictionary(path, "candidate captions")
+    index.captions = str(entries.pop("captions", ""))
+    for image_id, value in _with_ids(path, entries, "candidate captions"):
         pairs = _decoded(value, path, image_id)
         if not isinstance(pairs, (list, tuple)) or not pairs or not all(map(_is_pair, pairs)):
             raise DataError(f"{path}: image {image_id} has {_short(value)}; expected pairs [image id, caption number]")
@@ -59,44 +75,41 @@ def read_caption_index(path):
 
 
 def read_image_keys(path):
-    """Read a key list such as `test_img_keys_1k.tsv`: one integer image id a line; its order is the image order.
+    """Read a key list such as `test_img_keys_1k.tsv`, one integer image id a line, in their order: list of int.
 
     Args:
         path: EVAL.EVAL_IMG_KEYS_FILE.
-    Returns:
-        list of int.
     Raises:
-        DataError: no such file, no ids, a line that is no id, or an id twice; names the line.
+        DataError: no such file, no ids, a line that is no id, or an id twice.
     """
-    lines, first_lines = read_text(path, " (EVAL.EVAL_IMG_KEYS_FILE)").splitlines(), {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
+    first_lines = {}
+    for number, line in enumerate(read_text(path, " (EVAL.EVAL_IMG_KEYS_FILE)").splitlines(), start=1):
+        if not (text := line.strip()):
             continue
-        image_id = as_image_id(line.strip())
-        if image_id is None:
-            raise DataError(f"{path} line {number}: {_short(line.strip())}; expected one integer image id")
-        if image_id in first_lines:
-            raise DataError(f"{path} line {number}: image {image_id} is already on line {first_lines[image_id]}")
-        first_lines[image_id] = number
+        if (image_id := as_image_id(text)) is None:
+            raise DataError(f"{path} line {number}: {_short(text)}; expected one integer image id")
+        if (first := first_lines.setdefault(image_id, number)) != number:
+            raise DataError(f"{path} line {number}: image {image_id} is already on line {first}")
     if not first_lines:
         raise DataError(f"{path}: no image ids; expected one a line")
     return list(first_lines)
 
 
-def _either(path, key):
+def _either(path, key, hint=""):
     """The path, or the same name with the other framework's ending."""
     stem, ending = os.path.splitext(path)
-    places = [path] + [stem + other for other in {".pt": [".pd"], ".pd": [".pt"]}.get(ending, [])]
-    return first_file(places, f" ({key})")
+    other = {".pt": ".pd", ".pd": ".pt"}.get(ending)
+    return first_file([path, stem + other] if other else [path], f" ({key}){hint}")
 
 
-def _entries(path, what):
-    """(image id, value) pairs of a file that holds one dictionary."""
+def _with_ids(path, entries, what):
+    """(image id, value) pairs of the dictionary in a file."""
     seen = set()
-    for key, value in torch_files.load_dictionary(path, what).items():
-        image_id = as_image_id(key)
-        if image_id is None:
-            raise DataError(f"{path}: the key {_short(key)} is no image id; expected a dictionary image id -> {what}")
+    for key, value in entries.items():
+        if (image_id := as_image_id(key)) is None:
+            by_name = 'is no integer; where images have names, use a JSONL with "image" (docs/own_images.md)'
+            why = by_name if isinstance(key, str) and key.strip() else "is no image id"
+            raise DataError(f"{path}: the key {_short(key)} {why}; expected a dictionary image id -> {what}")
         if image_id in seen:
             raise DataError(f"{path}: image {image_id} is there twice, as a number and as text")
         seen.add(image_id)
@@ -105,35 +118,28 @@ def _entries(path, what):
 
 def _decoded(value, path, image_id):
     """Lists come as they are or as JSON strings; files that mix the two exist."""
-    if not isinstance(value, str):
-        return value
     try:
-        return json.loads(value)
+        return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         raise DataError(f"{path}: image {image_id} has {_short(value)}; expected a list or its JSON text") from None
 
 
 def as_image_id(value):
     """The integer that a key stands for (9, "9", numpy's 9), or None."""
-    if isinstance(value, bool):
-        return None
-    if not isinstance(value, int):
-        value = str(value) if isinstance(value, str) or hasattr(value, "dtype") else ""
-        if not (value.isascii() and value.isdigit() and len(value) < 20):
-            return None
-    return int(value)
+    if type(value) is int:
+        return value
+    text = str(value) if isinstance(value, str) or hasattr(value, "dtype") else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _is_pair(pair):
-    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        return False
-    return all(as_image_id(number) is not None for number in pair) and int(pair[1]) >= 0
+    is_pair = isinstance(pair, (list, tuple)) and len(pair) == 2
+    return is_pair and None not in map(as_image_id, pair) and int(pair[1]) >= 0
 
 
 def _short(value):
     """The value for a message, cut to what fits a line; containers only by their type, they may be huge."""
     if isinstance(value, (str, bytes, int, float, type(None))):
-        text = repr(value[:60] if isinstance(value, (str, bytes)) else value)
-        return text[:80]
+        return repr(value[:60] if isinstance(value, (str, bytes)) else value)[:80]
     empty = isinstance(value, (list, tuple)) and not value
-    return f"an empty {type(value).__name__}" if empty else f"an object of type {type(value).__name__}"
+    return f"an {'empty' if empty else 'object of type'} {type(value).__name__}"

@@ -7,15 +7,21 @@ import hashlib
 import os
 from array import array
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.collate import collate
+from oscar_paddle.datasets.empty_images import settle_empty_images
+from oscar_paddle.datasets.first_look import look_at_texts
+from oscar_paddle.datasets.formats.reading import MissingFile
+from oscar_paddle.datasets.questions.records import read_records
+from oscar_paddle.datasets.regions.joined import JoinedFeatures
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.token_cache import token_table
 
-_OBJECTS_ONLY = ("{name}_img_{kind}_obj_feats.pt", "{name}_img_{kind}_feats_obj.pt")  # 2048 values, without boxes
+TRUTHS = ("false", "true")  # the classes of a task without answers
 
 
 class Examples:
@@ -63,6 +69,19 @@ class Examples:
         self.ends.append(len(self.classes))
         if question_id is not None:
             self.question_ids.append(question_id)
+
+    def without(self, left_out):
+        """The Examples that show none of these images (set of ids)."""
+        kept, ends, r = Examples(), [0, *self.ends], len(self.images) // len(self.sentences)
+        for e, sentence in enumerate(self.sentences):
+            rows = list(
+                zip(*(part[e * r : (e + 1) * r] for part in (self.images, self.tags, self.has_tags)), strict=True)
+            )
+            if left_out.isdisjoint(image_id for image_ids, _, _ in rows for image_id in image_ids):
+                answers = zip(self.classes[ends[e] : ends[e + 1]], self.scores[ends[e] : ends[e + 1]], strict=True)
+                question_id = self.question_ids[e] if self.question_ids else None
+                kept.add(self.files[self.file_numbers[e]], self.numbers[e], sentence, rows, answers, question_id)
+        return kept
 
     def where(self, example):
         """File and record of an example, for messages."""
@@ -172,20 +191,44 @@ class ExampleDataset:
         return digest.hexdigest()
 
 
-def build_examples(cfg, tokenizer, name, examples, **dataset):
-    """An ExampleDataset from what a task's files say; every image is looked up in the features first.
+class Layout(NamedTuple):
+    """Where a split of a task lies, and how it is read.
 
-    Args:
+    Attributes:
         name: task and split, for messages, and for the cache of token ids.
-        examples: Examples.
-        dataset: regions, max_region, text, num_classes, is_labelled, answers: see `ExampleDataset`.
-    Raises:
-        DataError: no examples, or an image without features; names the record.
+        files: list of (path of a question file, where it comes from, for the message when it is missing).
+        add: function (Examples, path, number, record, where) that adds a record, or raises DataError.
+        features: how the published names of the region features begin: with a split or the name of the task; of
+            several, the first file is read if it is there, and otherwise all the others.
+        max_region: regions of a row, the first so many. per_image: the same of an image; None keeps all.
+        builder: class of TextBuilder.
+        labels: AnswerLabels; None: the classes are false and true. is_labelled: whether the answers are known.
     """
-    regions = dataset["regions"]
-    if not examples.sentences:
-        raise DataError(f"{name}: no examples (those without an answer do not count)")
-    rows = len(examples.images) // len(examples.sentences)
+
+    name: str
+    files: list
+    add: object
+    features: tuple
+    max_region: int
+    per_image: int | None
+    builder: type
+    labels: object = None
+    is_labelled: bool = True
+
+
+def build_examples(cfg, tokenizer, layout, training=False):
+    """The ExampleDataset of a Layout; every image is looked up in the features first. `training`: whether examples with
+    images in which nothing was detected are left out, where DATASET.EMPTY_IMAGES allows it.
+
+    Raises:
+        DataError: a file is missing or damaged, there are no examples, or an image has no features; names the record.
+    """
+    examples = Examples()
+    for path, origin in layout.files:
+        for number, record in read_records(path, origin):
+            layout.add(examples, path, number, record, f"{path} record {number}")
+    regions = open_features(cfg, layout)
+    rows = len(examples.images) // max(1, len(examples.sentences))
     known = {}
     for row, image_ids in enumerate(examples.images):
         for image_id in image_ids:
@@ -193,27 +236,55 @@ def build_examples(cfg, tokenizer, name, examples, **dataset):
                 known[image_id] = image_id in regions
             if not known[image_id]:
                 where = examples.where(row // rows)
-                raise DataError(f"{regions.path}: image {image_id} is missing, which {where} asks for")
+                raise DataError(regions.missing(image_id, f"is missing, which {where} asks for"))
+    left_out = settle_empty_images(cfg, layout.name, regions, list(known), training)
+    examples = examples.without(left_out) if left_out else examples
+    if not examples.sentences:
+        raise DataError(f"{layout.name}: no examples (those without an answer do not count)")
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
-    sentence_tokens = token_table(examples.sentences, tokenizer, cache_dir, f"{name}_sentences")
-    tag_tokens = token_table(examples.tags, tokenizer, cache_dir, f"{name}_tags")
-    return ExampleDataset(examples=examples, sentence_tokens=sentence_tokens, tag_tokens=tag_tokens, **dataset)
+    sentence_tokens = token_table(examples.sentences, tokenizer, cache_dir, f"{layout.name}_sentences")
+    tag_tokens = token_table(examples.tags, tokenizer, cache_dir, f"{layout.name}_tags")
+    text = layout.builder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)
+    lengths = np.repeat(sentence_tokens.lengths(), rows)
+    kept = text.row_lengths(lengths, tag_tokens.lengths(), np.array(examples.has_tags))[0]
+    look_at_texts(layout.name, {"questions": sentence_tokens, "tags": tag_tokens}, tokenizer.unk_id, lengths, kept)
+    return ExampleDataset(
+        examples=examples,
+        sentence_tokens=sentence_tokens,
+        tag_tokens=tag_tokens,
+        regions=regions,
+        max_region=layout.max_region,
+        text=text,
+        num_classes=len(layout.labels or TRUTHS),
+        is_labelled=layout.is_labelled,
+        answers=layout.labels and layout.labels.answers,
+    )
 
 
-def open_task_regions(cfg, name, max_region):
-    """The region features of a task.
+def joined_or_halves(joined, halves):
+    """The one joined question file, or its halves where it is missing and they are there: as for `Layout.files`."""
+    is_there = [os.path.isfile(path) for path, _ in (joined, *halves)]
+    return [joined] if is_there[0] or not any(is_there) else halves
 
-    Args:
-        cfg: the frozen config.
-        name: how the published file name begins: with a split or the name of the task.
-        max_region: regions of an image, the first so many; None keeps all.
-    Returns:
-        RegionSource.
-    """
+
+def open_features(cfg, layout):
+    """The RegionSource of a Layout (raises DataError)."""
+    joined, *halves = layout.features
+    try:
+        return _open_named(cfg, joined, layout.per_image, cfg.INPUT.FEATURE_CACHE_MB << 20)
+    except MissingFile:
+        if not halves:
+            raise
+    parts = [_open_named(cfg, half, None, 0) for half in halves]
+    options = {"feature_dim": cfg.INPUT.IMG_FEATURE_DIM, "cache_bytes": cfg.INPUT.FEATURE_CACHE_MB << 20}
+    return JoinedFeatures(parts, max_region=layout.per_image, **options)
+
+
+def _open_named(cfg, name, max_region, cache_bytes):
     feat_file = cfg.DATASET.FEAT_FILE
-    if cfg.INPUT.IMG_FEATURE_DIM == 2048 and not feat_file:
-        for pattern in _OBJECTS_ONLY:
-            path = os.path.join(cfg.DATASET.DATA_DIR, pattern.format(name=name, kind="frcnn"))
+    if cfg.INPUT.IMG_FEATURE_DIM == 2048 and not feat_file:  # names of files without boxes
+        for ending in ("obj_feats.pt", "feats_obj.pt"):
+            path = os.path.join(cfg.DATASET.DATA_DIR, f"{name}_img_frcnn_{ending}")
             feat_file = path if os.path.isfile(path) else feat_file
     return open_regions(
         cfg.DATASET.DATA_DIR,
@@ -223,10 +294,5 @@ def open_task_regions(cfg, name, max_region):
         cfg.DATASET.PACKED,
         feature_dim=cfg.INPUT.IMG_FEATURE_DIM,
         max_region=max_region,
-        cache_bytes=cfg.INPUT.FEATURE_CACHE_MB * 2**20,
+        cache_bytes=cache_bytes,
     )
-
-
-def text_builder(kind, cfg, tokenizer):
-    """A TextBuilder of class `kind` with the config's length."""
-    return kind(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)

@@ -26,6 +26,7 @@ import logging
 import numpy as np
 
 from oscar_paddle.solvers.ranks import together
+from oscar_paddle.solvers.runtime import batch_tokens
 from oscar_paddle.solvers.scoring.folder import RESCORED_BLOCKS, RESCORED_MARGINS
 from oscar_paddle.solvers.scoring.pairs import PairScorer, num_columns
 from oscar_paddle.solvers.scoring.rows import block_groups
@@ -48,7 +49,7 @@ class Rescoring:
     """
 
     def __init__(self, cfg, data, *, files, backend, ranks):
-        self.top, self.folds, self.batch_tokens = cfg.EVAL.RESCORE_TOP, cfg.EVAL.FOLDS, cfg.EVAL.BATCH_TOKENS
+        self.top, self.folds, self.batch_tokens = cfg.EVAL.RESCORE_TOP, cfg.EVAL.FOLDS, batch_tokens(cfg)
         self.data, self.files, self.backend, self.ranks = data, files, backend, ranks
 
     def forecast(self):
@@ -70,7 +71,7 @@ class Rescoring:
         self.ranks.on_main(self._choose)
         pairs = together(self.ranks, self.files.rescoring_pairs)
         groups = [[block] for block in block_groups(1, len(pairs))[0]]
-        scorer = ChosenPairs(self.backend, self.data, self.batch_tokens, pairs)
+        scorer = ChosenPairs(self.backend, self.data, batch_tokens=self.batch_tokens, chosen=pairs)
         score_blocks(scorer, groups, self.files.path, (RESCORED_MARGINS, RESCORED_BLOCKS), self.ranks)
         self.ranks.on_main(lambda: self.files.replace_margins(pairs, RESCORED_MARGINS))
 
@@ -88,7 +89,7 @@ class ChosenPairs(PairScorer):
         chosen: [P] int64, pairs as image x columns + column.
     """
 
-    def __init__(self, backend, data, batch_tokens, chosen):
+    def __init__(self, backend, data, *, batch_tokens, chosen):
         super().__init__(backend, data, batch_tokens)
         self.chosen = chosen
 
@@ -146,10 +147,10 @@ def _matrices(data, folds):
     if data.candidates is not None:
         return [(range(data.num_images), range(data.candidates.shape[1]))]
     matrices = [(range(data.num_images), range(data.num_captions))]
-    size, per_image = data.num_images // folds, data.num_captions // data.num_images
+    size, owners = data.num_images // folds, data.caption_image()
     for start in range(0, data.num_images, size) if folds > 1 else ():
-        stop = start + size
-        matrices.append((range(start, stop), range(start * per_image, stop * per_image)))
+        columns = np.searchsorted(owners, [start, start + size])  # captions are in the order of their images
+        matrices.append((range(start, start + size), range(*columns)))
     return matrices
 
 

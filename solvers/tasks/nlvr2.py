@@ -1,6 +1,6 @@
 """NLVR2: is a statement about two images true?"""
 
-from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data, sentence_keys
+from oscar_paddle.datasets.nlvr2_dataset import nlvr2_layout, sentence_keys
 from oscar_paddle.solvers.metrics.nlvr2 import nlvr2_metrics
 from oscar_paddle.solvers.tasks.questions import QuestionTask
 
@@ -16,7 +16,7 @@ class Nlvr2Task(QuestionTask):
         "OPTIMIZATION.LOSS_TYPE": ("xe", "sfmx", "kl"),  # of one right class, kl is cross entropy
         "OUTPUT.NUM_LABELS": (2,),
     }
-    build_data = staticmethod(build_nlvr2_data)
+    layout = staticmethod(nlvr2_layout)
 
     def model_class(self):
         from oscar_paddle.models.oscar import OscarForClassification, OscarForImagePairs

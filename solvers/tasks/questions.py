@@ -8,28 +8,29 @@ An evaluation folder holds
     metrics.json, provenance.json   see `solvers.scoring.folder`
 """
 
+import collections
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from oscar_paddle.config.checks import all_see_all, choices, folders
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.models.packing import pack
+from oscar_paddle.datasets.questions.examples import TRUTHS, build_examples
+from oscar_paddle.models.checkpoints.input_settings import check_meaning
 from oscar_paddle.solvers.scoring.examples import COLUMNS, ExampleScorer, example_blocks
-from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, training_digest
+from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, names_of
 
-FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another: in training
-EVALUATED_IMAGES = 2000  # and in evaluation
-TRUTHS = ("false", "true")  # the classes of a task without answers
+log = logging.getLogger(__name__)
 
 
 class QuestionTask(Task):
     """Classification of examples.
 
-    A task that adds to it says what `build_data` reads, and how predictions are measured (`metrics`).
+    A task that adds to it says where its splits lie, and how predictions are measured (`metrics`).
 
     Attributes:
-        build_data: function (cfg, tokenizer, split) -> ExampleDataset.
+        layout: function (cfg, split) -> Layout.
         has_soft_targets: whether the loss takes the soft score of every answer, or the first answer only.
         choices: {key: the values that the task has}.
         score: the one of the metrics that `best` follows. shown: the further ones in the line for people.
@@ -55,15 +56,22 @@ class QuestionTask(Task):
         """What the evaluation server takes of these answers, or None where there is no server."""
         return None
 
+    @classmethod
+    def build_data(cls, cfg, tokenizer, split):
+        """ExampleDataset of a split."""
+        return build_examples(cfg, tokenizer, cls.layout(cfg, split), training=split == cfg.DATASET.TRAIN)
+
     def training_data(self, tokenizer):
         return self.build_data(self.cfg, tokenizer, self.cfg.DATASET.TRAIN)
 
     def head(self):
-        from oscar_paddle.solvers.build import Head
-
         output = self.cfg.OUTPUT
         config = {"classifier": output.CLASSIFIER, "cls_hidden_scale": output.CLS_HIDDEN_SCALE}
-        return Head(self.model_class(), {"num_labels": self.train.num_classes, **config})
+        return Head(self.model_class(), {"num_labels": self.train.num_classes, **config}, answers=self.answers)
+
+    @property
+    def answers(self):
+        return self.train.answers
 
     @property
     def num_examples(self):
@@ -72,49 +80,53 @@ class QuestionTask(Task):
     def batch(self, examples, epoch):
         """Examples -> (PackedBatch, labels [B] int64 or soft targets [B, C] float32)."""
         targets = self.train.soft_targets if self.has_soft_targets else self.train.labels
-        return pack(self.train.batch(examples)), targets(examples)
-
-    def counts(self, batch):
-        return {"answer": len(batch[1])}
-
-    def losses(self, model, batch):
-        packed, targets = batch
-        return {"answer": model.row_losses(packed, targets, self.cfg.OPTIMIZATION.LOSS_TYPE).sum()}
+        packed = self.pack(self.train.batch(examples), lambda row: self.describe([examples[row // self.train.rows]]))
+        return packed, targets(examples)
 
     def describe(self, examples):
         """The examples as places in their files."""
         return ", ".join(self.train.examples.where(example) for example in examples)
 
     def fingerprint(self):
-        train, words = self.train, "the token ids of the training {} (vocab.txt)"
-        sample = every_so_many(train.image_ids(), FINGERPRINT_IMAGES)
-        digests = {
-            "the training split (DATASET.TRAIN)": train.fingerprint(),
-            words.format("sentences"): training_digest(train.sentence_tokens.ids),
-            words.format("tags"): training_digest(train.tag_tokens.ids),
-            "the region features (DATASET.FEAT_FILE)": train.regions.fingerprint(sample),
-        }
-        if self.dev is not None:
-            digests["the dev split (DATASET.DEV)"] = self.dev.data.fingerprint()
-        return digests
+        train = self.train
+        return self.digests(train.image_ids(), sentences=train.sentence_tokens, tags=train.tag_tokens)
 
     def evaluation(self, tokenizer, split):
-        return QuestionEvaluation(self.cfg, self.build_data(self.cfg, tokenizer, split), split, self)
+        data = self.build_data(self.cfg, tokenizer, split)
+        return QuestionEvaluation(self.cfg, data=data, split=split, task=self)
+
+
+def for_the_server(question_ids, answers, id_name, answer_name, kind=str):
+    """[{id_name: kind(question id), answer_name: answer}, ...], in order.
+
+    Raises:
+        DataError: the server would refuse it: an id twice or empty, or something that is no answer.
+    """
+    results = {}
+    for question_id, answer in zip(question_ids, answers, strict=True):
+        if question_id == "" or not isinstance(answer, str):
+            raise DataError(f"question {question_id!r}: the answer is {answer!r}; expected an id and a text")
+        if kind(question_id) in results:
+            raise DataError(f"question {question_id} is there twice; the evaluation server wants one answer for each")
+        results[kind(question_id)] = {id_name: kind(question_id), answer_name: answer}
+    return list(results.values())
 
 
 class QuestionEvaluation(Evaluation):
-    """The predicted class of every example and its logit.
-
-    Args:
-        cfg, data, split: see `Evaluation`; data is an ExampleDataset.
-        task: QuestionTask.
-    """
+    """The predicted class of every example of an ExampleDataset and its logit, for a QuestionTask."""
 
     scorer_class, matrix = ExampleScorer, "predictions.npy"
 
-    def __init__(self, cfg, data, split, task):
+    def __init__(self, cfg, *, data, split, task):
         super().__init__(cfg, data, split)
         self.task, self.scoring_keys = task, task.scoring_keys
+
+    def check(self):
+        """Raises DataError where the checkpoint's classes are other answers than those of the data."""
+        folder, answers = self.cfg.EVAL.CHECKPOINT_DIR, self.data.answers
+        if check_meaning(folder, answers=answers).answers is None and answers:
+            first = ", ".join(f"{number} = {answer!r}" for number, answer in enumerate(answers[:5]))
+            log.info("%s keeps no answers; its classes are taken for those of DATASET.LABEL_FILE: %s", folder, first)
 
     def check_model(self, config):
         if config.num_labels != self.data.num_classes:
@@ -136,17 +148,20 @@ class QuestionEvaluation(Evaluation):
     def folder_name(self):
         return Path(self.data.examples.files[0]).stem
 
+    def contents(self):
+        return names_of(self.data.image_ids(), self.cfg.DATASET.DATA_DIR)
+
     def provenance(self):
         data = self.data
-        sample = every_so_many(data.image_ids(), EVALUATED_IMAGES)
         return {
             "data": {
                 "name": self.cfg.DATASET.NAME,
                 "files": [Path(path).name for path in data.examples.files],
                 "examples": data.num_examples,
                 "content": data.fingerprint(),
+                "answers": digest(repr(data.answers).encode()),
                 "tokens": [digest(table.ids) for table in (data.sentence_tokens, data.tag_tokens)],
-                "features": data.regions.fingerprint(sample),
+                "features": data.regions.fingerprint(data.image_ids()),
             }
         }
 
@@ -164,7 +179,22 @@ class QuestionEvaluation(Evaluation):
         self.results_file = files.path / f"{self.split}_results.json"
         if results is not None:
             files.write_json(self.results_file.name, results)
-        return {"split": self.split, **self.measure(scores)}
+        metrics = self.measure(scores)
+        if self.data.is_labelled:
+            self._compare_with_commonest(metrics, names)
+        return {"split": self.split, **metrics}
+
+    def _compare_with_commonest(self, metrics, names):
+        """Warn of a score below that of the answer that most often is right: the classes may mean something else."""
+        counts = collections.Counter()
+        for scores in self.data.soft_answers():
+            counts.update(scores)
+        commonest = counts.most_common(1)[0][0]
+        usual = self.best_by(self.task.metrics(self.data, np.full(self.data.num_examples, commonest)))
+        if (score := self.best_by(metrics)) < usual:
+            words = "%s %s: %.2f %% is less than always saying %r gives (%.2f %%); are answers (DATASET.LABEL_FILE), "
+            words += "vocabulary and INPUT settings those that the checkpoint was trained with?"
+            log.warning(words, self.task.name, self.split, 100 * score, names[commonest], 100 * usual)
 
     def _in_words(self, predicted, logits, names):
         data, examples, rows = self.data, self.data.examples, self.data.rows

@@ -9,11 +9,11 @@ from oscar_paddle.config.checks import evaluates_while_training, folders
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.datasets.captions.annotation_ids import read_annotation_ids
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data, build_training_data
-from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.metrics.eccv import check_eccv_input, eccv_metrics
 from oscar_paddle.solvers.metrics.protocols import protocol_label
 from oscar_paddle.solvers.metrics.retrieval import (
     candidate_ranks,
+    equal_sentence_ranks,
     five_fold_metrics,
     format_recall_line,
     image_to_text_ranks,
@@ -23,11 +23,9 @@ from oscar_paddle.solvers.metrics.retrieval import (
 from oscar_paddle.solvers.scoring.folder import MARGINS, caption_list
 from oscar_paddle.solvers.scoring.pairs import PairScorer, num_columns
 from oscar_paddle.solvers.scoring.rows import block_groups
-from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, training_digest
+from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, names_of
 
 log = logging.getLogger(__name__)
-
-FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another
 
 
 class RetrievalTask(Task):
@@ -38,18 +36,20 @@ class RetrievalTask(Task):
         annotations: file of COCO's annotation ids, for ECCV Caption (see `datasets.captions.annotation_ids`), or "".
     """
 
-    name, unit = "retrieval", "pairs"
+    name, unit, dev_keys = "retrieval", "pairs", "DATASET.DEV, EVAL.*"
     terms = {"match": Term()}
 
-    def __init__(self, cfg, train=None, dev=None, annotations=""):
+    def __init__(self, cfg, *, train=None, dev=None, annotations=""):
         super().__init__(cfg, train, dev)
         self.annotations = annotations
         self.rows_per_example = 1 + cfg.OPTIMIZATION.NEGATIVES
 
     @staticmethod
     def needs(cfg, action):
-        """Retrieval is evaluated in one of two ways; which one must be said."""
+        """Retrieval is evaluated in one of two ways; which one must be said, but for a "search"."""
         yield from folders(cfg, action, "the caption files")
+        if action == "search":
+            return
         undecided = not (cfg.EVAL.EVAL_CROSS_IMAGE or cfg.EVAL.EVAL_CAPTION_INDEX_FILE)
         how = "which captions each image is scored with is not said: set EVAL_CROSS_IMAGE True, or name an index file"
         if action == "train":
@@ -61,8 +61,6 @@ class RetrievalTask(Task):
         return build_training_data(self.cfg, tokenizer)
 
     def head(self):
-        from oscar_paddle.solvers.build import Head
-
         return Head(self.model_class(), {"num_labels": self.cfg.OUTPUT.NUM_LABELS}, adds_layernorm=True)
 
     @property
@@ -73,36 +71,21 @@ class RetrievalTask(Task):
         """Examples (caption indices) -> (PackedBatch, labels [B]) of positives and negatives."""
         negatives = self.cfg.OPTIMIZATION.NEGATIVES
         images, captions, labels = self.train.training_pairs(examples, self.cfg.MISC.SEED, epoch, negatives)
-        return pack(self.train.batch(images, captions), self.train.mask_type), labels
-
-    def counts(self, batch):
-        return {"match": len(batch[1])}
-
-    def losses(self, model, batch):
-        packed, labels = batch
-        return {"match": model.row_losses(packed, labels, self.cfg.OPTIMIZATION.LOSS_TYPE).sum()}
+        batch, train = self.train.batch(images, captions), self.train
+        return self.pack(batch, lambda row: train.where(images[row], captions[row]), train.mask_type), labels
 
     def describe(self, examples):
         """The examples as [image id, caption number] pairs."""
         return ", ".join(str(list(self.train.caption_ids[i])) for i in examples)
 
     def fingerprint(self):
-        train, words = self.train, "the token ids of the training {} (vocab.txt)"
-        sample = every_so_many(train.image_ids, FINGERPRINT_IMAGES)
-        digests = {
-            "the training split (DATASET.TRAIN)": train.fingerprint(),
-            words.format("captions"): training_digest(train.caption_tokens.ids),
-            words.format("tags"): training_digest(train.tag_tokens.ids),
-            "the region features (DATASET.FEAT_FILE)": train.regions.fingerprint(sample),
-        }
-        if self.dev is not None:
-            digests["the dev split (DATASET.DEV, EVAL.*)"] = self.dev.data.fingerprint()
-        return digests
+        train = self.train
+        return self.digests(train.image_ids, captions=train.caption_tokens, tags=train.tag_tokens)
 
     def evaluation(self, tokenizer, split):
         data = build_evaluation_data(self.cfg, tokenizer, split)
         annotation_ids = read_annotation_ids(self.annotations, data) if self.annotations else None
-        return RetrievalEvaluation(self.cfg, data, split, annotation_ids)
+        return RetrievalEvaluation(self.cfg, data=data, split=split, annotation_ids=annotation_ids)
 
 
 class RetrievalEvaluation(Evaluation):
@@ -115,7 +98,7 @@ class RetrievalEvaluation(Evaluation):
 
     scorer_class, matrix = PairScorer, MARGINS
 
-    def __init__(self, cfg, data, split, annotation_ids=None):
+    def __init__(self, cfg, *, data, split, annotation_ids=None):
         super().__init__(cfg, data, split)
         self.annotation_ids = annotation_ids
 
@@ -150,7 +133,8 @@ class RetrievalEvaluation(Evaluation):
         return f"{self.split}-{Path(self.cfg.EVAL.EVAL_CAPTION_INDEX_FILE).stem}"
 
     def contents(self):
-        return {"image_ids.json": self.data.image_ids, "captions.json": caption_list(self.data)}
+        contents = {"image_ids.json": self.data.image_ids, "captions.json": caption_list(self.data)}
+        return {**contents, **names_of(self.data.image_ids, self.cfg.DATASET.DATA_DIR)}
 
     def provenance(self):
         data, evaluation = self.data, self.cfg.EVAL
@@ -191,12 +175,29 @@ class RetrievalEvaluation(Evaluation):
         candidates = 0 if self.data.candidates is None else self.data.candidates.shape[1]
         metrics = {"protocol": protocol_label(*size, **naming, candidates_per_image=candidates)}
         metrics.update(self.measure(scores))
+        metrics.update(self._with_equal_sentences(scores))
         if folds > 1:
             folded = five_fold_metrics(scores, self.data.caption_image(), folds)
             metrics["folded"] = {"protocol": protocol_label(*size, **naming, folds=folds), **folded}
         if self.annotation_ids is not None:
             metrics["eccv_caption"] = eccv_metrics(scores, self.data.image_ids, self.annotation_ids, progress=True)
         return metrics
+
+    def _with_equal_sentences(self, scores):
+        """What repeated captions do: how many there are, the highest text R@1, and scores that take them as right."""
+        data = self.data
+        sentences, repeated = data.repeated_captions()
+        found = {"num_repeated_captions": int(np.count_nonzero(repeated))}
+        if not found["num_repeated_captions"]:
+            return found
+        if data.candidates is None:
+            found["i2t_R@1_at_most"] = len(np.unique(data.caption_image()[~repeated])) / data.num_images
+            ranks = equal_sentence_ranks(scores, data.caption_image(), sentences)
+            return {**found, "equal_sentences": retrieval_metrics(*ranks)}
+        right = sentences[data.candidates]
+        own = [np.isin(row, row[positive]) for row, positive in zip(right, data.positives, strict=True)]
+        ranks = candidate_ranks(scores, np.array(own))
+        return {**found, "equal_sentences": retrieval_metrics(ranks, num_candidates=scores.shape[1])}
 
     def best_by(self, metrics):
         """R@1 of text retrieval, or of both directions' mean across images."""
@@ -208,6 +209,14 @@ class RetrievalEvaluation(Evaluation):
         if "protocol" not in metrics:
             return [f"{self.split}: {line}" for line in recall_lines(metrics)]
         lines = [metrics["protocol"], *recall_lines(metrics)]
+        if "equal_sentences" in metrics:
+            repeated = f"{metrics['num_repeated_captions']:,} of {self.data.num_captions:,} captions are word for word "
+            most = metrics.get("i2t_R@1_at_most")
+            lines.append(
+                f"{repeated}those of another image" + ("" if most is None else f"; text R@1 cannot exceed {most:.4f}")
+            )
+            also = recall_lines(metrics["equal_sentences"])
+            lines += [f"if these count as right too: {line.replace(' Retrieval', '')}" for line in also]
         if "rsum" in metrics:
             ranks = "I2T {i2t_median_rank:g} and {i2t_mean_rank:.1f}, T2I {t2i_median_rank:g} and {t2i_mean_rank:.1f}"
             lines.append(f"rsum {metrics['rsum']:.2f}; median and mean rank: {ranks.format(**metrics)}")

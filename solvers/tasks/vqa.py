@@ -1,29 +1,13 @@
 """VQA v2: an answer of some thousands to a question about an image, with soft scores."""
 
-from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.vqa_dataset import build_vqa_data
+from oscar_paddle.datasets.vqa_dataset import vqa_layout
 from oscar_paddle.solvers.metrics.vqa import vqa_metrics
-from oscar_paddle.solvers.tasks.questions import QuestionTask
+from oscar_paddle.solvers.tasks.questions import QuestionTask, for_the_server
 
 
 def vqa_results(question_ids, answers):
-    """What the evaluation server takes: [{"question_id": int, "answer": str}, ...].
-
-    Args:
-        question_ids: list of str. answers: list of str.
-    Raises:
-        DataError: the server would refuse it: an id twice, or something that is no number or no answer.
-    """
-    results, seen = [], set()
-    for written, answer in zip(question_ids, answers, strict=True):
-        question_id = int(written)
-        if not isinstance(answer, str):
-            raise DataError(f"question {written}: the answer is {answer!r}; expected a text")
-        if question_id in seen:
-            raise DataError(f"question {written} is there twice; the evaluation server wants one answer for each")
-        seen.add(question_id)
-        results.append({"question_id": question_id, "answer": answer})
-    return results
+    """What the evaluation server takes: [{"question_id": int, "answer": str}, ...], see `for_the_server`."""
+    return for_the_server(question_ids, answers, "question_id", "answer", int)
 
 
 class VqaTask(QuestionTask):
@@ -34,7 +18,7 @@ class VqaTask(QuestionTask):
         "DATASET.TEST": ("val", "test2015", "test-dev2015"),
         "DATASET.DATA_LABEL_TYPE": ("mask", "all"),
     }
-    build_data, results = staticmethod(build_vqa_data), staticmethod(vqa_results)
+    layout, results = staticmethod(vqa_layout), staticmethod(vqa_results)
 
     @staticmethod
     def metrics(data, predicted):

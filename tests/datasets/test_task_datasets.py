@@ -10,17 +10,15 @@ import pytest
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets import gqa_dataset, nlvr2_dataset, vqa_dataset
-from oscar_paddle.datasets.gqa_dataset import build_gqa_data
-from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data, sentence_keys
+from oscar_paddle.datasets.nlvr2_dataset import sentence_keys
+from oscar_paddle.datasets.questions.examples import Examples
 from oscar_paddle.datasets.tokenization import build_tokenizer
-from oscar_paddle.datasets.vqa_dataset import build_vqa_data
+from oscar_paddle.solvers.tasks.gqa import GqaTask
+from oscar_paddle.solvers.tasks.nlvr2 import Nlvr2Task
+from oscar_paddle.solvers.tasks.vqa import VqaTask
 
-BUILD = {"vqa": build_vqa_data, "gqa": build_gqa_data, "nlvr2": build_nlvr2_data}
-QUESTION_FILE = {
-    "vqa": vqa_dataset.question_file,
-    "gqa": gqa_dataset.question_file,
-    "nlvr2": nlvr2_dataset.statement_file,
-}
+BUILD = {"vqa": VqaTask.build_data, "gqa": GqaTask.build_data, "nlvr2": Nlvr2Task.build_data}
+MODULES = {"vqa": vqa_dataset, "gqa": gqa_dataset, "nlvr2": nlvr2_dataset}
 
 
 @pytest.fixture(scope="module")
@@ -100,24 +98,26 @@ NLVR2 = {"q": "what", "label": 1, "img_id": {"left": "1", "right": "2"}, "o": {"
     ],
 )
 def test_settings_choose_the_file(configure, tmp_path, task, split, opts, name):
-    path, origin = QUESTION_FILE[task](configure(*opts), split)
+    ((path, origin),) = MODULES[task].question_files(configure(*opts), split)
     assert path == str(tmp_path / name)
-    assert "DATASET." in origin and "comes with Oscar's" in origin
+    assert "DATASET." in origin and "tools/prepare_questions.py" in origin
+    # The public downloads lack VQA's test files: no message may promise them.
+    assert ("comes with Oscar's" in origin) == (not split.startswith("test") or task != "vqa")
 
 
 def test_vqa_text_folder_is_for_train_and_val_only(configure, tmp_path):
     cfg = configure("DATASET.TXT_DATA_DIR", tmp_path / "text")
-    assert vqa_dataset.question_file(cfg, "val")[0] == str(tmp_path / "text" / "val2014_qla_mrcnn.json")
-    assert vqa_dataset.question_file(cfg, "test2015")[0] == str(tmp_path / "test2015_qla_mrcnn.json")
+    assert vqa_dataset.question_files(cfg, "val")[0][0] == str(tmp_path / "text" / "val2014_qla_mrcnn.json")
+    assert vqa_dataset.question_files(cfg, "test2015")[0][0] == str(tmp_path / "test2015_qla_mrcnn.json")
 
 
 def test_a_missing_file_names_file_origin_and_setting(make, configure, tokenizer, tmp_path):
     make("vqa", [VQA])
     with pytest.raises(DataError, match=r"val2014_qla_mrcnn.json: no such file; it holds the questions of .*DATA_DIR"):
-        build_vqa_data(configure(), tokenizer, "val")
+        VqaTask.build_data(configure(), tokenizer, "val")
     shutil.rmtree(tmp_path / "train_img_frcnn_feats")
     with pytest.raises(DataError, match=r"no such file; expected the region features: .*train_img_frcnn_feats.pt"):
-        build_vqa_data(configure(), tokenizer, "train")
+        VqaTask.build_data(configure(), tokenizer, "train")
 
 
 @pytest.mark.parametrize(
@@ -185,12 +185,51 @@ def test_pairs_are_cut_one_by_one(make):
 
 def test_what_makes_a_sentence_unique(make):
     names = ({"left": f"dev-{s}-{p}-img0", "right": "1"} for s, p in ((850, 0), (850, 1), (7, 0)))
-    examples = vqa_dataset.Examples()
+    examples = Examples()
     for number, name in enumerate(names):
         examples.add("f", number, "same words", [((name["left"],), "", False), ((name["right"],), "", False)])
     assert sentence_keys(examples) == [("dev-850", "same words")] * 2 + [("dev-7", "same words")]
     plain = make("nlvr2", [NLVR2, {**NLVR2, "img_id": {"left": "2", "right": "1"}}]).examples
     assert len(set(sentence_keys(plain))) == 1
+
+
+def test_train_and_val_are_joined(make, configure, tokenizer, tmp_path):
+    """Without the joined files, that no download has, the two halves give what the joined ones give."""
+    make("vqa", [VQA, {**VQA, "img_id": 2}])
+    (tmp_path / "val2014_qla_mrcnn.json").write_text(json.dumps([{**VQA, "q": "who", "img_id": 3}]))
+    folders = [tmp_path / f"{split}_img_frcnn_feats" for split in ("val", "train", "train+val")]
+    folders[0].mkdir()
+    np.save(folders[0] / "3.npy", np.full((5, 4), 3, np.float32))
+    halves = VqaTask.build_data(configure("INPUT.MAX_REGION", 4), tokenizer, "train+val")
+    assert halves.examples.where(2) == f"{tmp_path / 'val2014_qla_mrcnn.json'} record 0"
+    batch = halves.batch([0, 1, 2])
+    assert batch["num_regions"].tolist() == [2, 3, 4] and set(batch["img_feats"][:, 0]) == {1, 2, 3}
+    records = [json.loads((tmp_path / f"{half}2014_qla_mrcnn.json").read_text()) for half in ("train", "val")]
+    (tmp_path / "train+val2014_qla_mrcnn.json").write_text(json.dumps(records[0] + records[1]))
+    shutil.copytree(folders[1], folders[2])
+    shutil.copy(folders[0] / "3.npy", folders[2])
+    joined = VqaTask.build_data(configure("INPUT.MAX_REGION", 4), tokenizer, "train+val")
+    assert joined.fingerprint() == halves.fingerprint() and "train+val" in joined.regions.path
+    assert joined.regions.fingerprint([1, 2, 3]) == halves.regions.fingerprint([1, 2, 3])
+    for name, array in joined.batch([0, 1, 2]).items():
+        np.testing.assert_array_equal(array, batch[name])
+
+
+def test_a_missing_half_is_named(make, configure, tokenizer, tmp_path):
+    make("vqa", [VQA])
+    with pytest.raises(DataError, match=r"/val2014_qla_mrcnn.json: no such file"):
+        VqaTask.build_data(configure(), tokenizer, "train+val")
+    shutil.copy(tmp_path / "train2014_qla_mrcnn.json", tmp_path / "val2014_qla_mrcnn.json")
+    with pytest.raises(DataError, match=r"expected the region features: .* val_img_frcnn_feats.pt"):
+        VqaTask.build_data(configure(), tokenizer, "train+val")
+
+
+def test_dev_and_test1_are_joined(make, configure, tokenizer, tmp_path):
+    make("nlvr2", [NLVR2])
+    for half, text in (("dev", "one"), ("test1", "two")):
+        (tmp_path / f"nlvr2_{half}.json").write_text(json.dumps([{**NLVR2, "q": text}]))
+    data = Nlvr2Task.build_data(configure("DATASET.EVAL_DATA_TYPE", "all"), tokenizer, "val+test1")
+    assert data.examples.sentences == ["one", "two"]
 
 
 def test_the_fingerprint_tells_data_apart(make):

@@ -9,7 +9,7 @@ from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.datasets.captions.own_pictures import read_names
 from oscar_paddle.tools.pages.charts import histogram
 from oscar_paddle.tools.pages.page import render, write_page
-from oscar_paddle.tools.pages.pictures import Pictures, draw_boxes
+from oscar_paddle.tools.pages.pictures import Pictures, draw_boxes, scaled
 
 # VinVL's detector (docs/reference.md, detector): SCORE_THRESH 0.2 keeps 10 to 100 regions of an image, of 1594
 # classes; its box feature is an average behind a ReLU, so never negative (section 5).
@@ -46,14 +46,7 @@ def find_pictures(images, data_dir):
 
 
 def write_dataset_page(path, check, cfg, cfg_file, pictures=None):
-    """Write the HTML page of a DatasetCheck.
-
-    Args:
-        cfg: the configuration it was made with; cfg_file: its name.
-        pictures: Pictures or None.
-    Returns, Raises:
-        see `write_page`.
-    """
+    """Write the HTML page of a DatasetCheck made with `cfg`, which `cfg_file` names; pictures: Pictures or None."""
     report, charts = _report(check, cfg, cfg_file), histograms(check, cfg)
     sections = [
         ("problems", "Problems", report["problems"]),
@@ -80,16 +73,20 @@ def write_dataset_page(path, check, cfg, cfg_file, pictures=None):
 
 def _sample(check, image_id, found, pictures):
     """An image as the page shows it, with its boxes, tags and captions; `found` is what `draw_boxes` takes."""
-    sample = {"image_id": image_id, "drawing": draw_boxes(*found), "thumbnail": None, "problem": ""}
+    sample = {"image_id": image_id, "thumbnail": None, "problem": ""}
     if pictures is not None and str(image_id) in pictures.files:
         try:
             sample["thumbnail"] = pictures.thumbnail(image_id)
         except DataError as error:
             sample["problem"] = str(error)
     split = next((split for split in check.splits if image_id in split.captions), None)
-    _, height, width = found
-    regions = check.regions.get(image_id, "no")
-    sample["where"] = f"{image_id}, {split.name if split else 'no split'}, {width:g} x {height:g}, {regions} regions"
+    boxes, height, width = found
+    size, regions = "" if height is None else f"{width:g} x {height:g}, ", check.regions.get(image_id, "no")
+    if height is None:
+        _, width, height = sample["thumbnail"] or (None, 1000, 750)
+        boxes = scaled(boxes, height, width)
+    sample["drawing"] = draw_boxes(boxes, height, width)
+    sample["where"] = f"{image_id}, {split.name if split else 'no split'}, {size}{regions} regions"
     sample["captions"] = split.captions[image_id][:2] if split else []
     sample["tags"] = check.tags.get(image_id, "")
     return sample
@@ -116,12 +113,11 @@ def _report(check, cfg, cfg_file):
 def verdict(check):
     """One sentence: how many problems there are."""
     problems, notices = check.findings.total(True), check.findings.total(False)
-    also = f"; {notices:,} {_plural('notice', notices)}" if notices else ""
+    also = f"; {_count(notices, 'notice')}" if notices else ""
     if not problems:
         looked = "" if check.chosen is None else f" among {len(check.chosen):,} images that were looked into"
         return f"No problems{looked}{also}."
-    kinds = len(check.findings.groups(True))
-    return f"{problems:,} {_plural('problem', problems)} of {kinds} {_plural('kind', kinds)}{also}."
+    return f"{_count(problems, 'problem')} of {_count(len(check.findings.groups(True)), 'kind')}{also}."
 
 
 def effort(check):
@@ -129,16 +125,13 @@ def effort(check):
     gigabytes = check.read_bytes / 1e9
     speed = f" at {check.read_bytes / 1e6 / max(check.seconds, 1e-3):,.0f} MB/s" if check.read_bytes > 1e8 else ""
     images = len(check.images) if check.chosen is None else len(check.chosen)
-    return f"Checked {images:,} images, {gigabytes:.2f} GB{speed}, in {_time(check.seconds)}."
+    minutes, rest = divmod(int(check.seconds), 60)
+    taken = f"{minutes} min {rest} s" if minutes else f"{check.seconds:.1f} s"
+    return f"Checked {images:,} images, {gigabytes:.2f} GB{speed}, in {taken}."
 
 
-def _plural(word, count):
-    return word if count == 1 else word + "s"
-
-
-def _time(seconds):
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+def _count(number, word):
+    return f"{number:,} {word}{'s' * (number != 1)}"
 
 
 def figures(check, cfg):
@@ -170,10 +163,8 @@ def histograms(check, cfg):
 
 
 def _split_rows(check):
-    rows = []
-    for split in check.splits:
-        captions = sum(map(len, split.captions.values()))
-        rows.append(Row(f"{split.name}: images / captions", f"{len(split.captions):,} / {captions:,}"))
+    counts = ((split.name, len(split.captions), sum(map(len, split.captions.values()))) for split in check.splits)
+    rows = [Row(f"{name}: images / captions", f"{images:,} / {captions:,}") for name, images, captions in counts]
     if check.chosen is not None:
         rows.append(Row("looked into (features and tags)", f"{len(check.chosen):,} images, drawn at random"))
     if check.other_rows:
@@ -202,12 +193,11 @@ def _region_rows(check, cfg):
 
 def _tag_rows(check):
     counts = np.array(check.tag_counts)
-    common = ", ".join(f"{name} {count:,}" for name, count in check.classes.most_common(6))
     return [
         Row("tags of an image: mean", f"{counts.mean():.1f}", f"about {MEAN_REGIONS:.0f}, one for each region"),
         Row("fewest / most", f"{counts.min()} / {counts.max()}", f"{FEWEST} / {MOST} at most"),
         Row("different classes", f"{len(check.classes):,}", f"{CLASSES:,} at most"),
-        Row("most frequent", common),
+        Row("most frequent", _most(check.classes.most_common(6))),
     ]
 
 
@@ -220,8 +210,7 @@ def _word_rows(check, cfg):
         rows.append(Row(f"unknown word pieces, {name}", _share(text.unknown, text.pieces)))
         rows.append(Row(f"word pieces, {name}: mean / most", f"{lengths.mean():.1f} / {lengths.max()}"))
         if text.words:
-            words = ", ".join(f"{word} {count:,}" for word, count in text.most_unknown())
-            rows.append(Row(f"unknown words, {name}", words))
+            rows.append(Row(f"unknown words, {name}", _most(text.most_unknown())))
     if check.rows is not None and len(check.rows.rows):
         total, limit = len(check.rows.rows), cfg.INPUT.MAX_SEQ_LEN
         rows.append(Row(f"captions cut by MAX_SEQ_LEN {limit}", _share(check.rows.captions_cut, total)))
@@ -234,6 +223,10 @@ def _word_rows(check, cfg):
 
 def _lengths(text):
     return np.array([length for group in text.lengths.values() for length in group])
+
+
+def _most(counts):
+    return ", ".join(f"{word} {count:,}" for word, count in counts)
 
 
 def _share(part, whole):

@@ -1,5 +1,6 @@
 """Answer pickles: class numbers are places in the dictionary, not the labels in it."""
 
+import json
 import pickle
 
 import pytest
@@ -40,6 +41,21 @@ def test_answers_by_label_win(write, tmp_path):
     assert read_answer_labels(tmp_path, NAMES).answers == ["nothing", "boats", "no"]
 
 
+def test_json_in_place_of_pickles(tmp_path):
+    """Two JSON files, their order kept; what JSON makes of label numbers that are keys is undone."""
+    (tmp_path / "ans2label.json").write_text('{"": 0, "boats": 2, "no": 1}')
+    assert read_answer_labels(tmp_path, NAMES).answers == ["", "boats", "no"]
+    for by_label in (["nothing", "no", "boats"], {"0": "nothing", "1": "no", "2": "boats"}):
+        (tmp_path / "label2ans.json").write_text(json.dumps(by_label))
+        labels = read_answer_labels(tmp_path, NAMES)
+        assert labels.answers == ["nothing", "boats", "no"] and labels.class_of(2, "") == 1
+    named = [str(tmp_path / name) for name in ("ans2label.json", "label2ans.json")]
+    assert read_answer_labels("", NAMES, *named).answers == ["nothing", "boats", "no"]
+    (tmp_path / "ans2label.json").write_text('["no"]')
+    with pytest.raises(DataError, match="ans2label.json: expected a dictionary answer -> label"):
+        read_answer_labels(tmp_path, NAMES)
+
+
 def test_a_label_that_is_not_there(write, tmp_path):
     labels = read_answer_labels("", NAMES, label_file=str(write({"no": 1})))
     for label in (7, [1], None):
@@ -61,7 +77,7 @@ def test_answers_that_do_not_cover_the_labels(write, tmp_path):
 
 
 def test_a_missing_file_names_places_and_setting(tmp_path):
-    with pytest.raises(DataError, match=r"ans2label.pkl and .*cache/ans2label.pkl: no such file.*DATASET.LABEL_FILE"):
+    with pytest.raises(DataError, match=r"ans2label.pkl and .*cache/ans2label.json: no such file.*DATASET.LABEL_FILE"):
         read_answer_labels(tmp_path, NAMES)
     with pytest.raises(DataError, match=r"other.pkl: no such file.*DATASET.LABEL_FILE"):
         read_answer_labels(tmp_path, NAMES, label_file=str(tmp_path / "other.pkl"))

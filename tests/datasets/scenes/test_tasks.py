@@ -12,8 +12,6 @@ import pytest
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.loader import load_config
-from oscar_paddle.datasets.gqa_dataset import build_gqa_data
-from oscar_paddle.datasets.nlvr2_dataset import build_nlvr2_data
 from oscar_paddle.datasets.questions.answers import read_answer_labels
 from oscar_paddle.datasets.scenes import asking
 from oscar_paddle.datasets.scenes.asking import guessing_scores, write_task
@@ -23,7 +21,9 @@ from oscar_paddle.datasets.scenes.questions import ANSWERS, Question, ask
 from oscar_paddle.datasets.scenes.tasks import TASKS
 from oscar_paddle.datasets.scenes.world import object_set
 from oscar_paddle.datasets.tokenization import build_tokenizer
-from oscar_paddle.datasets.vqa_dataset import build_vqa_data
+from oscar_paddle.solvers.tasks.gqa import GqaTask
+from oscar_paddle.solvers.tasks.nlvr2 import Nlvr2Task
+from oscar_paddle.solvers.tasks.vqa import VqaTask
 
 FILES = {  # sha256, first 16 digits
     "vqa/cache/trainval_ans2label.pkl": "35dd67fa3061b1a6",
@@ -232,9 +232,9 @@ def test_guessing_by_hand():
 @pytest.mark.parametrize(
     ("name", "build", "split", "held_out"),
     [
-        ("vqa", build_vqa_data, "val", "val2014_qla_mrcnn.json"),
-        ("gqa", build_gqa_data, "test-dev", "gqa_bal_qla_testdev.json"),
-        ("nlvr2", build_nlvr2_data, "test1", "nlvr2_test1.json"),
+        ("vqa", VqaTask.build_data, "val", "val2014_qla_mrcnn.json"),
+        ("gqa", GqaTask.build_data, "test-dev", "gqa_bal_qla_testdev.json"),
+        ("nlvr2", Nlvr2Task.build_data, "test1", "nlvr2_test1.json"),
     ],
 )
 def test_the_projects_own_readers_take_them(root, tmp_path, repository, name, build, split, held_out):
