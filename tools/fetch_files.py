@@ -29,6 +29,7 @@ if __name__ == "__main__":  # what pyproject.toml does once the project is insta
     sys.modules["oscar_paddle"].__path__ = [str(REPOSITORY)]
 
 from oscar_paddle.config.errors import ConfigError, DataError, UserError  # noqa: E402
+from oscar_paddle.tools.options import OptionParser  # noqa: E402
 
 TABLE = configparser.ConfigParser(delimiters="=", interpolation=configparser.ExtendedInterpolation())
 TABLE.optionxform = str
@@ -90,7 +91,7 @@ def size_of(path):
 def main(argv=None):
     about = {"description": ABOUT + "\n".join(map("  {0[0]:12} {0[1]}".format, PARTS.items())), "epilog": EXAMPLES}
     kind = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = argparse.ArgumentParser("download_dataset.sh", **about, **kind)
+    parser = OptionParser("download_dataset.sh", **about, **kind)
     add = parser.add_argument
     add("--what", nargs="+", action="extend", required=True, choices=PARTS, metavar="PART", help="one or more parts")
     add("--target", default=str(REPOSITORY / "data"), metavar="DIR", help="folder to fill (default: %(default)s)")
@@ -179,8 +180,6 @@ def make_plan(args):
         if not os.path.isdir(mirror):
             raise ConfigError(f"--mirror {mirror}: no such folder; expected http(s)://..., file:///... or a folder")
         mirror = Path(mirror).resolve().as_uri()
-    if os.path.isfile(args.target):
-        raise ConfigError(f"--target {args.target}: is a file; expected a folder")
     if args.checksums and not os.path.isfile(args.checksums):
         raise ConfigError(f"--checksums {args.checksums}: no such file")
     text = Path(args.checksums).read_text(errors="replace") if args.checksums else ""

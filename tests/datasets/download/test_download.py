@@ -127,6 +127,7 @@ TROUBLES = [
     ({"checksums": "/etc/passwd"}, 2, [], [], "--checksums /etc/passwd: expected lines of 64 hex"),
     ({"retries": -1}, 2, [], [], "--retries: expected 0"),
     ({"timeout": "nan"}, 2, [], [], "expected seconds"),
+    ({"wat": 1}, 2, [], [], "unknown option --wat; did you mean --what?"),
 ]
 
 
