@@ -19,12 +19,12 @@ class AnswerLabels:
 
     Args:
         labels: list of C int, the label of each class.
-        answers: list of C str, the answer of each class (an attribute, as `path` is).
+        answers: list of C str, the answer of each class (attributes, as `path` is).
         path: file of the labels, for messages.
     """
 
     def __init__(self, labels, answers, path):
-        self.answers, self.path = answers, path
+        self.labels, self.answers, self.path = labels, answers, path
         self._class_of = {}
         for number, label in enumerate(labels):
             self._class_of.setdefault(label, number)  # Upstream: list.index finds the first
@@ -59,7 +59,8 @@ def read_answer_labels(data_dir, names, label_file="", answers_file=""):
     """
     folders = data_dir, os.path.join(data_dir, "cache")
     places = [os.path.join(folder, name) for name in _both(names[0]) for folder in folders]
-    hint = "; it comes with the task's question files, or from tools/prepare_questions.py, and numbers the answers (DATASET.LABEL_FILE)"
+    hint = "; it numbers the answers and comes with the question files or from tools/prepare_questions.py"
+    hint += " (DATASET.LABEL_FILE)"
     path = label_file or first_file(places, hint)
     table = _load(path, "DATASET.LABEL_FILE")
     right = isinstance(table, dict) and table and all(type(k) is str and type(v) is int for k, v in table.items())

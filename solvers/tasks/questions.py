@@ -30,14 +30,18 @@ class QuestionTask(Task):
 
     Attributes:
         layout: function (cfg, split) -> Layout.
+        official: function list of paths -> Questions of the files as their authors publish them. made_files: function
+            (folder, split) -> [(path, whether for balanced questions only), ...], the files that are made of them.
+        label_files: published names of the two answer dictionaries, () where there is no list of answers.
+        min_count: of how many questions an answer is the commonest where such a list is made.
         has_soft_targets: whether the loss takes the soft score of every answer, or the first answer only.
         choices: {key: the values that the task has}.
         score: the one of the metrics that `best` follows. shown: the further ones in the line for people.
         scoring_keys: see `Evaluation`.
     """
 
-    terms = {"answer": Term()}
-    has_soft_targets, score, shown, scoring_keys, choices = False, "accuracy", (), (), {}
+    terms, min_count = {"answer": Term()}, 1
+    has_soft_targets, score, shown, scoring_keys, choices, label_files = False, "accuracy", (), (), {}, ()
 
     @classmethod
     def needs(cls, cfg, action):

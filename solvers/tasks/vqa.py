@@ -1,13 +1,14 @@
 """VQA v2: an answer of some thousands to a question about an image, with soft scores."""
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.vqa_dataset import vqa_layout
+from oscar_paddle.datasets.vqa_dataset import LABEL_FILES, made_files, official_questions, vqa_layout
 from oscar_paddle.solvers.metrics.vqa import vqa_metrics
 from oscar_paddle.solvers.tasks.questions import QuestionTask
 
 
 def vqa_results(question_ids, answers):
-    """What the evaluation server takes: [{"question_id": int, "answer": str}, ...].
+    """What the evaluation server takes: [{"question_id": int, "answer": str}, ...]; VizWiz's takes "image": name of the
+    picture in place of the id.
 
     Args:
         question_ids: list of str. answers: list of str.
@@ -16,13 +17,13 @@ def vqa_results(question_ids, answers):
     """
     results, seen = [], set()
     for written, answer in zip(question_ids, answers, strict=True):
-        question_id = int(written)
+        question_id = int(written) if written.isdigit() else written
         if not isinstance(answer, str):
             raise DataError(f"question {written}: the answer is {answer!r}; expected a text")
         if question_id in seen:
             raise DataError(f"question {written} is there twice; the evaluation server wants one answer for each")
         seen.add(question_id)
-        results.append({"question_id": question_id, "answer": answer})
+        results.append({"question_id" if written.isdigit() else "image": question_id, "answer": answer})
     return results
 
 
@@ -35,6 +36,8 @@ class VqaTask(QuestionTask):
         "DATASET.DATA_LABEL_TYPE": ("mask", "all"),
     }
     layout, results = staticmethod(vqa_layout), staticmethod(vqa_results)
+    min_count = 9  # of the published 3,129 answers (bottom-up-attention's tools/compute_softscore.py)
+    official, made_files, label_files = staticmethod(official_questions), staticmethod(made_files), LABEL_FILES
 
     @staticmethod
     def metrics(data, predicted):
