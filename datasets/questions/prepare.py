@@ -203,6 +203,8 @@ def _write_split(questions, split, files, find, labels, is_test):
         else:
             known = {labels[answer]: score for answer, score in (question.answers or {}).items() if answer in labels}
             record.update(img_id=images[0], o=tags[0], an=list(known), s=list(known.values()))
+            if is_test:
+                record.update(an=None, s=None)
         for number, (file, balanced_only) in enumerate(files):
             if question.is_balanced or not balanced_only:
                 file.write((b",\n" if begun[number] else b"[") + json.dumps(record).encode())
