@@ -3,7 +3,6 @@
 import os
 import re
 
-from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions.examples import Layout, joined_or_halves
 from oscar_paddle.datasets.questions.prepare import ORIGIN, Question, image_names
@@ -73,13 +72,6 @@ def official_statements(paths):
                 identifier = str(record.get("question_id", number))
                 names = [image_names(str(field(record, side, (int, str), where))) for side in ("left", "right")]
             yield Question(where, field(record, "sentence", str, where), identifier, tuple(names), {label: 1.0})
-
-
-def made_files(folder, split):
-    """[(path, False)] of the file that a split's statements are written to."""
-    cfg = get_cfg_defaults()
-    cfg.DATASET.DATA_DIR, cfg.DATASET.EVAL_DATA_TYPE = folder, "all"
-    return [(question_files(cfg, split)[0][0], False)]
 
 
 def sentence_keys(examples):

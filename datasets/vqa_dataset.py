@@ -2,7 +2,6 @@
 
 import os
 
-from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.reading import reading
 from oscar_paddle.datasets.questions.answer_text import normalised, soft_scores
@@ -121,13 +120,6 @@ def _texts(record, where):
     if not all(isinstance(answer, dict) and isinstance(answer.get("answer"), str) for answer in answers):
         raise DataError(f"{where}: the field 'answers' is {str(answers)[:60]}; expected objects with an 'answer'")
     return [answer["answer"] for answer in answers]
-
-
-def made_files(folder, split):
-    """[(path, False)] of the file that a split's questions are written to."""
-    cfg = get_cfg_defaults()
-    cfg.DATASET.DATA_DIR = folder
-    return [(question_files(cfg, split)[0][0], False)]
 
 
 def _soft_answers(record, labels, where):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from oscar_paddle.config.checks import all_see_all, choices, folders
+from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions.examples import TRUTHS, build_examples
 from oscar_paddle.models.packing import pack
@@ -20,6 +21,7 @@ from oscar_paddle.solvers.scoring.examples import COLUMNS, ExampleScorer, exampl
 from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, training_digest
 
 FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another: in training
+SPLIT_KEYS = ("DATASET.TRAIN", "DATASET.DEV", "DATASET.TEST")
 EVALUATED_IMAGES = 2000  # and in evaluation
 
 
@@ -30,8 +32,8 @@ class QuestionTask(Task):
 
     Attributes:
         layout: function (cfg, split) -> Layout.
-        official: function list of paths -> Questions of the files as their authors publish them. made_files: function
-            (folder, split) -> [(path, whether for balanced questions only), ...], the files that are made of them.
+        question_files: function (cfg, split) -> [(path, where it comes from), ...].
+        official: function list of paths -> Questions of the files as their authors publish them.
         label_files: published names of the two answer dictionaries, () where there is no list of answers.
         min_count: of how many questions an answer is the commonest where such a list is made.
         has_soft_targets: whether the loss takes the soft score of every answer, or the first answer only.
@@ -58,6 +60,24 @@ class QuestionTask(Task):
     def results(question_ids, answers):
         """What the evaluation server takes of these answers, or None where there is no server."""
         return None
+
+    @classmethod
+    def files(cls, cfg):
+        splits = dict.fromkeys(name for key in SPLIT_KEYS for name in cls.choices[key])
+        return [path for split in splits for path, _ in cls.question_files(cfg, split)]
+
+    @classmethod
+    def made_files(cls, folder, split):
+        """[(path, whether for balanced questions only), ...] of the files that a split becomes, see `official`."""
+        cfg = get_cfg_defaults()
+        cfg.DATASET.DATA_DIR, cfg.DATASET.EVAL_DATA_TYPE = folder, "all"
+        return [(cls.question_files(cfg, split)[0][0], False)]
+
+    @classmethod
+    def check(cls, cfg, split_names, *, picture_files=None, **options):
+        from oscar_paddle.datasets.checks.questions import check_questions
+
+        return check_questions(cfg, cls, split_names, **options)
 
     @classmethod
     def build_data(cls, cfg, tokenizer, split):

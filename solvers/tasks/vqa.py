@@ -1,7 +1,7 @@
 """VQA v2: an answer of some thousands to a question about an image, with soft scores."""
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.vqa_dataset import LABEL_FILES, made_files, official_questions, vqa_layout
+from oscar_paddle.datasets.vqa_dataset import LABEL_FILES, official_questions, question_files, vqa_layout
 from oscar_paddle.solvers.metrics.vqa import vqa_metrics
 from oscar_paddle.solvers.tasks.questions import QuestionTask
 
@@ -37,7 +37,8 @@ class VqaTask(QuestionTask):
     }
     layout, results = staticmethod(vqa_layout), staticmethod(vqa_results)
     min_count = 9  # of the published 3,129 answers (bottom-up-attention's tools/compute_softscore.py)
-    official, made_files, label_files = staticmethod(official_questions), staticmethod(made_files), LABEL_FILES
+    official, question_files, label_files = staticmethod(official_questions), staticmethod(question_files), LABEL_FILES
+    own_keys = ("DATASET.TXT_DATA_DIR", "DATASET.LABEL_FILE", "DATASET.LABEL2ANS_FILE", "DATASET.USE_VG")
 
     @staticmethod
     def metrics(data, predicted):

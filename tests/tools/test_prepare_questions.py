@@ -206,7 +206,7 @@ def test_bad_arguments(tool, tmp_path, words, message):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_from_the_authors_files_to_the_server(prepare, run, repository, tmp_path, form):
+def test_from_the_authors_files_to_the_server(prepare, run, tool, repository, tmp_path, form):
     """Prepare, check, train two steps, evaluate, and the file for the server has the template's ids."""
     code, _, err = prepare(form)
     assert code == 0, err
@@ -229,6 +229,9 @@ def test_from_the_authors_files_to_the_server(prepare, run, repository, tmp_path
         "EVAL.CHECKPOINT_DIR": tmp_path / "trained" / "last",
     }
     opts = ["--cfg_file", str(tmp_path / "run.yaml"), "--opts", *(str(w) for item in words.items() for w in item)]
+    code, out, err = tool("check_dataset", *opts[:2], "--html", tmp_path / "page.html", *opts[2:])
+    assert code == 0 and "No problems" in out and "caption" not in out, out + err
+    assert (tmp_path / "page.html").stat().st_size > 1000
     done = run([f"tools/train_{task}.py", *opts, *TRAINING[task]])
     assert done.returncode == 0 and "training is complete at step 2 of 2" in done.stderr, done.stderr
     done = run([f"tools/eval_{task}.py", "--output_dir", str(tmp_path / "eval"), *opts])
