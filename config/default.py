@@ -77,7 +77,8 @@ KEYS = {
         Whether features that tools/pack_features.py has packed are read instead of their source: auto (float32, if up
         to date: same bits, several times as fast) | off | float16 (those too: not exact)."""),
     "DATASET.TRAIN": Key("train", "fixed to train in the reference, VQA --do_train_val", _SPLIT).means("""
-        Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val; GQA, NLVR2: train."""),
+        Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val (one file,
+        or else those of both); GQA, NLVR2: train."""),
     "DATASET.DEV": Key("minival", "fixed to minival in the reference", _SPLIT).means("""
         Split evaluated during training; VQA, GQA, NLVR2: val."""),
     "DATASET.TEST": Key("test", "--test_split, --do_test, --do_test_dev", _SPLIT).means("""
@@ -86,11 +87,11 @@ KEYS = {
     "DATASET.TXT_DATA_DIR": Key("", "--txt_data_dir").means("""
         VQA: folder of the question files of train and val ('' = DATA_DIR, where those of test always are)."""),
     "DATASET.LABEL_FILE": Key("", "--label_file").means("""
-        VQA, GQA: pickle answer -> label, in the order that numbers the classes. '' = the published name in DATA_DIR or
-        its folder cache."""),
+        VQA, GQA: pickle or JSON answer -> label, in the order that numbers the classes. '' = the published name in
+        DATA_DIR or its folder cache."""),
     "DATASET.LABEL2ANS_FILE": Key("", "--label2ans_file").means("""
-        VQA, GQA: pickle with the answers by label. '' = the published name beside LABEL_FILE, if it is there; without
-        it the answers are those of LABEL_FILE."""),
+        VQA, GQA: pickle or JSON with the answers by label. '' = the published name beside LABEL_FILE, if it is there;
+        without it the answers are those of LABEL_FILE."""),
     "DATASET.TRAIN_DATA_TYPE": Key("all", "--train_data_type", one_of("bal", "all")).means("""
         GQA: which file trains: bal (gqa_bal_qla_train.json) | all."""),
     "DATASET.EVAL_DATA_TYPE": Key("bal", "--eval_data_type", one_of("bal", "all", "unbal")).means("""
