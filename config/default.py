@@ -77,8 +77,8 @@ KEYS = {
         Whether features that tools/pack_features.py has packed are read instead of their source: auto (float32, if up
         to date: same bits, several times as fast) | off | float16 (those too: not exact)."""),
     "DATASET.TRAIN": Key("train", "fixed to train in the reference, VQA --do_train_val", _SPLIT).means("""
-        Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val (one file,
-        or else those of both); GQA, NLVR2: train."""),
+        Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val (one file, or else
+        those of both); GQA, NLVR2: train."""),
     "DATASET.DEV": Key("minival", "fixed to minival in the reference", _SPLIT).means("""
         Split evaluated during training; VQA, GQA, NLVR2: val."""),
     "DATASET.TEST": Key("test", "--test_split, --do_test, --do_test_dev", _SPLIT).means("""

@@ -1,6 +1,7 @@
 """The data set checks of the question tasks: each kind of damage is found, and named by file and record."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_sound_data_have_no_findings(made, check, form):
         ("vqa", {"s": []}, "bad_question", "record 2: 1 answers ('an') but 0 scores"),
         ("vqa", {"an": []}, "unanswered", "1 of 8 questions of split 'train'"),
         ("vqa", {"q": " "}, "blank_question", "record 2"),
-        ("vqa", {"q_id": "1000"}, "repeated_question", "record 2: question 1000"),
+        ("vqa", {"q_id": "1000"}, "repeated_question", "record 2: its question id is also that of record 0"),
         ("vqa", {"o": ""}, "no_question_tags", "1 of 8 rows of split 'train'"),
         ("vqa", {"img_id": 9}, "leak_id", "image 9 is in train and in val"),
         ("vqa", {"img_id": 77}, "no_features", "image 77, which"),
@@ -147,6 +148,24 @@ def test_train_and_val_of_one_split(made, check):
     made("vqa")
     found = check("vqa", "DATASET.TRAIN", "train+val")
     assert set(found) == {"shared_id"} and len(found["shared_id"]) == 4
+
+
+def test_halves_of_the_features(made, check):
+    """Without a file for train+val, each picture is looked for in the file of train and then in that of val."""
+    folder = made("vqa")
+    for split, numbers in (("train", range(1, 9)), ("val", range(9, 12)), ("test2015", range(13, 16))):
+        (folder / f"{split}_img_frcnn_feats").mkdir()
+        for number in numbers:  # none of picture 12
+            regions = np.full((2, 2054), number, np.float32)
+            regions[:, 2048:] = [0, 0, 0.5, 0.5, 0.5, 0.5]
+            np.save(folder / f"{split}_img_frcnn_feats" / f"{number}.npy", regions)
+    shutil.rmtree(folder / "features")
+    found = check("vqa", "DATASET.TRAIN", "train+val")
+    assert set(found) == {"shared_id", "no_features"}
+    assert found["no_features"][0] == (
+        "val_img_frcnn_feats",
+        f"image 12, which {folder / 'val2014_qla_mrcnn.json'} record 3 asks for",
+    )
 
 
 def test_words(made, check):
