@@ -80,6 +80,28 @@ def test_rare_answers_leave_the_list(prepare, tmp_path):
     assert code == 1 and "no answer is that of 9 questions (at most of 4): --min_count" in err
 
 
+def test_the_commonest_answer_is_the_published_one(tool, tmp_path):
+    """Of two that are as frequent, the list counts `multiple_choice_answer`."""
+    answers = [{"answer": text} for text in ["no"] * 5 + ["The Yes."] * 5]
+    ids = [{"question_id": n, "image_id": n} for n in range(3)]
+    for name, more in (("questions", {"question": "?"}), ("annotations", {"answers": answers})):
+        more = more | ({"multiple_choice_answer": "yes"} if name == "annotations" else {})
+        (tmp_path / f"{name}.json").write_text(json.dumps({name: [{**record, **more} for record in ids]}))
+    files = tmp_path / "questions.json", tmp_path / "annotations.json"
+    place = ("--task", "vqa", "--output_dir", tmp_path / "made", "--no_tags", "--split", "train", *files)
+    code, _, err = tool("prepare_questions", *place, "--min_count", 3, "--json")
+    assert code == 0, err
+    assert made(tmp_path, "trainval_ans2label.json") == {"yes": 0}
+
+
+def test_vizwiz_names_pictures(prepare, tmp_path):
+    code, _, err = prepare("vizwiz")
+    assert code == 0, err
+    record = made(tmp_path, "val2014_qla_mrcnn.json")[1]
+    assert record["img_id"] == "VizWiz_val_00000001" and record["s"] == [1.0]
+    assert made(tmp_path, "test2015_template.json")[0] == {"image": "VizWiz_test_00000000.jpg", "answer": ""}
+
+
 def test_gqa_has_both_selections(prepare, tmp_path):
     code, _, err = prepare("gqa")
     assert code == 0, err

@@ -10,6 +10,7 @@ from official import FORMS, write_regions
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.checks.questions import check_questions
+from oscar_paddle.datasets.formats.torch_writer import write_torch_file
 from oscar_paddle.datasets.questions.prepare import prepare, tag_finder
 from oscar_paddle.tools.command_line import task_class
 
@@ -166,6 +167,18 @@ def test_halves_of_the_features(made, check):
         "val_img_frcnn_feats",
         f"image 12, which {folder / 'val2014_qla_mrcnn.json'} record 3 asks for",
     )
+
+
+def test_regions_that_no_question_asks_for(made, check):
+    """Oscar's files have the pictures of all splits: those that are not asked about here are no finding."""
+    folder = made("nlvr2")
+    random = np.random.default_rng(0)
+    features = {path.stem: random.random((2, 2054), np.float32) for path in folder.glob("features/*.npz")}
+    for regions in features.values():
+        regions[:, 2048:] = [0, 0, 0.5, 0.5, 0.5, 0.5]
+    write_torch_file(folder / "nlvr2_img_frcnn_feats.pt", {**features, "one more": regions})
+    shutil.rmtree(folder / "features")
+    assert check("nlvr2") == {}
 
 
 def test_words(made, check):
