@@ -66,11 +66,11 @@ KEYS = {
     "DATASET.NAME": Key("COCO", VINVL).means("Name of the data set, free text for logs and results."),
     "DATASET.DATA_DIR": Key("", "--data_dir").means("Folder with the captions, image-key lists and candidate lists."),
     "DATASET.FEAT_FILE": Key("", "--img_feat_file").means("""
-        The region features: VinVL's features.tsv (with .lineidx, imageid2idx.json and predictions.tsv beside it); the
-        folder of Oscar v1's {split}_img_{IMG_FEATURE_TYPE}_feats.pt, or of the Paddle ports' folders of that name with
-        an .npy for each image; a folder with an .npz for each image; or a packed store. '' = DATA_DIR/features.tsv if
-        there, else DATA_DIR/../model_0060000/features.tsv, else the other layouts in DATA_DIR (the .npz in
-        DATA_DIR/features)."""),
+        The region features: VinVL's features.tsv (with .lineidx, imageid2idx.json and predictions.tsv beside it), or a
+        .tsv with the columns of LXMERT or bottom-up attention; the folder of Oscar v1's
+        {split}_img_{IMG_FEATURE_TYPE}_feats.pt, or of the Paddle ports' folders of that name with an .npy for each
+        image; a folder with an .npz for each image; or a packed store. '' = DATA_DIR/features.tsv if there, else
+        DATA_DIR/../model_0060000/features.tsv, else the other layouts in DATA_DIR (the .npz in DATA_DIR/features)."""),
     "DATASET.OD_LABEL_TYPE": Key("vg", "--od_label_type", _TAGS).means("""
         Object tags of Oscar v1: the xx of {split}_xx_labels.pt (or .pd)."""),
     "DATASET.PACKED": Key("auto", NEW, one_of("auto", "off", "float16")).means("""
@@ -217,11 +217,7 @@ KEYS = {
 
 
 def get_cfg_defaults():
-    """The default settings, as a new node that the caller may change.
-
-    Returns:
-        yacs CfgNode: sections (`cfg.INPUT`, ...) of keys (`cfg.INPUT.MAX_REGION`, ...), not frozen.
-    """
+    """The default settings as a new yacs CfgNode, not frozen: sections of keys, such as `cfg.INPUT.MAX_REGION`."""
     cfg = CfgNode()
     for name, key in KEYS.items():
         section, _, short = name.partition(".")

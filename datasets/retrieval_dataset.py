@@ -5,55 +5,55 @@ Captions are numbered image-major: caption c belongs to image c // n.
 """
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.captions.own_pictures import read_names, read_split_captions
 from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys
 from oscar_paddle.datasets.collate import collate
 from oscar_paddle.datasets.regions.layouts import open_regions
+from oscar_paddle.datasets.regions.source import RegionSource
 from oscar_paddle.datasets.sampling import draw_negative
 from oscar_paddle.datasets.tensorize import TextBuilder
-from oscar_paddle.datasets.token_cache import token_table
+from oscar_paddle.datasets.token_cache import TokenTable, token_table
 
 
+@dataclass(kw_only=True, eq=False)
 class RetrievalDataset:
     """One split, ready to build batches of (image, caption) pairs.
 
     Attributes:
         image_ids: list of K int, in the order that defines the image index.
         captions: list of C str; caption_ids: list of C [image id, number of the caption within its image].
+        caption_tokens, tag_tokens: TokenTables of `captions` and `tags`.
+        tags: list of K str; "" means no second sentence.
+        regions: RegionSource, cut to the first R regions.
+        text: TextBuilder.
+        mask_type: INPUT.ATT_MASK_TYPE.
         candidates: [K, m] int64, the captions that each image is compared with, or None for all captions.
         positives: [K, m] bool, or None.
     """
 
-    def __init__(self, *, image_ids, captions, caption_ids, caption_tokens, tags, tag_tokens, regions, text, mask_type):
-        """
-        Args:
-            image_ids, captions, caption_ids: as above.
-            caption_tokens, tag_tokens: TokenTables of `captions` and `tags`.
-            tags: list of K str; "" means no second sentence.
-            regions: RegionSource, cut to the first R regions.
-            text: TextBuilder.
-            mask_type: INPUT.ATT_MASK_TYPE.
-        """
-        self.image_ids, self.captions, self.caption_ids = image_ids, captions, caption_ids
-        self.caption_tokens, self.tags, self.tag_tokens = caption_tokens, tags, tag_tokens
-        self.regions, self.text, self.mask_type = regions, text, mask_type
+    image_ids: list
+    captions: list
+    caption_ids: list
+    caption_tokens: TokenTable
+    tags: list
+    tag_tokens: TokenTable
+    regions: RegionSource
+    text: TextBuilder
+    mask_type: str
+    candidates: np.ndarray | None = None
+    positives: np.ndarray | None = None
+
+    def __post_init__(self):
+        self.num_images, self.num_captions = len(self.image_ids), len(self.captions)
         # A tag string of blanks has no word pieces and still gets its [SEP]; an empty one has no second sentence.
-        self.has_tags = np.array([bool(tag) for tag in tags])
-        self.candidates = self.positives = None
-
-    @property
-    def num_images(self):
-        return len(self.image_ids)
-
-    @property
-    def num_captions(self):
-        return len(self.captions)
+        self.has_tags = np.array([bool(tag) for tag in self.tags])
 
     def caption_image(self):
         """[C] int64, index of the image that each caption belongs to."""
@@ -63,11 +63,6 @@ class RetrievalDataset:
     def text_rows(self, images, captions):
         """Text of the pairs (images[b], captions[b]), as TextRows; an image brings its tags."""
         return self.text.build_rows(self.caption_tokens, captions, self.tag_tokens, images, self.has_tags[images])
-
-    def text_lengths(self, images, captions):
-        """Positions of the text of every pair, [B] int64."""
-        lengths = self.caption_tokens.lengths(captions), self.tag_tokens.lengths(images)
-        return self.text.row_lengths(*lengths, self.has_tags[images])[2]
 
     def batch(self, images, captions):
         """The pairs (images[b], captions[b]) as named arrays, see `datasets.collate.collate`.
@@ -92,16 +87,11 @@ class RetrievalDataset:
         Source: docs/reference.md, retrieval negatives.
         """
         per_image = self.num_captions // self.num_images
-        pairs = [(int(c) // per_image, int(c)) for c in examples]
-        for which in range(negatives):
-            pairs += [
-                draw_negative(seed, epoch, c, image, c, self.num_images, per_image, which)
-                for image, c in pairs[: len(examples)]
-            ]
-        images, captions = np.array(pairs, np.int64).reshape(-1, 2).T
-        labels = np.zeros(len(pairs), np.int64)
-        labels[: len(examples)] = 1
-        return images, captions, labels
+        positives = [(int(c) // per_image, int(c)) for c in examples]
+        draws = ((*pair, which) for which in range(negatives) for pair in positives)
+        drawn = [draw_negative(seed, epoch, c, image, c, self.num_images, per_image, n) for image, c, n in draws]
+        images, captions = np.array(positives + drawn, np.int64).reshape(-1, 2).T
+        return images, captions, np.repeat([1, 0], [len(positives), len(drawn)])
 
     def fingerprint(self):
         """Hex digest of image list, captions and tags: what a run's numbers depend on, besides the features."""
@@ -116,12 +106,12 @@ class RetrievalDataset:
 def build_training_data(cfg, tokenizer):
     """The training split as the config names it."""
     split = cfg.DATASET.TRAIN
-    captions = read_split_captions(cfg.DATASET.DATA_DIR, split)
-    regions = _regions(cfg, split)
+    captions, regions = read_split_captions(cfg.DATASET.DATA_DIR, split), _regions(cfg, split)
     image_ids = _images_of(split, captions, regions)
     if len(image_ids) < 2:
         raise DataError(f"split {split!r}: {len(image_ids)} image; negatives need at least 2 images")
-    return _build(cfg, tokenizer, split, image_ids, captions, cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_TRN, regions)
+    caption_ids = _first_captions(split, image_ids, captions, cfg.INPUT, "NUM_CAPTIONS_PER_IMAGE_TRN")
+    return _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions)
 
 
 def build_evaluation_data(cfg, tokenizer, split):
@@ -134,48 +124,44 @@ def build_evaluation_data(cfg, tokenizer, split):
         DataError: an image of the list without captions, or a candidate that does not exist.
         ConfigError: neither or both of the two protocols are set.
     """
-    if bool(cfg.EVAL.EVAL_CAPTION_INDEX_FILE) == cfg.EVAL.EVAL_CROSS_IMAGE:
+    folder, protocol, listed_in = Path(cfg.DATASET.DATA_DIR), cfg.EVAL, cfg.EVAL.EVAL_IMG_KEYS_FILE
+    if bool(protocol.EVAL_CAPTION_INDEX_FILE) == protocol.EVAL_CROSS_IMAGE:
         raise ConfigError("set exactly one of EVAL.EVAL_CROSS_IMAGE and EVAL.EVAL_CAPTION_INDEX_FILE")
-    captions = read_split_captions(cfg.DATASET.DATA_DIR, split)
-    regions = _regions(cfg, split)
-    if cfg.EVAL.EVAL_IMG_KEYS_FILE:
-        listed_in = Path(cfg.DATASET.DATA_DIR) / cfg.EVAL.EVAL_IMG_KEYS_FILE
-        image_ids = read_image_keys(listed_in)
-        unknown = [image_id for image_id in image_ids if image_id not in captions]
-        if unknown:
-            raise DataError(f"{listed_in}: image {unknown[0]} has no captions in split {split!r}")
-    else:
-        image_ids = _images_of(split, captions, regions)
-    per_image = cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV
-    if cfg.EVAL.EVAL_CROSS_IMAGE:
-        return _build(cfg, tokenizer, split, image_ids, captions, per_image, regions)
-    path = Path(cfg.DATASET.DATA_DIR) / cfg.EVAL.EVAL_CAPTION_INDEX_FILE
-    lists = _candidate_lists(path, image_ids, captions, per_image)
-    wanted = list(dict.fromkeys(pair for pairs in lists for pair in pairs))
-    data = _build(cfg, tokenizer, split, image_ids, captions, per_image, regions, wanted)
-    number = {pair: i for i, pair in enumerate(wanted)}
+    captions, regions = read_split_captions(folder, split), _regions(cfg, split)
+    image_ids = _images_of(split, captions, regions, listed_in and folder / listed_in)
+    key = "NUM_CAPTIONS_PER_IMAGE_DEV"
+    if protocol.EVAL_CROSS_IMAGE:
+        key = "NUM_CAPTIONS_PER_IMAGE_TRN" if split == cfg.DATASET.TRAIN else key
+        caption_ids = _first_captions(split, image_ids, captions, cfg.INPUT, key)
+        return _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions)
+    lists = _candidate_lists(folder / protocol.EVAL_CAPTION_INDEX_FILE, image_ids, captions, cfg.INPUT[key])
+    number = {pair: i for i, pair in enumerate(dict.fromkeys(pair for pairs in lists for pair in pairs))}
+    data = _build(cfg, tokenizer, split, image_ids, captions, list(number), regions)
     data.candidates = np.array([[number[pair] for pair in pairs] for pairs in lists])
-    data.positives = np.array(
-        [[pair[0] == image_id for pair in pairs] for image_id, pairs in zip(image_ids, lists, strict=True)]
-    )
+    data.positives = np.array([[pair[0] == own for pair in pairs] for own, pairs in zip(image_ids, lists, strict=True)])
     return data
 
 
-def _candidate_lists(path, image_ids, captions, per_image):
-    """For each image its first `per_image` [image id, caption number] pairs, checked against the captions."""
-    index = read_caption_index(path)
-    lists = []
+def _first_captions(split, image_ids, captions, settings, key):
+    """[(image id, number), ...] of the first INPUT.<key> captions of each image."""
     for image_id in image_ids:
-        pairs = [tuple(pair) for pair in index.get(image_id, ())][:per_image]
-        if len(pairs) < per_image:
-            raise DataError(
-                f"{path}: image {image_id} has {len(pairs)} candidates, expected {per_image} "
-                "(INPUT.NUM_CAPTIONS_PER_IMAGE_DEV)"
-            )
+        if (found := len(captions[image_id])) < settings[key]:
+            expected = f"expected {settings[key]} (INPUT.{key})"
+            raise DataError(f"split {split!r}: image {image_id} has {found} captions, {expected}")
+    return [(image_id, number) for image_id in image_ids for number in range(settings[key])]
+
+
+def _candidate_lists(path, image_ids, captions, size):
+    """For each image its first `size` (image id, caption number) pairs, checked against the captions."""
+    index = read_caption_index(path)
+    lists = [index.get(image_id, [])[:size] for image_id in image_ids]
+    for image_id, pairs in zip(image_ids, lists, strict=True):
+        if len(pairs) < size:
+            expected = f"expected {size} (INPUT.NUM_CAPTIONS_PER_IMAGE_DEV)"
+            raise DataError(f"{path}: image {image_id} has {len(pairs)} candidates, {expected}")
         for other, number in pairs:
             if number >= len(captions.get(other, ())):
                 raise DataError(f"{path}: image {image_id}: candidate [{other}, {number}] is not among the captions")
-        lists.append(pairs)
     return lists
 
 
@@ -191,54 +177,42 @@ def _regions(cfg, split):
         max_region=cfg.INPUT.MAX_REGION,
         cache_bytes=cfg.INPUT.FEATURE_CACHE_MB * 2**20,
     )
-    if regions.names_images:
-        regions.use_names(read_names(cfg.DATASET.DATA_DIR))
+    regions.use_names(read_names(cfg.DATASET.DATA_DIR))
     return regions
 
 
-def _images_of(split, captions, regions):
-    """The images of a split in their order: that of the captions (VinVL), or of the feature file (Oscar v1)."""
-    if not regions.orders_images:
-        return list(captions)
-    image_ids = regions.ids
+def _images_of(split, captions, regions, listed_in=""):
+    """The images of a split in the order of a list, or else of the captions (VinVL), or of the features (Oscar v1)."""
+    of_split = regions.image_ids() if regions.orders_images and not listed_in else list(captions)
+    image_ids = read_image_keys(listed_in) if listed_in else of_split
     for image_id in image_ids:
         if image_id not in captions:
-            raise DataError(f"{regions.path}: image {image_id} has no captions in split {split!r}")
+            raise DataError(f"{listed_in or regions.path}: image {image_id} has no captions in split {split!r}")
     return image_ids
 
 
-def _build(cfg, tokenizer, split, image_ids, captions, per_image, regions, caption_ids=None):
-    """A RetrievalDataset over `image_ids`; its captions are the first `per_image` of each, or `caption_ids`."""
+def _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions):
+    """A RetrievalDataset of these images and captions."""
     if not image_ids:
         raise DataError(f"split {split!r}: no images")
-    if caption_ids is None:
-        for image_id in image_ids:
-            if len(captions[image_id]) < per_image:
-                key = "INPUT.NUM_CAPTIONS_PER_IMAGE_" + ("TRN" if split == cfg.DATASET.TRAIN else "DEV")
-                found = len(captions[image_id])
-                raise DataError(f"split {split!r}: image {image_id} has {found} captions, expected {per_image} ({key})")
-        caption_ids = [(image_id, number) for image_id in image_ids for number in range(per_image)]
-    texts = [captions[image_id][number] for image_id, number in caption_ids]
-    cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
     for image_id in image_ids:
         if image_id not in regions:
-            raise DataError(f"{regions.path}: image {image_id} of split {split!r} is missing")
+            raise DataError(regions.missing(image_id, f"of split {split!r} is missing"))
     tags = [""] * len(image_ids)
     if cfg.INPUT.ADD_OD_LABEL:
         labels = regions.open_tags(cfg.DATASET.DATA_DIR, split, cfg.DATASET.OD_LABEL_TYPE)
         progress = tqdm(image_ids, f"reading tags of {split}", unit=" images", delay=2, leave=False)
         tags = [labels[image_id] for image_id in progress]
-    tag_tokens = token_table(tags, tokenizer, cache_dir, f"{split}_tags")
-    text = TextBuilder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)
-    caption_tokens = token_table(texts, tokenizer, cache_dir, f"{split}_captions")
+    texts = [captions[image_id][number] for image_id, number in caption_ids]
+    cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
     return RetrievalDataset(
         image_ids=image_ids,
         captions=texts,
         caption_ids=caption_ids,
-        caption_tokens=caption_tokens,
+        caption_tokens=token_table(texts, tokenizer, cache_dir, f"{split}_captions"),
         tags=tags,
-        tag_tokens=tag_tokens,
+        tag_tokens=token_table(tags, tokenizer, cache_dir, f"{split}_tags"),
         regions=regions,
-        text=text,
+        text=TextBuilder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN),
         mask_type=cfg.INPUT.ATT_MASK_TYPE,
     )

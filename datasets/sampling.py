@@ -29,8 +29,7 @@ def draw_negative(seed, epoch, index, image, caption, num_images, num_captions, 
 
     Args:
         seed, epoch, index: what the draw depends on, with `which` counting the negatives of one example.
-        image, caption: the positive pair; captions are numbered image-major, num_captions for each image.
-        num_images: at least 2.
+        num_images, num_captions: at least 2 images; captions are numbered image-major, so many for each image.
     Returns:
         (image whose tags and regions are shown, caption).
     Source: docs/reference.md, retrieval negatives.
@@ -44,16 +43,14 @@ def draw_negative(seed, epoch, index, image, caption, num_images, num_captions, 
 
 
 def update_slices(order, update, batch_size, world_size, accumulation):
-    """The examples of one optimizer update, for every micro-batch and rank.
+    """The examples of one optimizer update: list over micro-batches of lists over ranks of index arrays.
 
-    An update takes the next batch_size * world_size * accumulation examples of the epoch (the last one what is left),
-    so that any division of that product among ranks and micro-batches trains on the same examples.
+    An update takes the next batch_size * world_size * accumulation examples of the epoch (the last one what is left, so
+    some may be empty): any division of that product among ranks and micro-batches trains on the same examples.
 
     Args:
         order: [size] int, from `epoch_order`.
         update: number of the update within the epoch, from 0.
-    Returns:
-        list over micro-batches of lists over ranks of index arrays; some may be empty in the last update.
     """
     share = batch_size * world_size
     examples = order[update * share * accumulation : (update + 1) * share * accumulation]

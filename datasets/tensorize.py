@@ -5,6 +5,7 @@ Shape letters: B rows, Pt text positions of all rows.
 Source: docs/reference.md, retrieval rows and masks.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -41,20 +42,18 @@ class TextRows(NamedTuple):
         return TextRows(*(field[here] for field in self[:3]), *(field[rows] for field in self[3:]))
 
 
+@dataclass(frozen=True)
 class TextBuilder:
-    """Joins word-piece ids of a caption and of its tags into one row."""
+    """Joins word-piece ids of a caption and of its tags into one row of at most `max_seq_len` positions, special tokens
+    included (INPUT.MAX_SEQ_LEN); a ConfigError where [CLS], a word piece and [SEP] have no room."""
 
-    def __init__(self, cls_id, sep_id, max_seq_len):
-        """
-        Args:
-            cls_id, sep_id: ids of the special tokens.
-            max_seq_len: most positions of a row, special tokens included (INPUT.MAX_SEQ_LEN).
-        Raises:
-            ConfigError: no room for [CLS], a word piece and [SEP].
-        """
-        if max_seq_len < 3:
-            raise ConfigError(f"INPUT.MAX_SEQ_LEN is {max_seq_len}; [CLS], one word piece and [SEP] need at least 3")
-        self.cls_id, self.sep_id, self.max_seq_len = cls_id, sep_id, max_seq_len
+    cls_id: int
+    sep_id: int
+    max_seq_len: int
+
+    def __post_init__(self):
+        if (length := self.max_seq_len) < 3:
+            raise ConfigError(f"INPUT.MAX_SEQ_LEN is {length}; [CLS], one word piece and [SEP] need at least 3")
 
     def row_lengths(self, caption_lengths, tag_lengths, has_tags):
         """Word pieces that each row keeps: the caption keeps its room, the tags get what is left.
@@ -75,17 +74,15 @@ class TextBuilder:
         return caption_kept, tags_kept, caption_kept + 2 + tags_kept + 1
 
     def build_rows(self, caption_tokens, captions, tag_tokens, tags, has_tags):
-        """The text of B rows, `[CLS] caption [SEP] tags [SEP]`.
+        """The text of B rows, `[CLS] caption [SEP] tags [SEP]`, as TextRows.
 
         Args:
             caption_tokens, tag_tokens: TokenTables (word pieces without special tokens).
             captions, tags: [B] int, which entry of its table each row takes.
             has_tags: [B] bool, see `row_lengths`.
-        Returns:
-            TextRows.
         """
-        kept = self.row_lengths(caption_tokens.lengths(captions), tag_tokens.lengths(tags), has_tags)
-        caption_kept, tags_kept, text_length = kept
+        lengths = caption_tokens.lengths(captions), tag_tokens.lengths(tags)
+        caption_kept, tags_kept, text_length = self.row_lengths(*lengths, has_tags)
         row = np.repeat(np.arange(len(text_length)), text_length)
         start = np.cumsum(text_length) - text_length
         position = np.arange(len(row)) - start[row]
@@ -100,10 +97,8 @@ class TextBuilder:
 
 
 class LongestFirstBuilder(TextBuilder):
-    """The text rows of the question tasks: sentence and tags lose their last pieces, the longer of the two first.
-
-    Source: docs/reference.md, question rows.
-    """
+    """The text rows of the question tasks: sentence and tags lose their last pieces, the longer of the two first
+    (docs/reference.md, question rows)."""
 
     def row_lengths(self, caption_lengths, tag_lengths, has_tags):
         """As `TextBuilder.row_lengths`; a second sentence without a piece has no [SEP] either, but still costs the
@@ -129,6 +124,6 @@ class PairedLongestFirstBuilder(LongestFirstBuilder):
     """
 
     def shortened(self, sentence, tags, has_tags):
-        kept_first, tags_first = super().shortened(sentence[::2], tags[::2], has_tags[::2])
-        kept_second, tags_second = super().shortened(kept_first, tags[1::2], has_tags[1::2])
-        return np.stack([kept_first, kept_second], 1).ravel(), np.stack([tags_first, tags_second], 1).ravel()
+        first = super().shortened(sentence[::2], tags[::2], has_tags[::2])
+        second = super().shortened(first[0], tags[1::2], has_tags[1::2])
+        return tuple(np.stack(lengths, 1).ravel() for lengths in zip(first, second, strict=True))

@@ -16,12 +16,13 @@ import os
 import re
 import zlib
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.whole_files import remove_leftovers, user_cache, whole_file
 
 logger = logging.getLogger(__name__)
@@ -67,25 +68,22 @@ class TokenTable:
 def token_table(strings, tokenizer, cache_dir, name):
     """Token ids of all strings, from the cache where it has them.
 
-    Several processes may call this at once for the same strings: each writes the same file, whole, and the
-    last one stays. Older files of the same name are deleted.
+    Several processes may call this at once: each writes the same file, whole. Older files of the name are deleted.
 
     Args:
         strings: list of str; each distinct one is tokenised once.
         tokenizer: has `encode(text) -> list of int` and `fingerprint`.
-        cache_dir: folder for the cache. If it cannot be written, a folder under ~/.cache/oscar_paddle takes its
-            place, and if that cannot be written either, memory.
+        cache_dir: folder for the cache; if it cannot be written, one under ~/.cache/oscar_paddle, or else memory.
         name: short name for the file and the progress bar, such as "train_captions".
     Returns:
-        A `TokenTable` with `len(strings)` entries.
+        TokenTable.
     Raises:
         DataError: an entry is not a string.
     """
     path = Path(cache_dir) / f"{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.{_content_key(strings, tokenizer, name)}.npy"
     paths = [path, user_cache("tokens", cache_dir) / path.name]
     for path in paths:
-        table = _load(path)
-        if table is not None:
+        if (table := _load(path)) is not None:
             return table
     table = _tokenise(strings, tokenizer, name)
     for path in paths:
@@ -95,26 +93,22 @@ def token_table(strings, tokenizer, cache_dir, name):
             logger.info("cannot keep token ids of %s in %s: %s", name, path.parent, error.strerror or error)
             continue
         _remove_older(path)
-        mapped = _load(path)  # the copy in memory goes, the mapped one is shared
-        return table if mapped is None else mapped
+        return _load(path) or table  # the copy in memory goes, the mapped one is shared
     logger.warning("token ids of %s stay in memory and are computed again next time: no folder can be written", name)
     return table
 
 
 def _content_key(strings, tokenizer, name):
     """Hex digest of tokenizer and strings; 600,000 captions take a fraction of a second."""
+    for number, value in enumerate(strings):
+        if not isinstance(value, str):
+            raise DataError(f"{name}: entry {number} is {type(value).__name__} {value!r}, expected a string")
     digest = hashlib.blake2b(f"{FORMAT} {tokenizer.fingerprint} {len(strings)}".encode(), digest_size=16)
     for start in range(0, len(strings), STRINGS_PER_HASH):
         chunk = strings[start : start + STRINGS_PER_HASH]
-        try:
-            text = "".join(chunk)
-        except TypeError:
-            bad = next(i for i, value in enumerate(chunk, start) if not isinstance(value, str))
-            kind = type(strings[bad]).__name__
-            raise DataError(f"{name}: entry {bad} is {kind} {strings[bad]!r}, expected a string") from None
         # The lengths tell where one string ends: ["ab", "c"] is not ["a", "bc"].
         digest.update(np.fromiter(map(len, chunk), np.int64, len(chunk)).tobytes())
-        digest.update(text.encode("utf-8", "surrogatepass"))
+        digest.update("".join(chunk).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
@@ -147,8 +141,7 @@ def _load(path):
             raise ValueError("not a token cache")
         words = np.asarray(words)  # the same memory, without the slow slicing of numpy.memmap
         version, checksum, num_strings, num_distinct, num_ids = words[:HEADER_WORDS].view(np.int64).tolist()
-        body = words[HEADER_WORDS:]
-        rows_at = 2 * (num_distinct + 1)
+        body, rows_at = words[HEADER_WORDS:], 2 * (num_distinct + 1)
         ids_at = rows_at + num_strings
         if version != FORMAT or len(body) != ids_at + num_ids or zlib.crc32(body) != checksum:
             raise ValueError("damaged token cache")
@@ -164,9 +157,6 @@ def _remove_older(path):
     """Delete other cache files of the same name, and temporary ones that nobody is writing any more."""
     name = path.name.split(".")[0]
     remove_leftovers(path.parent, f"{name}.*.npy")
-    try:
-        for other in path.parent.glob(f"{name}.{'[0-9a-f]' * 32}.npy"):
-            if other != path:
-                other.unlink(missing_ok=True)
-    except OSError as error:  # another process was faster, or may not delete here: old files only take room
-        logger.info("could not remove old token caches in %s: %s", path.parent, error)
+    with suppress(OSError):  # another process was faster, or may not delete here: old files only take room
+        for other in {*path.parent.glob(f"{name}.{'[0-9a-f]' * 32}.npy")} - {path}:
+            other.unlink(missing_ok=True)

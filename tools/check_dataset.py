@@ -23,7 +23,12 @@ EXAMPLE = """\
 
 def add_arguments(parser):
     add, numbers = parser.add_argument, {"type": int, "default": 0, "metavar": "N"}
-    add("--task", choices=task_names(), help="what the data are for (default: what settings and files tell)")
+    add(
+        "--task",
+        dest="kind",
+        choices=task_names(),
+        help="what the data are for (default: what settings and files tell)",
+    )
     add("--splits", nargs="+", metavar="NAME", help="splits to check (default: those of the config)")
     add("--html", metavar="FILE", default="", help="also write the report as a page with pictures")
     images = "pictures for the page, named by image id (default: DATA_DIR/../images where that exists)"
@@ -46,7 +51,7 @@ def main(cfg, args):
     if args.html and not os.access(Path(args.html).absolute().parent, os.W_OK):
         raise ConfigError(f"--html {args.html}: no such folder, or it cannot be written")
     processes, files = args.processes or len(os.sched_getaffinity(0)), pictures.files if pictures else None
-    task = find_task(cfg, args.task)
+    task = find_task(cfg, args.kind)
     options = {"max_images": args.max_images, "processes": processes, "picture_files": files, "seed": args.seed}
     check = task.check(cfg, args.splits, **options)
     page = write_dataset_page(args.html, check, cfg, args.cfg_file, pictures) if args.html else None

@@ -19,7 +19,7 @@ def add_arguments(parser):
     add = parser.add_argument
     add("--cfg_file", metavar="FILE", help="pack what this configuration trains and evaluates with")
     add("--opts", nargs="*", action="extend", default=[], metavar="KEY VALUE", help="settings that override the file")
-    add("--feat_file", metavar="PATH", help="pack this: features.tsv, a .pt of Oscar v1, a folder of .npy or .npz")
+    add("--feat_file", metavar="PATH", help="pack this: a .tsv, a .pt of Oscar v1, a folder of .npy or .npz")
     add("--feature_dim", type=int, default=2054, help="with --feat_file: values a region (default: %(default)s)")
     add(
         "--dtype",
@@ -65,12 +65,13 @@ def pack_one(source, args):
     from oscar_paddle.datasets.regions.packing import pack, reading_times, verify
 
     path = args.output or store_path(source.path, args.dtype)
-    if args.overwrite or not os.path.exists(path) or open_store(path, source)[1]:
+    options = {"feature_dim": source.feature_dim, "source": source}
+    if args.overwrite or not os.path.exists(path) or open_store(path, source.path, **options)[1]:
         images, size = pack(source, path, args.dtype)
         print(f"{path}: {images} images, {size / 1e6:,.1f} MB, {args.dtype}")
     else:
         print(f"{path}: is up to date")
-    store, problem = open_store(path, source)
+    store, problem = open_store(path, source.path, **options)
     if problem:
         raise ConfigError(f"{path}: {problem}")
     if args.verify:

@@ -1,13 +1,16 @@
 """Candidate captions for the dev split: which 20 captions each image is ranked against while training."""
 
+from itertools import zip_longest
+
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
 
+_OWN = 5  # captions of an image that stand in lists: the first so many
 _IMAGES_AT_ONCE = 512
 
 
-def candidate_lists(captions, words, size=20, num_hard=15, own=5, seed=88):
+def candidate_lists(captions, words, size=20, num_hard=15, seed=88):
     """For every image its own captions and, as wrong ones, captions of the images most like it.
 
     Two images are alike by the words they share, each word counting the more the fewer images have it (the weight is
@@ -18,7 +21,6 @@ def candidate_lists(captions, words, size=20, num_hard=15, own=5, seed=88):
         words: image id -> its object tags (str), or any text to judge likeness by.
         size: captions of each list.
         num_hard: how many of the wrong captions are of the images most alike; the rest of images drawn at random.
-        own: right captions of each list: the image's first so many.
         seed: the same arguments give the same lists.
     Returns:
         dict image id -> list of `size` pairs [image id, caption number], in random order.
@@ -26,8 +28,8 @@ def candidate_lists(captions, words, size=20, num_hard=15, own=5, seed=88):
         DataError: there are not so many captions.
     """
     ids = list(captions)
-    total = sum(min(own, len(captions[image_id])) for image_id in ids)
-    if total < size:
+    counts = [min(_OWN, len(captions[image_id])) for image_id in ids]
+    if (total := sum(counts)) < size:
         raise DataError(f"candidate lists of {size} captions need as many captions; found {total} of {len(ids)} images")
     random = np.random.default_rng(seed)
     vectors = _word_vectors([words.get(image_id, "") for image_id in ids])
@@ -40,22 +42,12 @@ def candidate_lists(captions, words, size=20, num_hard=15, own=5, seed=88):
             by_likeness = others[np.argsort(-row[others], kind="stable")]
             hard = by_likeness[:num_hard]
             order = np.concatenate([hard, others[~np.isin(others, hard)]]).tolist()
-            pairs = [[ids[image], number] for number in range(min(own, size, len(captions[ids[image]])))]
-            pairs += _wrong_captions(order, ids, captions, own, size - len(pairs), random)
+            pairs = [[ids[image], number] for number in range(min(size, counts[image]))]
+            wrong = size - len(pairs)  # one caption of each image, then a second of each, ...
+            shuffled = [[[ids[i], int(number)] for number in random.permutation(counts[i])] for i in order[:wrong]]
+            pairs += [pair for turn in zip_longest(*shuffled) for pair in turn if pair][:wrong]
             lists[ids[image]] = [pairs[i] for i in random.permutation(len(pairs))]
     return lists
-
-
-def _wrong_captions(order, ids, captions, own, count, random):
-    """`count` pairs of the images in this order: one caption of each, then a second of each, ..."""
-    numbers = [random.permutation(min(own, len(captions[ids[image]]))) for image in order[:count]]
-    pairs, turn = [], 0
-    while len(pairs) < count:
-        for image, shuffled in zip(order, numbers, strict=False):
-            if turn < len(shuffled) and len(pairs) < count:
-                pairs.append([ids[image], int(shuffled[turn])])
-        turn += 1
-    return pairs
 
 
 def _word_vectors(texts):

@@ -12,7 +12,7 @@ chosen like this, with `imgid` in place of the number; the split `restval` count
 import glob
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions.published import read_captions
@@ -30,20 +30,14 @@ class Picture:
     name: str
     split: str
     where: str
-    captions: list = field(default_factory=list)
-    number: int | None = None  # Karpathy's imgid
+    captions: list
+    number: int  # its place in the file, or Karpathy's imgid
 
 
 def read_split_captions(data_dir, split):
     """The captions of a split: `{split}_captions.pt` (or `.pd`), or else those in the folder's annotation file.
 
-    Args:
-        data_dir: DATASET.DATA_DIR.
-        split: "train", "val", "minival", "test", ...
-    Returns:
-        Image id (int) -> its captions (list of str, never empty), in the order of the file.
-    Raises:
-        DataError: no such file, or it does not hold captions.
+    Arguments, result and errors are those of `read_captions`.
     """
     path = find_annotations(data_dir)
     published = os.path.join(str(data_dir), f"{split}_captions")
@@ -89,10 +83,8 @@ def find_annotations(data_dir):
 
 
 def read_annotations(path):
-    """Read a JSONL or Karpathy file.
+    """The pictures of a JSONL or Karpathy file, in its order: list of `Picture`, each with an id and captions.
 
-    Returns:
-        list of `Picture`, in the order of the file, each with an id and at least one caption.
     Raises:
         DataError: no such file, or not such a file; names the line or picture.
     """
@@ -123,10 +115,12 @@ def _jsonl(path):
         if not isinstance(entry, dict):
             raise DataError(f"{where}: expected an object with 'image', 'captions' and 'split'")
         name, split = _word(entry, "image", where), _word(entry, "split", where)
-        captions = entry.get("captions", entry.get("caption"))
+        captions, image_id = entry.get("captions", entry.get("caption")), _identity(entry, "id", where)
         captions = [captions] if isinstance(captions, str) else captions
-        picture = pictures.setdefault(name, Picture(_identity(entry, "id", where), name, split, where))
-        if picture.split != split or picture.image_id != _identity(entry, "id", where):
+        if not isinstance(captions, list):
+            raise DataError(f"{where} ({name}): expected a list of captions")
+        picture = pictures.setdefault(name, Picture(image_id, name, split, where, [], len(pictures) + 1))
+        if (picture.split, picture.image_id) != (split, image_id):
             raise DataError(f"{where}: {name!r} has another split or id in {picture.where}")
         picture.captions += _checked_captions(captions, f"{where} ({name})")
     return list(pictures.values())
@@ -143,27 +137,22 @@ def _karpathy(path):
         if not isinstance(image, dict) or not isinstance(image.get("sentences"), list):
             raise DataError(f"{where}: expected an object with 'filename', 'split' and 'sentences'")
         name, split = _word(image, "filename", where), _word(image, "split", where)
-        texts = [_sentence(sentence) for sentence in image["sentences"]]
+        captions = _checked_captions(map(_sentence, image["sentences"]), f"{where} ({name})")
+        image_id, imgid = _identity(image, "cocoid", where), _identity(image, "imgid", where)
         split = "train" if split == "restval" else split
-        captions = _checked_captions(texts, f"{where} ({name})")
-        ids = _identity(image, "cocoid", where), _identity(image, "imgid", where)
-        pictures.append(Picture(ids[0], name, split, where, captions, ids[1]))
+        pictures.append(Picture(image_id, name, split, where, captions, number if imgid is None else imgid))
     return pictures
 
 
 def _give_ids(pictures):
     """Ids for pictures without: digits of all names, or else numbers (see the top of the file)."""
-    given = [picture for picture in pictures if picture.image_id is not None]
-    if len(given) == len(pictures):
-        return
-    if given:
-        picture = next(picture for picture in pictures if picture.image_id is None)
-        raise DataError(f"{picture.where} ({picture.name}): no image id, but other pictures have one")
+    without = [picture for picture in pictures if picture.image_id is None]
+    if 0 < len(without) < len(pictures):
+        raise DataError(f"{without[0].where} ({without[0].name}): no image id, but other pictures have one")
     stems = (stem(picture.name) for picture in pictures)
     all_digits = all(text.isascii() and text.isdigit() and len(text) < 19 for text in stems)
-    for number, picture in enumerate(pictures, start=1):
-        counted = number if picture.number is None else picture.number
-        picture.image_id = int(stem(picture.name)) if all_digits else counted
+    for picture in without:
+        picture.image_id = int(stem(picture.name)) if all_digits else picture.number
 
 
 def _sentence(sentence):
@@ -171,19 +160,17 @@ def _sentence(sentence):
     if not isinstance(sentence, dict):
         return sentence
     tokens = sentence.get("tokens")
-    if "raw" not in sentence and isinstance(tokens, list) and all(isinstance(token, str) for token in tokens):
-        return " ".join(tokens)
-    return sentence.get("raw")
+    is_text = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
+    return sentence.get("raw", " ".join(tokens) if is_text else None)
 
 
 def _checked_captions(captions, where):
-    if not isinstance(captions, list):
-        raise DataError(f"{where}: expected a list of captions")
+    checked = []
     for number, text in enumerate(captions, start=1):
         if not isinstance(text, str) or not text.strip():
-            found = "no text" if not isinstance(text, str) else "empty"
-            raise DataError(f"{where}: caption {number} is {found}")
-    return [" ".join(text.split()) for text in captions]
+            raise DataError(f"{where}: caption {number} is {'empty' if isinstance(text, str) else 'no text'}")
+        checked.append(" ".join(text.split()))
+    return checked
 
 
 def _word(entry, key, where):

@@ -1,13 +1,13 @@
 """Writes the captions of an annotation file in the published layout, as tools/prepare_captions.py is asked to."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.captions.candidates import candidate_lists
 from oscar_paddle.datasets.captions.own_pictures import NAMES_FILE, read_annotations
 from oscar_paddle.datasets.formats.torch_writer import write_torch_file
@@ -17,18 +17,11 @@ from oscar_paddle.datasets.regions.layouts import open_regions
 DEV = "minival"  # the reference's name of the split that is evaluated during training
 
 
-@dataclass
-class DevLists:
-    """How the dev split and its candidate lists are made (see `candidate_lists`).
+class DevLists(NamedTuple):
+    """How the dev split and its candidate lists are made (see `candidate_lists`)."""
 
-    Attributes:
-        split: what the images are taken from.
-        images: how many, drawn at random, in their old order; 0 = all.
-        size, num_hard, seed: as for `candidate_lists`.
-    """
-
-    split: str = "val"
-    images: int = 1000
+    split: str = "val"  # what the images are taken from
+    images: int = 1000  # how many, drawn at random, in their old order; 0 = all
     size: int = 20
     num_hard: int = 15
     seed: int = 88
@@ -73,20 +66,18 @@ def prepare(annotations, folder, dev=None, feat_file="", label_type="vg", overwr
 
 
 def _drawn(captions, dev):
-    """So many images of a split, drawn at random, in their old order."""
+    if not 0 < dev.images < len(captions):
+        return captions
     ids = list(captions)
-    if 0 < dev.images < len(ids):
-        chosen = np.sort(np.random.default_rng(dev.seed).choice(len(ids), dev.images, replace=False))
-        ids = [ids[i] for i in chosen]
-    return {image_id: captions[image_id] for image_id in ids}
+    chosen = np.sort(np.random.default_rng(dev.seed).choice(len(ids), dev.images, replace=False))
+    return {ids[i]: captions[ids[i]] for i in chosen}
 
 
 def _words(captions, split, folder, feat_file, label_type, names):
     """(image id -> text by which images are alike, what that text is)."""
     try:
         regions = open_regions(folder, split, feat_file, packed="off")
-        if regions.names_images:
-            regions.use_names(names)
+        regions.use_names(names)
         tags = regions.open_tags(folder, split, label_type)
     except DataError:
         if feat_file:
@@ -98,12 +89,10 @@ def _words(captions, split, folder, feat_file, label_type, names):
 
 def _write(folder, files, overwrite):
     """Write {name: text or dictionary}, each file complete or not at all."""
-    there = [str(folder / name) for name in files if (folder / name).exists()]
+    there = [folder / name for name in files if (folder / name).exists()]
     if there and not overwrite:
-        raise DataError(
-            f"{there[0]}: is already there (with {len(there) - 1} others); choose another --output_dir, or "
-            "say --overwrite"
-        )
+        others = f"(with {len(there) - 1} others)"
+        raise DataError(f"{there[0]}: is already there {others}; choose another --output_dir, or say --overwrite")
     try:
         for name, content in files.items():
             with whole_file(folder / name) as unfinished:

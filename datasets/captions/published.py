@@ -23,7 +23,7 @@ def read_captions(data_dir, split):
     Raises:
         DataError: no such file, or it does not hold captions; names the image.
     """
-    path = _either(os.path.join(str(data_dir), f"{split}_captions.pt"), "DATASET.DATA_DIR")
+    path = _either(os.path.join(data_dir, f"{split}_captions.pt"), "DATASET.DATA_DIR")
     return {image_id: captions_of(value, image_id, path) for image_id, value in _entries(path, "captions")}
 
 
@@ -59,25 +59,21 @@ def read_caption_index(path):
 
 
 def read_image_keys(path):
-    """Read a key list such as `test_img_keys_1k.tsv`: one integer image id a line; its order is the image order.
+    """Read a key list such as `test_img_keys_1k.tsv`, one integer image id a line, in their order: list of int.
 
     Args:
         path: EVAL.EVAL_IMG_KEYS_FILE.
-    Returns:
-        list of int.
     Raises:
-        DataError: no such file, no ids, a line that is no id, or an id twice; names the line.
+        DataError: no such file, no ids, a line that is no id, or an id twice.
     """
-    lines, first_lines = read_text(path, " (EVAL.EVAL_IMG_KEYS_FILE)").splitlines(), {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
+    first_lines = {}
+    for number, line in enumerate(read_text(path, " (EVAL.EVAL_IMG_KEYS_FILE)").splitlines(), start=1):
+        if not (text := line.strip()):
             continue
-        image_id = as_image_id(line.strip())
-        if image_id is None:
-            raise DataError(f"{path} line {number}: {_short(line.strip())}; expected one integer image id")
-        if image_id in first_lines:
-            raise DataError(f"{path} line {number}: image {image_id} is already on line {first_lines[image_id]}")
-        first_lines[image_id] = number
+        if (image_id := as_image_id(text)) is None:
+            raise DataError(f"{path} line {number}: {_short(text)}; expected one integer image id")
+        if (first := first_lines.setdefault(image_id, number)) != number:
+            raise DataError(f"{path} line {number}: image {image_id} is already on line {first}")
     if not first_lines:
         raise DataError(f"{path}: no image ids; expected one a line")
     return list(first_lines)
@@ -86,16 +82,15 @@ def read_image_keys(path):
 def _either(path, key):
     """The path, or the same name with the other framework's ending."""
     stem, ending = os.path.splitext(path)
-    places = [path] + [stem + other for other in {".pt": [".pd"], ".pd": [".pt"]}.get(ending, [])]
-    return first_file(places, f" ({key})")
+    other = {".pt": ".pd", ".pd": ".pt"}.get(ending)
+    return first_file([path, stem + other] if other else [path], f" ({key})")
 
 
 def _entries(path, what):
     """(image id, value) pairs of a file that holds one dictionary."""
     seen = set()
     for key, value in torch_files.load_dictionary(path, what).items():
-        image_id = as_image_id(key)
-        if image_id is None:
+        if (image_id := as_image_id(key)) is None:
             raise DataError(f"{path}: the key {_short(key)} is no image id; expected a dictionary image id -> {what}")
         if image_id in seen:
             raise DataError(f"{path}: image {image_id} is there twice, as a number and as text")
@@ -105,35 +100,28 @@ def _entries(path, what):
 
 def _decoded(value, path, image_id):
     """Lists come as they are or as JSON strings; files that mix the two exist."""
-    if not isinstance(value, str):
-        return value
     try:
-        return json.loads(value)
+        return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         raise DataError(f"{path}: image {image_id} has {_short(value)}; expected a list or its JSON text") from None
 
 
 def as_image_id(value):
     """The integer that a key stands for (9, "9", numpy's 9), or None."""
-    if isinstance(value, bool):
-        return None
-    if not isinstance(value, int):
-        value = str(value) if isinstance(value, str) or hasattr(value, "dtype") else ""
-        if not (value.isascii() and value.isdigit() and len(value) < 20):
-            return None
-    return int(value)
+    if type(value) is int:
+        return value
+    text = str(value) if isinstance(value, str) or hasattr(value, "dtype") else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _is_pair(pair):
-    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        return False
-    return all(as_image_id(number) is not None for number in pair) and int(pair[1]) >= 0
+    is_pair = isinstance(pair, (list, tuple)) and len(pair) == 2
+    return is_pair and None not in map(as_image_id, pair) and int(pair[1]) >= 0
 
 
 def _short(value):
     """The value for a message, cut to what fits a line; containers only by their type, they may be huge."""
     if isinstance(value, (str, bytes, int, float, type(None))):
-        text = repr(value[:60] if isinstance(value, (str, bytes)) else value)
-        return text[:80]
+        return repr(value[:60] if isinstance(value, (str, bytes)) else value)[:80]
     empty = isinstance(value, (list, tuple)) and not value
-    return f"an empty {type(value).__name__}" if empty else f"an object of type {type(value).__name__}"
+    return f"an {'empty' if empty else 'object of type'} {type(value).__name__}"

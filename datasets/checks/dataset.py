@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.checks.captions import check_captions
 from oscar_paddle.datasets.checks.figures import KEPT_DRAWINGS, Figures, Scope
 from oscar_paddle.datasets.checks.findings import Findings, file_and_text

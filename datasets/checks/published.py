@@ -12,6 +12,7 @@ from oscar_paddle.datasets.checks.figures import Figures
 from oscar_paddle.datasets.checks.findings import Findings
 from oscar_paddle.datasets.checks.rows import FeatureChecker, TagChecker
 from oscar_paddle.datasets.checks.scan import scan_file, scan_ranges
+from oscar_paddle.datasets.regions.rows import columns_of, first_rows, usual_count
 from oscar_paddle.datasets.regions.source import image_key
 
 
@@ -24,7 +25,8 @@ def check_published(scope, path, splits):
     figures.read_bytes = os.path.getsize(path) if scope.chosen is None else 0
     predictions = os.path.join(os.path.dirname(path), "predictions.tsv")
     if os.path.isfile(predictions):  # always read as a whole: it is a hundredth of the features in size
-        figures += _check_rows(scope, predictions, TagChecker(wanted, scope.show), images)[0]
+        columns = usual_count(first_rows(predictions), (2,))
+        figures += _check_rows(scope, predictions, TagChecker(columns, wanted, scope.show), images)[0]
         figures.read_bytes += os.path.getsize(predictions)
     elif scope.cfg.INPUT.ADD_OD_LABEL:
         text = "no such file; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for"
@@ -35,7 +37,8 @@ def check_published(scope, path, splits):
 def _check_features(scope, path, images, wanted):
     """(Figures, number of rows). With a choice of images, the rows are found through the index files where those can
     be right, and the file is not read as a whole."""
-    checker, findings, figures = FeatureChecker(scope.cfg.INPUT.IMG_FEATURE_DIM, wanted), scope.findings, Figures()
+    checker = FeatureChecker(scope.cfg.INPUT.IMG_FEATURE_DIM, columns_of(first_rows(path)), wanted)
+    findings, figures = scope.findings, Figures()
     index = None if scope.chosen is None else _rows_by_index(path, images)
     if index is None:
         return _check_rows(scope, path, checker, images)

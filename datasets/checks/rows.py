@@ -10,9 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.checks.figures import KEPT_DRAWINGS, ImageRegions
-from oscar_paddle.datasets.regions.source import BOX_DIM, VISUAL_DIM
-from oscar_paddle.datasets.regions.vinvl import DEFAULT_SIZE, parse_detections, parse_features, region_width
+from oscar_paddle.datasets.regions.rows import Columns, parse_regions
+from oscar_paddle.datasets.regions.values import BOX_DIM, VISUAL_DIM, WrongWidth
+from oscar_paddle.datasets.regions.vinvl import DEFAULT_SIZE, parse_detections
 
 BOX_TOLERANCE = 0.01  # of the image; extractors round, and some count a pixel more
 DRAWN = 12  # boxes kept of an image that is to be drawn
@@ -23,19 +25,19 @@ class FeatureChecker:
     """Looks into rows of features.tsv (a checker of `scan_range`); `feature_dim` is D, INPUT.IMG_FEATURE_DIM."""
 
     feature_dim: int
+    columns: Columns
     wanted: set | None = None
     damage, absence, has_id_map = "bad_row", "no_features", True
 
     def check(self, key, fields, figures):
-        where = f"image {key}"
-        num_boxes, data = parse_features(fields, where)
-        width = region_width(num_boxes, data, self.feature_dim, where)
-        if width == self.feature_dim:
-            yield from check_regions(key, np.frombuffer(data, "<f4").reshape(num_boxes, width), figures)
-        else:
-            missing = width == VISUAL_DIM and self.feature_dim == VISUAL_DIM + BOX_DIM
-            why = ": the six box values are missing" if missing else ""
-            yield "width", f"{num_boxes} boxes of {width} values{why}; expected {self.feature_dim}"
+        try:
+            regions = parse_regions(fields, self.columns, self.feature_dim, f"image {key}")
+        except WrongWidth as error:
+            yield "width", str(error).removeprefix(f"image {key}: ")
+            return
+        if not len(regions):
+            raise DataError(f"image {key}: number of boxes is 0; expected at least 1")
+        yield from check_regions(key, regions, figures)
 
 
 def check_regions(key, regions, figures):
@@ -103,12 +105,13 @@ def _first(mask):
 class TagChecker:
     """Looks into rows of predictions.tsv (a checker of `scan_range`); keeps drawings of the image ids `show`."""
 
+    columns: int
     wanted: set | None
     show: set
     damage, absence, has_id_map = "bad_tags", "no_tag_row", False
 
     def check(self, key, fields, figures):
-        value, objects = parse_detections(fields, f"image {key}")
+        value, objects = parse_detections(fields, f"image {key}", self.columns)
         is_given = isinstance(value, dict) and value.keys() & DEFAULT_SIZE
         size = [value.get(name) for name in DEFAULT_SIZE] if is_given else None
         if size is None:

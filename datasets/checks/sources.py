@@ -2,17 +2,17 @@
 readers: image by image, collecting what each reader complains about."""
 
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
-
-from tqdm import tqdm
+from contextlib import suppress
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.captions.own_pictures import read_names
 from oscar_paddle.datasets.checks.figures import Figures
 from oscar_paddle.datasets.checks.findings import file_and_text
-from oscar_paddle.datasets.checks.rows import check_regions
-from oscar_paddle.datasets.regions.layouts import find_store, open_regions
-from oscar_paddle.datasets.regions.packed import PackedFeatures
+from oscar_paddle.datasets.checks.rows import DRAWN, check_regions
+from oscar_paddle.datasets.regions.layouts import open_regions
+from oscar_paddle.datasets.regions.one_file_each import NpzFeatures
+from oscar_paddle.datasets.regions.packed import find_store
 
 _AHEAD = 64  # images read ahead of the one that is looked at: bounds the memory
 
@@ -27,13 +27,12 @@ def check_other_layout(scope, path, split):
     except DataError as error:
         findings.add("unreadable", path, error)
         return figures
-    if source.names_images:
-        try:
-            source.use_names(read_names(cfg.DATASET.DATA_DIR))
-        except DataError as error:
-            findings.add("bad_list", *file_and_text(error))
+    try:
+        source.use_names(read_names(cfg.DATASET.DATA_DIR))
+    except DataError as error:
+        findings.add("bad_list", *file_and_text(error))
     if source.orders_images:
-        for image_id in source.ids:
+        for image_id in source.image_ids():
             if image_id not in split.captions:
                 findings.add("no_captions", path, f"image {image_id} is not in split {split.name!r}")
     images = {key: split.name for key in split.images if scope.chosen is None or key in scope.chosen}
@@ -42,6 +41,12 @@ def check_other_layout(scope, path, split):
     for image_id, regions in read:
         for kind, text in check_regions(image_id, regions, figures):
             findings.add(kind, source.path, f"image {image_id}: {text}")
+    for image_id in filter(images.__contains__, scope.show if isinstance(source, NpzFeatures) else ()):
+        with suppress(DataError):  # what is damaged has been told
+            boxes, height, width = source.labelled_boxes(image_id)
+            side = width or 1000, height or 1000
+            pixels = [(tag, [share * s for share, s in zip(box, side * 2, strict=True)]) for tag, box in boxes[:DRAWN]]
+            figures.drawings[image_id] = pixels, side[1], side[0]
     figures.read_bytes = sum(image.count for image in figures.features) * cfg.INPUT.IMG_FEATURE_DIM * 4
     if cfg.INPUT.ADD_OD_LABEL:
         try:
@@ -60,12 +65,12 @@ def check_other_layout(scope, path, split):
 
 def check_store(scope, source_path, image_ids):
     """Check the packed store beside a source: its path, or None where none is read in place of the source."""
-    store = find_store(
-        SimpleNamespace(path=source_path),
-        scope.cfg.DATASET.PACKED,
-        lambda path: PackedFeatures(path, scope.cfg.INPUT.IMG_FEATURE_DIM),
-        lambda path, reason: scope.findings.add("packed_stale", path, _place_and_text(reason, path)),
-    )
+
+    def refused(path, reason):
+        scope.findings.add("packed_stale", path, _place_and_text(reason, path))
+
+    packed, width = scope.cfg.DATASET.PACKED, scope.cfg.INPUT.IMG_FEATURE_DIM
+    store = find_store(source_path, packed, refused, feature_dim=width)
     if store is None:
         return None
     path = store.store_path

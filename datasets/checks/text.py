@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 

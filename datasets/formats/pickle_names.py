@@ -45,15 +45,15 @@ def _encode(text, encoding="latin1"):
     return text.encode("latin-1")
 
 
-def _bytes(data=b""):
-    """Protocol 2 writes an empty string of bytes as `bytes()`."""
-    if not isinstance(data, bytes):
-        raise Refused(f"makes bytes of an object of type {type(data).__name__}")
-    return data
+def made_of(value, kinds, what):
+    """The value, if it is of one of these types; otherwise refuses to make `what` of it."""
+    if not isinstance(value, kinds):
+        raise Refused(f"makes {what} of an object of type {type(value).__name__}")
+    return value
 
 
 def _bytearray(data=b"", encoding="latin1"):
-    return bytearray(_encode(data, encoding) if isinstance(data, str) else _bytes(data))
+    return bytearray(_encode(data, encoding) if isinstance(data, str) else made_of(data, bytes, "bytes"))
 
 
 def check_key(key):
@@ -71,18 +71,12 @@ def check_key(key):
 
 
 def _set_of(kind):
-    def construct(items=()):
-        if not isinstance(items, (list, tuple)):
-            raise Refused(f"makes a {kind.__name__} of an object of type {type(items).__name__}")
-        return kind(map(check_key, items))
-
-    return Constructor(construct)
+    return Constructor(lambda items=(): kind(map(check_key, made_of(items, (list, tuple), f"a {kind.__name__}"))))
 
 
 def _ordered_dict(pairs=()):
     """Usually empty and filled afterwards; Python 2 passes its pairs."""
-    if not isinstance(pairs, (list, tuple)):
-        raise Refused(f"makes an OrderedDict of an object of type {type(pairs).__name__}")
+    pairs = made_of(pairs, (list, tuple), "an OrderedDict")
     return OrderedDict((check_key(key), value) for key, value in pairs)
 
 
@@ -162,7 +156,7 @@ KNOWN_NAMES = {
 }
 for _module in ("builtins", "__builtin__"):  # Python 3, and Python 2 or protocol 2
     KNOWN_NAMES.update({f"{_module}.{_name}": Inert(_name) for _name in ("int", "float", "str", "list", "dict")})
-    KNOWN_NAMES[f"{_module}.bytes"] = Constructor(_bytes)
+    KNOWN_NAMES[f"{_module}.bytes"] = Constructor(lambda data=b"": made_of(data, bytes, "bytes"))
     KNOWN_NAMES[f"{_module}.bytearray"] = Constructor(_bytearray)
     KNOWN_NAMES[f"{_module}.set"] = _set_of(set)
     KNOWN_NAMES[f"{_module}.frozenset"] = _set_of(frozenset)

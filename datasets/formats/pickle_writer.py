@@ -4,6 +4,7 @@ Python's own pickler imports every name it writes; this one takes names as text.
 operations, so that restricted readers (ours, and torch.load with weights_only=True) accept it.
 """
 
+import pickle
 import struct
 from typing import Any, NamedTuple
 
@@ -33,13 +34,11 @@ class Reference(NamedTuple):
 
 
 def write_pickle(file, value, protocol):
-    """Write one pickle.
+    """Write one pickle of protocol 2, 3 or 4 to a binary file.
 
     Args:
-        file: binary file, open for writing.
         value: None, bool, int, float, str, bytes (protocol 3 and later), tuple, list, dict, Name, Call, Reference and
             NumPy arrays (protocol 3 and later), nested. Nothing is shared: what occurs twice is written twice.
-        protocol: 2, 3 or 4.
     Raises:
         TypeError: any other value.
     """
@@ -50,14 +49,10 @@ def write_pickle(file, value, protocol):
 
 def _put(write, value):
     kind = type(value)
-    if value is None:
-        write(b"N")
-    elif kind is bool:
-        write(b"\x88" if value else b"\x89")
+    if kind in (bool, float, type(None)):
+        write(pickle.dumps(value, 2)[2:-1])  # without header and stop
     elif kind is int:
         write(_integer(value))
-    elif kind is float:
-        write(b"G" + struct.pack(">d", value))
     elif kind is str:
         text = value.encode("utf-8", "surrogatepass")
         write(b"X" + struct.pack("<I", len(text)) + text)
@@ -67,20 +62,15 @@ def _put(write, value):
     elif kind is tuple:
         _put_all(write, b"(", value, b"t")
     elif kind is list:
-        write(b"]")
-        _put_all(write, b"(", value, b"e")
+        _put_all(write, b"](", value, b"e")
     elif kind is dict:
-        write(b"}")
-        _put_items(write, value)
+        _put_items(write, b"}(", value)
     elif kind is Name:
         write(f"c{value.module}\n{value.name}\n".encode())
     elif kind is Reference:
-        _put(write, value.to)
-        write(b"Q")
-    elif kind is Call:
-        _put_call(write, value)
-    elif kind is np.ndarray:
-        _put_call(write, _array(value))
+        _put_all(write, b"", (value.to,), b"Q")
+    elif kind in (Call, np.ndarray):
+        _put_call(write, value if kind is Call else _array(value))
     else:
         raise TypeError(f"cannot write a {kind.__name__}")
 
@@ -92,19 +82,16 @@ def _put_all(write, start, values, end):
     write(end)
 
 
-def _put_items(write, items):
-    _put_all(write, b"(", [part for item in items.items() for part in item], b"u")
+def _put_items(write, start, items):
+    _put_all(write, start, [part for item in items.items() for part in item], b"u")
 
 
 def _put_call(write, call):
-    _put(write, call.function)
-    _put(write, tuple(call.arguments))
-    write(b"R")
+    _put_all(write, b"", (call.function, tuple(call.arguments)), b"R")
     if call.items is not None:
-        _put_items(write, call.items)
+        _put_items(write, b"(", call.items)
     if call.state is not None:
-        _put(write, call.state)
-        write(b"b")
+        _put_all(write, b"", (call.state,), b"b")
 
 
 def _integer(value):

@@ -15,9 +15,7 @@ class MissingFile(DataError):
 def reading(path, hint=""):
     """Context in which a file or folder is opened: what the system says becomes a DataError that names it.
 
-    Args:
-        path: the file or folder.
-        hint: what follows "no such file", such as what it is for or which setting names it.
+    `hint` follows "no such file", such as what it is for or which setting names it.
     """
     try:
         yield
@@ -45,11 +43,7 @@ def read_json(path, hint=""):
 
 
 def first_file(places, hint):
-    """The first path that is a file.
-
-    Raises:
-        DataError: none is; lists them, followed by "no such file" and the hint.
-    """
+    """The first path that is a file; if none is, MissingFile lists them, followed by "no such file" and the hint."""
     for place in places:
         if os.path.isfile(place):
             return place
@@ -57,15 +51,9 @@ def first_file(places, hint):
 
 
 class RandomAccessFile:
-    """Bytes of a file by place, without a file position to share.
+    """Bytes of a file (`path`; `size` when it was opened) by place, without a file position to share.
 
     May be used by many threads, before and after a fork, and after pickling (it is opened again).
-
-    Attributes:
-        path: str. size: bytes, when it was opened.
-
-    Raises:
-        DataError: it cannot be read.
     """
 
     def __init__(self, path):

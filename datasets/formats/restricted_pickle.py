@@ -32,14 +32,12 @@ _MAX_INT_BYTES = 1024
 
 
 def load(source, where, allowed=None):
-    """Read one pickle.
+    """Read one pickle: Python scalars, strings and containers, NumPy arrays and scalars, `argparse.Namespace`.
 
     Args:
         source: bytes, a memory map, or a binary file (read to its end).
         where: the file's name, for messages.
         allowed: further known globals, dotted name -> `Constructor` (may be called) or any inert value.
-    Returns:
-        Python scalars, strings and containers, NumPy arrays and scalars, `argparse.Namespace`.
     Raises:
         DataError: an unknown global (named), an operation that data does not need, a damaged pickle.
     """
@@ -48,14 +46,12 @@ def load(source, where, allowed=None):
 
 
 def load_at(buffer, start, where, allowed=None, persistent_load=None):
-    """Read the pickle that starts at byte `start` of bytes or a memory map.
+    """Read the pickle that starts at byte `start` of bytes or a memory map: (object, position of the byte after it).
 
-    Args:
-        persistent_load: gets each persistent id (the way torch.save refers to storages), returns its object.
-    Returns:
-        (object, position of the first byte after the pickle).
+    `persistent_load` gets each persistent id (the way torch.save refers to storages) and returns its object.
     """
-    machine = _Machine(buffer, start, {**KNOWN_NAMES, **(allowed or {})}, persistent_load)
+    names = {**KNOWN_NAMES, **(allowed or {})}
+    machine = _Machine(buffer, start, names=names, persistent_load=persistent_load)
     try:
         return machine.run(), machine.position
     except DataError:
@@ -68,12 +64,9 @@ def load_at(buffer, start, where, allowed=None, persistent_load=None):
 
 
 class _Machine:
-    """The pickle machine: a stack, marks that set the stack aside, and a numbered memo.
+    """A stack, marks that set it aside, a numbered memo; the operations have their names in `pickletools`."""
 
-    Methods in capitals are the operations, under their names in `pickletools`.
-    """
-
-    def __init__(self, buffer, start, names, persistent_load):
+    def __init__(self, buffer, start, *, names, persistent_load):
         self.buffer, self.position, self.size = buffer, start, len(buffer)
         self.names, self.persistent_load = names, persistent_load
         self.stack, self.set_aside, self.memo = [], [], {}
@@ -89,10 +82,7 @@ class _Machine:
             if buffer[first - 1] not in _OPERATIONS:
                 raise ValueError(f"0x{buffer[first - 1]:02x} is no pickle operation")
             name, width, value_of, operation = _OPERATIONS[buffer[first - 1]]
-            if width < 0:
-                first, last = self._variable_argument(first, width)
-            else:
-                last = first + width
+            first, last = (first, first + width) if width >= 0 else self._variable_argument(first, width)
             if last > size:
                 raise ValueError(f"an item of {last - first} bytes does not fit the file of {size} bytes")
             argument = buffer[first:last]
@@ -104,7 +94,9 @@ class _Machine:
             elif operation is not None:
                 operation(self, argument)
             elif name == "STOP":
-                return self._result()
+                if len(self.stack) != 1 or self.set_aside:
+                    raise ValueError("items are left over at the end")
+                return self.stack.pop()
             else:
                 raise Refused(f"uses the pickle operation {name}, which data files do not need")
 
@@ -116,12 +108,7 @@ class _Machine:
                 raise ValueError("a line without an end")
             return first, end + 1
         start = first + _LENGTH_BYTES[width]
-        return start, start + int.from_bytes(self.buffer[first:start], "little")
-
-    def _result(self):
-        if len(self.stack) != 1 or self.set_aside:
-            raise ValueError("items are left over at the end")
-        return self.stack.pop()
+        return start, start + _unsigned(self.buffer[first:start])
 
     # ---- containers ----
 
@@ -136,40 +123,30 @@ class _Machine:
         return items
 
     def POP(self, _):
-        if self.stack:
-            self.stack.pop()
-        else:
-            self.POP_MARK()
+        self.stack.pop() if self.stack else self.POP_MARK()
 
     def DUP(self, _):
         self.stack.append(self.stack[-1])
 
-    def LIST(self, _):
-        items = self.POP_MARK()
-        self.stack.append(items)
+    def _of_marked(make):
+        def operation(self, _):
+            items = self.POP_MARK()
+            self.stack.append(make(items))
 
-    def TUPLE(self, _):
-        items = self.POP_MARK()
-        self.stack.append(tuple(items))
+        return operation
 
-    def DICT(self, _):
-        items = self.POP_MARK()
-        self.stack.append(_set_items({}, items))
+    LIST, TUPLE = _of_marked(list), _of_marked(tuple)
+    DICT = _of_marked(lambda items: _set_items({}, items))
+    FROZENSET = _of_marked(lambda items: frozenset(map(check_key, items)))
 
-    def FROZENSET(self, _):
-        items = self.POP_MARK()
-        self.stack.append(frozenset(map(check_key, items)))
+    def _tuple_of(count):
+        def operation(self, _):
+            items = [self.stack.pop() for _ in range(count)]
+            self.stack.append(tuple(reversed(items)))
 
-    def TUPLE1(self, _):
-        self.stack[-1] = (self.stack[-1],)
+        return operation
 
-    def TUPLE2(self, _):
-        second = self.stack.pop()
-        self.stack[-1] = (self.stack[-1], second)
-
-    def TUPLE3(self, _):
-        third, second = self.stack.pop(), self.stack.pop()
-        self.stack[-1] = (self.stack[-1], second, third)
+    TUPLE1, TUPLE2, TUPLE3 = map(_tuple_of, (1, 2, 3))
 
     def APPEND(self, _):
         item = self.stack.pop()
@@ -193,21 +170,19 @@ class _Machine:
 
     # ---- memo ----
 
-    def BINPUT(self, argument):
-        self.memo[int.from_bytes(argument, "little")] = self.stack[-1]
-
-    LONG_BINPUT = BINPUT
-
-    def PUT(self, line):
-        self.memo[int(line)] = self.stack[-1]
-
     def MEMOIZE(self, _):
         self.memo[len(self.memo)] = self.stack[-1]
 
-    def BINGET(self, argument):
-        self.stack.append(self.memo[int.from_bytes(argument, "little")])
+    def BINPUT(self, argument):
+        self.memo[_unsigned(argument)] = self.stack[-1]
 
-    LONG_BINGET = BINGET
+    def BINGET(self, argument):
+        self.stack.append(self.memo[_unsigned(argument)])
+
+    LONG_BINPUT, LONG_BINGET = BINPUT, BINGET
+
+    def PUT(self, line):
+        self.memo[int(line)] = self.stack[-1]
 
     def GET(self, line):
         self.stack.append(self.memo[int(line)])
@@ -232,8 +207,7 @@ class _Machine:
         self.stack.append(self.names[dotted])
 
     def REDUCE(self, _):
-        arguments = _as(tuple, self.stack.pop())
-        function = self.stack[-1]
+        arguments, function = _as(tuple, self.stack.pop()), self.stack[-1]
         if not isinstance(function, Constructor):
             raise Refused(f"calls an object of type {type(function).__name__}, which is not a constructor")
         for argument in arguments:
@@ -271,7 +245,7 @@ class _Machine:
         pass
 
     def FRAME(self, argument):
-        if self.position + int.from_bytes(argument, "little") > self.size:
+        if self.position + _unsigned(argument) > self.size:
             raise ValueError("a frame does not fit the file")
 
     def _count_copy(self, value):
@@ -289,11 +263,12 @@ def _as(kind, value):
 
 
 def _set_items(mapping, items):
-    if len(items) % 2:
-        raise ValueError("a key without a value")
-    for index in range(0, len(items), 2):
-        mapping[check_key(items[index])] = items[index + 1]
+    mapping.update(zip(map(check_key, items[::2]), items[1::2], strict=True))
     return mapping
+
+
+def _unsigned(data):
+    return int.from_bytes(data, "little")
 
 
 def _text_integer(line):
@@ -313,22 +288,17 @@ def _quoted_text(line):
     return text[1:-1].decode("unicode_escape")
 
 
-def _utf8(data):
-    return str(data, "utf-8", "surrogatepass")
-
-
-def _latin1(data):
-    return str(data, "latin-1")  # Python 2's str, which also carries the bytes of NumPy arrays
-
-
 # The operations that push one value: name -> value of the argument bytes.
 _VALUES = {
     **dict.fromkeys(("INT", "LONG"), _text_integer),
     **dict.fromkeys(("BININT", "LONG1", "LONG4"), _binary_integer),
-    **dict.fromkeys(("BININT1", "BININT2"), lambda data: int.from_bytes(data, "little")),
-    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _utf8),
+    **dict.fromkeys(("BININT1", "BININT2"), _unsigned),
+    **dict.fromkeys(
+        ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), lambda data: str(data, "utf-8", "surrogatepass")
+    ),
     **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), bytes),
-    **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), _latin1),
+    # Python 2's str, which also carries the bytes of NumPy arrays.
+    **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), lambda data: str(data, "latin-1")),
     "NONE": lambda _: None,
     "NEWTRUE": lambda _: True,
     "NEWFALSE": lambda _: False,

@@ -19,6 +19,7 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats import restricted_pickle
+from oscar_paddle.datasets.formats.kinds import describe
 from oscar_paddle.datasets.formats.pickle_names import Constructor, Refused
 from oscar_paddle.datasets.formats.reading import reading
 from oscar_paddle.datasets.formats.torch_tensors import (
@@ -40,7 +41,6 @@ def load(path, map_from=MAP_FROM_BYTES):
     """Read the object in a `.pt`, `.bin`, `.pd`, `.pdparams` or `.pkl` file.
 
     Args:
-        path: the file.
         map_from: files of at least this many bytes are memory-mapped, so that only what is used is read.
     Returns:
         Python containers, scalars and strings; torch tensors and parameters as read-only NumPy arrays that share
@@ -52,29 +52,16 @@ def load(path, map_from=MAP_FROM_BYTES):
             compressed, or a global that data and weights do not need (named).
     """
     with reading(path), open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size < map_from:
-            buffer = file.read()
-        else:
-            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    where = str(path)
-
-    def storage_from_bytes(data):
-        """pickle.dump of a torch tensor wraps its storage in a torch.save file of its own."""
-        return _load_buffer(data, f"{where}: a tensor inside the pickle", TENSOR_NAMES)
-
-    return _load_buffer(
-        buffer, where, {**TENSOR_NAMES, "torch.storage._load_from_bytes": Constructor(storage_from_bytes)}
-    )
+        small = os.fstat(file.fileno()).st_size < map_from
+        buffer = file.read() if small else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # pickle.dump of a torch tensor wraps its storage in a torch.save file of its own.
+    inside = Constructor(lambda data: _load_buffer(data, f"{path}: a tensor inside the pickle", TENSOR_NAMES))
+    return _load_buffer(buffer, str(path), {**TENSOR_NAMES, "torch.storage._load_from_bytes": inside})
 
 
 def load_dictionary(path, what):
-    """Read a file that holds one dictionary by image id.
+    """Read a file that holds one dictionary by image id, not empty; `what` its values are is for the message.
 
-    Args:
-        path: the file.
-        what: what the values are, for the message.
-    Returns:
-        dict, not empty.
     Raises:
         DataError: as `load`, or it holds something else.
     """
@@ -98,26 +85,6 @@ def _load_buffer(buffer, where, names):
     return _join_paddle_slices(restricted_pickle.load(buffer, where, names), where)
 
 
-def describe(head):
-    """What the first bytes of a file say it is, if they are known and no pickle; else None."""
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    known = (
-        (not head, "an empty file"),
-        (not head.strip(b"\0") and len(head) > 8, "zero bytes only, as an interrupted download leaves them"),
-        (text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")), "an HTML page (a refused download?)"),
-        (text.startswith(b"<"), "an XML document (a refused download?)"),
-        (text.startswith(b"version https://git-lfs"), "a Git LFS pointer; `git lfs pull` fetches the file itself"),
-        (text[:1] in (b"{", b"["), "JSON text"),
-        (head[4:9] == b"\0\0\0\0{", "a safetensors file"),
-        (head[:2] == b"\x1f\x8b", "a gzip archive; unpack it first"),
-        (head[:1] != b"\x80" and head[257:262] == b"ustar", "a tar archive; unpack it first"),
-        (head[:6] == b"\x93NUMPY", "a NumPy .npy file"),
-        (head[:2] == b"PK", "an empty or split zip archive"),
-        (head[:8] == bytes(8), "Paddle's binary tensor format (.pdiparams)"),
-    )
-    return next((what for matches, what in known if matches), None)
-
-
 # ---- torch.save before 1.6 ----
 
 
@@ -129,8 +96,7 @@ def _load_old(buffer, where, names):
         headers.append(header)
     if headers[1] != _OLD_VERSION or not isinstance(headers[2], dict):
         raise DataError(f"{where}: damaged, or a version of torch.save other than {_OLD_VERSION}")
-    if headers[2].get("little_endian") is not True:
-        raise DataError(f"{where}: was written on a big-endian machine; little-endian is expected")
+    _check_order(headers[2].get("little_endian") is True, where)
     declared = {}  # storage key -> (element type, number of elements)
 
     def declare(persistent_id):
@@ -150,6 +116,11 @@ def _load_old(buffer, where, names):
     return restricted_pickle.load_at(buffer, position, where, names, storage)[0]
 
 
+def _check_order(is_little, where):
+    if not is_little:
+        raise DataError(f"{where}: was written on a big-endian machine; little-endian is expected")
+
+
 def _old_storages(buffer, position, keys, declared, where):
     """The storages that follow the last pickle: key -> flat array."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(declared):
@@ -159,7 +130,7 @@ def _old_storages(buffer, position, keys, declared, where):
         element, count = declared[key]
         if position + 8 > len(buffer):
             raise DataError(f"{where}: truncated: storage {key!r} is missing; the file ends at byte {len(buffer)}")
-        (found,) = struct.unpack("<q", buffer[position : position + 8])
+        found = int.from_bytes(buffer[position : position + 8], "little", signed=True)
         if found != count:
             raise DataError(f"{where}: damaged: storage {key!r} should have {count} elements, its header says {found}")
         size = count * element_bytes(element)
@@ -179,8 +150,8 @@ def _load_zip(buffer, where, names):
     folder = programs[0].removesuffix("data.pkl")
     if folder + "constants.pkl" in members:
         raise DataError(f"{where}: holds a TorchScript program (torch.jit.save); its state_dict() is expected")
-    if folder + "byteorder" in members and _member_bytes(buffer, members[folder + "byteorder"], where) != b"little":
-        raise DataError(f"{where}: was written on a big-endian machine; little-endian is expected")
+    order = members.get(folder + "byteorder")
+    _check_order(order is None or _member_bytes(buffer, order, where) == b"little", where)
     arrays = {}
 
     def storage(persistent_id):

@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.formats.pickle_names import Constructor, Inert, Refused, check_shape, shown
+from oscar_paddle.datasets.formats.array_files import from_bfloat16
+from oscar_paddle.datasets.formats.pickle_names import Constructor, Inert, Refused, check_shape, made_of, shown
 
 _MAX_REPEATED = 1 << 24  # elements of an expanded tensor (stride 0), which takes no room in the file
 
@@ -22,30 +23,25 @@ STORAGES = {  # torch's name of a storage -> element type
     "BoolStorage": "bool",
     "UntypedStorage": "uint8",  # raw bytes; the tensor tells its element type
 }
-_FLOATS = ("float16", "float32", "float64")
-_INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 # torch's name of an element type -> how NumPy reads it. NumPy has no bfloat16: it is widened afterwards.
-_ELEMENTS = {**{name: np.dtype(name) for name in (*_FLOATS, *_INTEGERS)}, "bfloat16": np.dtype("uint16")}
+_ELEMENTS = {name: np.dtype(name) for name in {*STORAGES.values(), "uint16", "uint32", "uint64"} - {"bfloat16"}}
+_ELEMENTS["bfloat16"] = np.dtype("uint16")
 
 UNREAD = np.empty(0, np.uint8)  # stands for every tensor while the places of the storages are not known yet
 UNREAD.flags.writeable = False
 
 
 def storage_reference(persistent_id):
-    """Take apart torch's persistent id for a storage.
-
-    Returns:
-        (element type, key, number of elements, None or the view's (key, first element, number of elements)).
-    """
+    """Torch's persistent id for a storage: (element type, key, number of elements, None or the view's (key, first
+    element, number of elements))."""
     if not isinstance(persistent_id, tuple) or len(persistent_id) not in (5, 6) or persistent_id[0] != "storage":
         raise Refused("refers to something other than a tensor storage")
     _, kind, key, _, count, *rest = persistent_id
     view = rest[0] if rest else None
-    if not isinstance(kind, Inert) or not isinstance(key, str):
-        raise Refused("holds a malformed reference to a storage")
     check_shape((count,))
-    if view is not None and (not isinstance(view, tuple) or len(view) != 3):
-        raise Refused("holds a malformed view of a storage")
+    is_view = isinstance(view, tuple) and len(view) == 3
+    if not isinstance(kind, Inert) or not isinstance(key, str) or not (view is None or is_view):
+        raise Refused("holds a malformed reference to a storage")
     name = kind.name.rsplit(".", 1)[-1]
     if name not in STORAGES:
         raise Refused(f"names {kind.name} as the type of a storage")
@@ -58,11 +54,8 @@ def element_bytes(element):
 
 
 def flat_array(buffer, start, size, element, where):
-    """The elements of one storage.
+    """The elements of the storage that lies at bytes `start` to `start` + `size` of bytes or a memory map.
 
-    Args:
-        buffer: bytes or a memory map; start, size: the storage's place in it, in bytes.
-        element: torch's name of the element type.
     Returns:
         [n] array, read-only, a view of the buffer where that is possible (bfloat16 becomes float32).
     Raises:
@@ -73,16 +66,12 @@ def flat_array(buffer, start, size, element, where):
     dtype = _ELEMENTS[element]
     if size % dtype.itemsize:
         raise DataError(f"{where} has {size} bytes, not a multiple of {dtype.itemsize} ({element})")
-    if size == 0:
-        flat = np.empty(0, dtype)
-    elif element == "bool":
-        flat = np.frombuffer(buffer, np.uint8, size, start) != 0
-    else:
-        flat = np.frombuffer(buffer, dtype, size // dtype.itemsize, start)
-        if isinstance(buffer, bytes) and not flat.flags.aligned:
-            flat = flat.copy()
-    if element == "bfloat16":  # the upper half of a float32
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    flat = np.ndarray(size // dtype.itemsize, dtype, buffer, start)
+    if element == "bool":  # of any byte but 0
+        flat = flat.view(np.uint8) != 0
+    elif isinstance(buffer, bytes) and not flat.flags.aligned:
+        flat = flat.copy()
+    flat = from_bfloat16(flat) if element == "bfloat16" else flat
     flat.flags.writeable = False
     return flat
 
@@ -112,7 +101,7 @@ def rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=Non
 def _rebuild_untyped(storage, offset, size, stride, requires_grad, hooks, dtype, metadata=None):
     """Tensors whose storage does not know their element type (uint16 and other late additions)."""
     element = dtype.removeprefix("torch.") if isinstance(dtype, str) else ""
-    if element not in (*_FLOATS, *_INTEGERS):
+    if element not in _ELEMENTS or element == "bfloat16":
         raise Refused(f"holds a tensor of type {shown(dtype)}, which is not supported")
     if storage is UNREAD:
         return UNREAD
@@ -139,8 +128,7 @@ def _device(kind, index=None):
 
 def _paddle_tensor(items):
     """paddle.save writes a tensor inside nested objects as tuple((name, array))."""
-    if not isinstance(items, (list, tuple)):
-        raise Refused(f"makes a tuple of an object of type {type(items).__name__}")
+    items = made_of(items, (list, tuple), "a tuple")
     if len(items) == 2 and isinstance(items[0], str) and isinstance(items[1], np.ndarray):
         return items[1]
     return tuple(items)

@@ -23,13 +23,8 @@ _STORAGES = {element: name for name, element in STORAGES.items() if name not in 
 
 
 def write_torch_file(path, value):
-    """Write plain Python data; torch.load(weights_only=True) reads it.
-
-    Args:
-        path: file to write.
-        value: dicts, lists, strings and numbers, or an argparse.Namespace of them (which PyTorch calls unsafe: it is
-            read with weights_only=False, as the reference does with its training_args.bin).
-    """
+    """Write dicts, lists, strings and numbers, which torch.load(weights_only=True) reads, or an argparse.Namespace of
+    them (which PyTorch calls unsafe: the reference reads its training_args.bin with weights_only=False)."""
     parts = (_MAGIC, _VERSION, _MACHINE, value, [])
     Path(path).write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in parts))
 
@@ -38,7 +33,6 @@ def write_torch_tensors(path, arrays, on_bytes=lambda count: None):
     """Write a state dict: an OrderedDict name -> tensor, on the CPU, each with a storage of its own.
 
     Args:
-        path: file to write.
         arrays: dict name -> NumPy array of a type that PyTorch has; read one at a time.
         on_bytes: called with the size of every tensor written (progress).
     Raises:

@@ -6,11 +6,12 @@
 import logging
 import os
 import threading
+from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.reading import RandomAccessFile
 from oscar_paddle.datasets.formats.whole_files import whole_file
 
@@ -47,56 +48,50 @@ class TsvFile:
     def __len__(self):
         return len(self._offsets) - 1
 
-    def row(self, number):
+    def row(self, number, count=None):
         """The fields of a row (0-based number), each without the blanks around it: list of bytes.
 
+        Args:
+            count: only so many, from the first on; of the file no more is read than they need.
         Raises:
             DataError: there is no such row.
         """
-        return [field.strip() for field in self.line(number).split(b"\t")]
-
-    def line(self, number):
-        """The bytes of a row without the `\\n` at its end (raises as `row`)."""
-        line = self._mended(self._line, number)
-        if line is None:
-            raise DataError(f"{self.path}: changed while it was being read (row {number + 1})")
-        return line
-
-    def first_field(self, number):
-        """The first field of a row as text; reads only the start of the row (raises as `row`)."""
-        field = self._mended(self._first_field, number) or b""
-        try:
-            return field.decode()
-        except UnicodeDecodeError:
-            raise DataError(f"{self.path} row {number + 1}: the first field {field[:20]!r} is not UTF-8 text") from None
+        line = self._mended(self._line if count is None else partial(self._start, count=count), number)
+        return [field.strip() for field in line.split(b"\t")[:count]]
 
     def first_fields(self):
-        """The first field of every row, in order: list of str."""
+        """The first field of every row as text, in order: list of str; reads only the start of each row."""
         name = f"reading ids of {os.path.basename(self.path)}"
-        rows = tqdm(range(len(self)), desc=name, unit=" rows", delay=2, leave=False)
-        return [self.first_field(number) for number in rows]
+        fields = []
+        for number in tqdm(range(len(self)), desc=name, unit=" rows", delay=2, leave=False):
+            (field,) = self.row(number, count=1)
+            try:
+                fields.append(field.decode())
+            except UnicodeDecodeError:
+                where = f"{self.path} row {number + 1}"
+                raise DataError(f"{where}: the first field {field[:20]!r} is not UTF-8 text") from None
+        return fields
 
     # ---- one row ----
 
     def _mended(self, read, number):
         """What `read` says about a row; where that is None, the index is wrong, although it was right at opening."""
-        found = read(number)
-        if found is not None:
-            return found
-        with self._lock:
-            _LOG.warning("%s does not fit %s at row %d", self._index_path, self.path, number + 1)
-            self._file.measure()
-            self._offsets = self._rebuild_index()
-        return read(number)
-
-    def _bounds(self, number):
         if not 0 <= number < len(self):
             raise DataError(f"{self.path}: row {number + 1} was asked for, the file has {len(self)} rows")
-        return int(self._offsets[number]), int(self._offsets[number + 1])
+        found = read(number)
+        if found is None:
+            with self._lock:
+                _LOG.warning("%s does not fit %s at row %d", self._index_path, self.path, number + 1)
+                self._file.measure()
+                self._offsets = self._rebuild_index()
+            found = read(number) if number < len(self) else None
+        if found is None:
+            raise DataError(f"{self.path}: changed while it was being read (row {number + 1})")
+        return found
 
     def _line(self, number):
         """The line, or None if the index is wrong: no line starts there, or it does not end where the next starts."""
-        start, end = self._bounds(number)
+        start, end = map(int, self._offsets[number : number + 2])
         before = min(start, 1)  # read the line end before the row too
         data = self._file.read(end - start + before, start - before)
         last = data.find(b"\n", before)
@@ -105,16 +100,16 @@ class TsvFile:
             return None
         return data[before : last if last >= 0 else None]
 
-    def _first_field(self, number):
-        """The first field, or None if no line starts there."""
-        start, end = self._bounds(number)
+    def _start(self, number, count):
+        """The line, at least as far as its first `count` fields reach, or None if no line starts there."""
+        start, end = map(int, self._offsets[number : number + 2])
         before, length = min(start, 1), _PREFIX
         while True:
             data = self._file.read(min(length, end - start) + before, start - before)
             if data[:before] not in (b"", b"\n"):
                 return None
-            if b"\t" in data or length >= end - start:
-                return data[before:].split(b"\t", 1)[0].split(b"\n", 1)[0].strip()
+            if data.count(b"\t") >= count or length >= end - start:
+                return data[before:].split(b"\n", 1)[0]
             length *= 8
 
     # ---- the index ----

@@ -19,9 +19,9 @@ _STALE_SECONDS = 3600  # a file that nobody wrote to for so long was left by a k
 def whole_file(path):
     """Context that yields the path of a file to write, which takes the place of `path` when everything went well.
 
-    Args:
-        path: the file; its folder is made when missing. Several processes may write the same file at once: each has a
-            temporary one of its own, `.tmp-<name>-<process>-<random>` beside it, and the last one stays.
+    Its folder is made when missing. Several processes may write the same file at once: each has a temporary one of its
+    own, `.tmp-<name>-<process>-<random>` beside it, and the last one stays.
+
     Raises:
         OSError: it cannot be written; what was there before is untouched.
     """
@@ -39,7 +39,6 @@ def whole_folder(folder, replace=True):
     """Context that yields an empty folder beside `folder`, which takes its place when everything went well.
 
     Args:
-        folder: path; the folder that it is in is made when missing.
         replace: delete what is there first. Otherwise only an empty folder gives way, and anything else is an OSError.
     Raises:
         OSError: it cannot be written.
@@ -65,12 +64,7 @@ def flush(path):
 
 
 def remove_leftovers(folder, names):
-    """Delete what killed processes have left half-written in a folder.
-
-    Args:
-        folder: path.
-        names: pattern (as for `glob`) of the names that the files and folders were to have.
-    """
+    """Delete what killed processes left half-written of files and folders whose names fit a `glob` pattern."""
     for leftover in Path(folder).glob(f".tmp-{names}-*-????????"):
         with suppress(OSError):
             if leftover.is_dir():  # its time does not change while its files grow: is the process in its name there?
@@ -91,14 +85,8 @@ def _place_beside(path):
 
 
 def user_cache(kind, folder):
-    """The user's own place for what belongs into `folder` but cannot be written there.
-
-    Args:
-        kind: what is kept, such as "tokens".
-        folder: the folder it stands in for; each has a place of its own.
-    Returns:
-        Path below $XDG_CACHE_HOME, or ~/.cache.
-    """
+    """The user's own place for what belongs into `folder` but cannot be written there: Path below $XDG_CACHE_HOME, or
+    ~/.cache, one for every kind (such as "tokens") and folder."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     place = hashlib.blake2b(os.fsencode(os.path.abspath(folder)), digest_size=8).hexdigest()
     return Path(base) / "oscar_paddle" / kind / place
@@ -108,9 +96,7 @@ def is_kept(folder, settings_file, settings, what, overwrite=False):
     """Whether a folder of generated files can stay as it is.
 
     Args:
-        folder: path.
-        settings_file: JSON file in it; its keys that `settings` has are compared, further ones are ignored.
-        settings: JSON-ready dict that is asked for.
+        settings_file: JSON file in it; its keys that `settings` (a JSON-ready dict) has are compared.
         what: what the folder holds, for messages.
         overwrite: a folder with other settings may be replaced.
     Returns:

@@ -222,7 +222,7 @@ def build_examples(cfg, tokenizer, layout):
                 known[image_id] = image_id in regions
             if not known[image_id]:
                 where = examples.where(row // rows)
-                raise DataError(f"{regions.path}: image {image_id} is missing, which {where} asks for")
+                raise DataError(regions.missing(image_id, f"is missing, which {where} asks for"))
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
     return ExampleDataset(
         examples=examples,

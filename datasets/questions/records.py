@@ -8,9 +8,9 @@ import os
 
 import ijson
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.reading import reading
 
 LIST, LINES, BY_KEY = "item", "", None  # where the records lie; "questions.item": in the list of that name

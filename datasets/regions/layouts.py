@@ -1,23 +1,24 @@
 """Finds the region features of a split, whatever layout they come in, and opens them.
 
-VinVL         features.tsv, imageid2idx.json, predictions.tsv
+VinVL         features.tsv, imageid2idx.json, predictions.tsv; rows of LXMERT and bottom-up attention, too
 Oscar v1      {split}_img_{type}_feats.pt, {split}_{label type}_labels.pt
 Paddle ports  {split}_img_{type}_feats/{image id}.npy, {split}_{label type}_labels.pd
 with offsets  {split}_img_{type}_feats.tsv, {split}_img_{type}_feats_offset_map.json
-one's own     features/{name}.npz
+one's own     features/{name}.npz, features/{folder}/{name}.npz
 packed        features.packed, or any of these names with that ending, as tools/pack_features.py writes them
 """
 
 import logging
 import os
 import re
+from functools import partial
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.reading import MissingFile
 from oscar_paddle.datasets.regions.offset_map import OffsetMapFeatures, offset_map_of
 from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures, list_files
 from oscar_paddle.datasets.regions.oscar_v1 import DictionaryFeatures
-from oscar_paddle.datasets.regions.packed import PackedFeatures, store_path, why_not_used
+from oscar_paddle.datasets.regions.packed import PackedFeatures, find_store
 from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 
 _LOG = logging.getLogger(__name__)
@@ -44,17 +45,14 @@ def open_regions(data_dir, split, feat_file="", feature_type="frcnn", packed="au
     """
     path = find_regions(data_dir, split, feat_file, feature_type)
     if str(path).endswith(".packed") and os.path.isfile(path):
-        store = PackedFeatures(path, options.get("feature_dim", 2054), options.get("max_region"))
+        options.pop("cache_bytes", None)
+        store = PackedFeatures(path, **options)
         if store.dtype != "float32" and packed != "float16":
             raise DataError(f"{path}: holds float16 values, which are not exact; set DATASET.PACKED to 'float16'")
         return store
     source = open_source(path, **options)
-    store = find_store(
-        source,
-        packed,
-        lambda path: PackedFeatures(path, source.feature_dim, source.max_region, source),
-        lambda path, reason: _LOG.warning("%s is not used: %s", path, reason),
-    )
+    options = {"feature_dim": source.feature_dim, "max_region": source.max_region, "source": source}
+    store = find_store(source.path, packed, partial(_LOG.warning, "%s is not used: %s"), **options)
     if store is not None:
         _LOG.info("the regions of %s are read from %s (%s)", source.path, store.store_path, store.dtype)
         return store
@@ -103,7 +101,9 @@ def find_regions(data_dir, split, feat_file="", feature_type="frcnn"):
             f"features.tsv, {split}_img_{feature_type}_feats.pt (or .pd, .tsv), "
             f"{split}_img_{feature_type}_feats/<image id>.npy, features/<name>.npz"
         )
-        raise MissingFile(f"{' and '.join(looked)}: no such file; expected the region features: {names} ({key})")
+        there = sorted(os.listdir(looked[0]))[:3] if feat_file and os.path.isdir(looked[0]) else []
+        there = f", only {', '.join(there)}" if there else ""
+        raise MissingFile(f"{' and '.join(looked)}: no such file{there}; expected the region features: {names} ({key})")
     return found[0]
 
 
@@ -124,27 +124,3 @@ def _in_folder(folder, split, feature_type):
 
 def _holds_arrays(folder):
     return os.path.isdir(folder) and any(list_files(folder, ending) for ending in (".npy", ".npz"))
-
-
-def find_store(source, packed, open_store, refused):
-    """The packed store that is read in place of a source, or None.
-
-    Args:
-        source: has the `path` of the source.
-        packed: DATASET.PACKED.
-        open_store: function path -> PackedFeatures.
-        refused: function (path, reason) that hears why a store is not used; the reason is text or an exception.
-    """
-    for dtype in {"off": (), "float16": ("float16", "float32")}.get(packed, ("float32",)):
-        path = store_path(source.path, dtype)
-        if not os.path.isfile(path):
-            continue
-        try:
-            store = open_store(path)
-            reason = why_not_used(store, source)
-        except (DataError, OSError) as error:
-            reason = error
-        if reason is None:
-            return store
-        refused(path, reason)
-    return None

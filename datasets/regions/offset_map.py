@@ -7,13 +7,13 @@ each id starts. Upstream: the number of boxes is not used, the bytes say how man
 
 import os
 
-import numpy as np
-
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.reading import RandomAccessFile, read_json
-from oscar_paddle.datasets.regions.source import RegionSource, decode_base64, explain_width, image_key
+from oscar_paddle.datasets.regions.rows import box_count, columns_of, first_rows, parse_regions
+from oscar_paddle.datasets.regions.source import RegionSource, image_key
 
 MAP_ENDING = "_offset_map.json"
+_HEAD = 1 << 14  # bytes of a row that hold the number of boxes
 
 
 def offset_map_of(path):
@@ -36,27 +36,27 @@ class OffsetMapFeatures(RegionSource):
         if ordered[-1] >= self._file.size:
             raise DataError(f"{map_file}: reaches to byte {ordered[-1]}, but {self.path} has {self._file.size} bytes")
         ends = dict(zip(ordered, [*ordered[1:], self._file.size], strict=True))
+        self._columns = columns_of(first_rows(self.path))
         return {key: (start, ends[start]) for key, start in starts.items()}
 
-    def _read(self, key):
+    def _row(self, key, longest=None):
+        """(the columns of an image's row, or of its first `longest` bytes; what messages call it)."""
         start, end = self._place(key)
-        where = f"{self.path} byte {start} (image {key})"
-        fields = self._file.read(end - start, start).split(b"\n", 1)[0].split(b"\t")
-        if len(fields) < 3 or image_key(fields[0].decode(errors="replace")) != key:
+        where = self._where(f"{self.path} byte {start}", key)
+        row = self._file.read(min(end - start, longest or end), start).split(b"\n", 1)[0]
+        fields = [field.strip() for field in row.split(b"\t")]
+        if len(fields) < 2 or image_key(fields[0].decode(errors="replace")) != key:
             found = fields[0][:20].decode(errors="replace")
             raise DataError(f"{where}: the row begins with {found!r}; {offset_map_of(self.path)} says {key}")
-        data = decode_base64(fields[-1].strip(), where)
-        row_bytes = 4 * self.feature_dim
-        if not data or len(data) % row_bytes:
-            raise DataError(f"{where}: {self._explain(data, fields[1])}")
-        return np.frombuffer(data, "<f4").reshape(-1, self.feature_dim), where
+        return fields, where
 
-    def _explain(self, data, count):
-        """What is wrong with a number of bytes that is not a multiple of a region's."""
-        boxes = int(count) if count.strip().isdigit() else 0
-        if boxes and data and len(data) % (4 * boxes) == 0:
-            return explain_width(len(data) // (4 * boxes), self.feature_dim)
-        return f"{len(data)} bytes; expected a multiple of {4 * self.feature_dim} (INPUT.IMG_FEATURE_DIM x 4)"
+    def _read(self, key):
+        fields, where = self._row(key)
+        return parse_regions(fields, self._columns, self.feature_dim, where, trust_count=False), where
+
+    def _count(self, key):
+        fields, where = self._row(key, _HEAD)
+        return box_count(fields, self._columns, where) or super()._count(key)
 
 
 def _read_map(path):

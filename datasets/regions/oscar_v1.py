@@ -8,13 +8,15 @@ The Paddle ports have the same in `{split}_img_frcnn_feats/{image id}.npy` and `
 import logging
 import os
 
+import numpy as np
+
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.reading import first_file
-from oscar_paddle.datasets.regions.source import RegionSource, as_regions, image_key
+from oscar_paddle.datasets.regions.source import ByName, RegionSource, image_key
+from oscar_paddle.datasets.regions.values import as_regions
 
 _LOG = logging.getLogger(__name__)
-_OTHER_ENDING = {".pt": ".pd", ".pd": ".pt"}
 
 
 class DictionaryFeatures(RegionSource):
@@ -36,31 +38,30 @@ class DictionaryFeatures(RegionSource):
         return _dictionary(self.path, "a tensor [regions, 2054]")
 
     def open_tags(self, data_dir, split, label_type):
-        return open_labels([os.path.dirname(self.path), data_dir], split, label_type)
+        return open_labels([os.path.dirname(self.path), data_dir], split, label_type, self._names)
 
     def _read(self, key):
-        where = f"{self.path} image {key}"
+        where = f"{self.path} {self._label(key)}"
         return as_regions(self._place(key), self.feature_dim, where), where
 
+    def _count(self, key):
+        value = self._place(key)
+        return len(value) if isinstance(value, np.ndarray) and value.ndim == 2 else super()._count(key)
 
-class Labels:
-    """Object tags by image id, from `{split}_vg_labels.pt` or `.pd`.
 
-    Args:
-        path: the file.
-    Raises:
-        DataError: no such file, or it does not hold a dictionary by image id.
-    """
+class Labels(ByName):
+    """Object tags by image id, from `{split}_vg_labels.pt` or `.pd`; DataError if it holds no dictionary by id."""
 
     def __init__(self, path):
         self.path = str(path)
-        self._labels = _dictionary(self.path, "a string of tags")
+        self._tags = _dictionary(self.path, "a string of tags")
 
-    def __len__(self):
-        return len(self._labels)
+    @property
+    def ids(self):
+        return list(self._tags)
 
-    def __contains__(self, image_id):
-        return image_key(image_id) in self._labels
+    def _has(self, key):
+        return key in self._tags
 
     def __getitem__(self, image_id):
         """The tags in file order, duplicates kept, joined by single blanks; a string is taken as it is.
@@ -68,29 +69,34 @@ class Labels:
         Raises:
             DataError: the id is missing or has something else; names it.
         """
-        key = image_key(image_id)
-        if key not in self._labels:
-            raise DataError(f"{self.path}: image {key} is missing (the file has {len(self._labels)} images)")
-        value = self._labels[key]
+        key = self._key(image_id)
+        if key not in self._tags:
+            raise DataError(self._missing(key))
+        value = self._tags[key]
         if isinstance(value, str):
             return value
-        if isinstance(value, (list, tuple)):
-            names = [item.get("class") if isinstance(item, dict) else item for item in value]
-            if all(isinstance(name, str) for name in names):
-                return " ".join(names)
-        raise DataError(f"{self.path} image {key}: expected a string of tags, or a list of detections with 'class'")
+        items = value if isinstance(value, (list, tuple)) else [None]
+        names = [item.get("class") if isinstance(item, dict) else item for item in items]
+        if all(isinstance(name, str) for name in names):
+            return " ".join(names)
+        found = f"found a {type(value).__name__}"
+        expected = "expected a string of tags, or a list of detections with 'class'"
+        raise DataError(f"{self.path} {self._label(key)}: {expected}; {found}")
 
 
-def open_labels(folders, split, label_type):
-    """The `Labels` of a split, from the first folder that has them.
+def open_labels(folders, split, label_type, names=()):
+    """The `Labels` of a split, from the first folder that has them; DataError with all places if none has.
 
-    Raises:
-        DataError: none has; lists where it was looked for.
+    `names` are as for `ByName.use_names`.
     """
     name = f"{split}_{label_type}_labels"
-    places = [os.path.join(str(folder), name + ending) for folder in dict.fromkeys(folders) for ending in _OTHER_ENDING]
+    places = [
+        os.path.join(str(folder), name + ending) for folder in dict.fromkeys(folders) for ending in (".pt", ".pd")
+    ]
     what = "it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for (DATASET.OD_LABEL_TYPE)"
-    return Labels(first_file(places, f"; {what}"))
+    labels = Labels(first_file(places, f"; {what}"))
+    labels.use_names(dict(names))
+    return labels
 
 
 def _dictionary(path, what):

@@ -24,9 +24,10 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.reading import reading
+from oscar_paddle.datasets.regions.one_file_each import list_files
 from oscar_paddle.datasets.regions.oscar_v1 import open_labels
 from oscar_paddle.datasets.regions.source import OwnTags, RegionSource, checksum
-from oscar_paddle.datasets.regions.vinvl import ObjectTags
+from oscar_paddle.datasets.regions.vinvl import open_predictions
 
 _LOG = logging.getLogger(__name__)
 HEAD = b"OSCAR-PACKED-1\0\0"
@@ -50,11 +51,13 @@ class PackedFeatures(RegionSource):
         DataError: no such file, not a store, damaged, or of another width.
     """
 
+    _holder = "store"
     _opened = ("_places", "contents", "_starts", "_checksums", "_values", "_verified")
 
-    def __init__(self, path, feature_dim=2054, max_region=None, source=None):
+    def __init__(self, path, *, feature_dim=2054, max_region=None, source=None):
         self.store_path, self.source = str(path), source
-        super().__init__(source.path if source else path, feature_dim, max_region, cache_bytes=0)
+        path_said = source.path if source else path
+        super().__init__(path_said, feature_dim=feature_dim, max_region=max_region, cache_bytes=0)
         if self._values.shape[1] != feature_dim:
             raise DataError(f"{path}: holds {self._values.shape[1]} values a region; expected {feature_dim}")
         for name in ("orders_images", "names_images"):
@@ -77,7 +80,7 @@ class PackedFeatures(RegionSource):
     def use_names(self, names):
         super().use_names(names)
         if self.source:
-            self.source._keys = self._keys
+            self.source.use_names(names)
 
     def open_tags(self, data_dir, split, label_type):
         if self.contents.get("tags") is not None:
@@ -87,8 +90,8 @@ class PackedFeatures(RegionSource):
         folder = os.path.dirname(self.store_path)  # the source is gone: what lies beside the store
         predictions = os.path.join(folder, "predictions.tsv")
         if os.path.isfile(predictions):
-            return ObjectTags(predictions)
-        return open_labels([folder, data_dir], split, label_type)
+            return open_predictions(predictions, self._names)
+        return open_labels([folder, data_dir], split, label_type, self._names)
 
     def tags_of(self, key):
         """The tags that are packed, of a key (raises DataError)."""
@@ -98,15 +101,26 @@ class PackedFeatures(RegionSource):
         return key in self._places or (self.source is not None and self.source._has(key))
 
     def _read(self, key):
-        regions, where = self._stored(key), f"{self.store_path} (image {key})"
-        return (regions, where) if regions is not None else self._instead(key, where)
+        regions, where = self._stored(key), self._where(self.store_path, key)
+        if regions is not None:
+            return regions, where
+        if self.source is None:
+            damaged = f"{where}: the values do not fit their checksum; pack the store again"
+            raise DataError(damaged if key in self._places else self._missing(key))
+        if key in self._places:
+            _LOG.warning("%s: the values do not fit their checksum; reading %s instead", where, self.source.path)
+        return self.source._read(key)
 
-    def __getitem__(self, image_id):
+    def read(self, image_id, allow_empty=False):
         # What is packed was checked then, and needs no copy; the base class does what is read from the source.
         regions = self._stored(self._key(image_id))
-        if regions is None:
-            return super().__getitem__(image_id)
+        if regions is None or not len(regions):
+            return super().read(image_id, allow_empty)
         return regions if self.max_region is None else regions[: self.max_region]
+
+    def _count(self, key):
+        number = self._places.get(key)
+        return super()._count(key) if number is None else int(self._starts[number + 1] - self._starts[number])
 
     def _stored(self, key):
         """The regions of an image as they are packed, or None where they are not or do not fit their checksum."""
@@ -118,24 +132,14 @@ class PackedFeatures(RegionSource):
             if checksum(regions) != self._checksums[number]:
                 return None
             self._verified[number] = 1
+            self._look_for_pixels(regions, self.store_path)
         return regions if regions.dtype == np.float32 else _float32_of_all().take(regions.view("<u2"))
-
-    def _instead(self, key, where):
-        """What the source has for an image that the store cannot give."""
-        if key in self._places:
-            if self.source is None:
-                raise DataError(f"{where}: the values do not fit their checksum; pack the store again")
-            _LOG.warning("%s: the values do not fit their checksum; reading %s instead", where, self.source.path)
-        elif self.source is None:
-            raise DataError(f"{self.store_path}: image {key} is missing (the store has {len(self._places)} images)")
-        return self.source._read(key)
 
     def _signature(self, key):
         number = self._places.get(key)
         if number is None or self.dtype != np.float32:
             return super()._signature(key)
-        rows = int(self._starts[number + 1] - self._starts[number])
-        return rows, self._values.shape[1], int(self._checksums[number])
+        return self._count(key), self._values.shape[1], int(self._checksums[number])
 
 
 @cache
@@ -150,24 +154,37 @@ def store_path(source_path, dtype="float32"):
     return (path if os.path.isdir(path) else os.path.splitext(path)[0]) + _ENDINGS[dtype]
 
 
-def open_store(path, source):
-    """Open the packed store of a source.
+def find_store(source_path, packed, refused, **options):
+    """The packed store beside a source that is read in its place, or None.
 
-    Returns:
-        (PackedFeatures or None, what speaks against reading it instead of the source: a clause for the log, or None).
+    Args:
+        packed: DATASET.PACKED.
+        refused: function (path, reason) that hears why a store is not used.
+        options: as for `PackedFeatures`.
     """
+    for dtype in {"off": (), "float16": ("float16", "float32")}.get(packed, ("float32",)):
+        path = store_path(source_path, dtype)
+        if os.path.isfile(path):
+            store, reason = open_store(path, source_path, **options)
+            if reason is None:
+                return store
+            refused(path, reason)
+    return None
+
+
+def open_store(path, source_path, **options):
+    """(PackedFeatures or None, what speaks against reading it instead of its source: a clause for the log, or None)."""
     try:
-        store = PackedFeatures(path, source.feature_dim, source.max_region, source)
-        return store, why_not_used(store, source)
+        store = PackedFeatures(path, **options)
+        return store, _why_not_used(store, source_path)
     except (DataError, OSError) as error:
         return None, str(error)
 
 
-def why_not_used(store, source):
-    """What speaks against reading an open store instead of its source: a clause for the log, or None."""
+def _why_not_used(store, source_path):
     packed = store.contents["source"]
-    size, newest, digest = source_state(source.path)
-    name = os.path.basename(os.path.normpath(source.path))
+    size, newest, digest = source_state(source_path)
+    name = os.path.basename(os.path.normpath(source_path))
     if size != packed["bytes"]:
         return f"{name} has {size} bytes; {packed['bytes']} when it was packed"
     if digest != packed["digest"]:
@@ -178,22 +195,17 @@ def why_not_used(store, source):
 
 
 def source_state(path):
-    """What tells whether a source is still the same, at the cost of a few megabytes of reading.
-
-    Returns:
-        (size in bytes, time of the latest change in ns, hex digest of names, sizes and up to 64 blocks of content).
-    """
+    """What tells whether a source is still the same: (size in bytes, time of the latest change in ns, hex digest of
+    names, sizes and up to 64 blocks of content)."""
     if not os.path.isdir(path):
-        status = os.stat(path)
-        digest = hashlib.blake2b(digest_size=16)
+        status, digest = os.stat(path), hashlib.blake2b(digest_size=16)
         with open(path, "rb") as file:
             for start in np.unique(np.linspace(0, max(0, status.st_size - _BLOCK), _BLOCKS).astype(np.int64)):
                 file.seek(start)
                 digest.update(file.read(_BLOCK))
         return status.st_size, status.st_mtime_ns, digest.hexdigest()
-    ending = (".npy", ".npz")
-    with os.scandir(path) as entries:
-        files = sorted((entry.name, entry.stat()) for entry in entries if entry.name.endswith(ending))
+    names = sorted(name for ending in (".npy", ".npz") for name in list_files(path, ending))
+    files = [(name, os.stat(os.path.join(path, name))) for name in names]
     digest = hashlib.blake2b(repr([(name, status.st_size) for name, status in files]).encode(), digest_size=16)
     for name, _ in files[:: max(1, len(files) // _BLOCKS)]:
         with open(os.path.join(path, name), "rb") as file:
@@ -225,7 +237,7 @@ def _map_store(path):
         raise DataError(f"{path}: damaged: its index does not fit its checksum; pack it again")
     starts = np.frombuffer(buffer, "<i8", images + 1, starts_at)
     checksums = np.frombuffer(buffer, "<u4", images, checksums_at)
-    if starts[0] != 0 or starts[-1] != contents["rows"] or np.any(starts[1:] <= starts[:-1]):
+    if starts[0] != 0 or starts[-1] != contents["rows"] or np.any(starts[1:] < starts[:-1]):
         raise DataError(f"{path}: damaged: its images do not follow each other; pack it again")
     values = np.frombuffer(buffer, dtype.newbyteorder("<"), contents["rows"] * width, len(HEAD)).reshape(-1, width)
     return contents, starts, checksums, values
@@ -233,15 +245,16 @@ def _map_store(path):
 
 def _check_contents(contents):
     """Raises ValueError, KeyError or TypeError if the JSON of a store is not what `pack` writes."""
-    ids, tags, source = contents["ids"], contents.get("tags"), contents["source"]
+    ids, tags = contents["ids"], contents.get("tags")
     kinds = {"rows": int, "width": int, "orders_images": bool, "names_images": bool}
+    source_kinds = {"bytes": int, "changed": int, "digest": str}
     right = (
         contents["dtype"] in _ENDINGS,
         all(type(contents[name]) is kind for name, kind in kinds.items()),
+        all(type(contents["source"][name]) is kind for name, kind in source_kinds.items()),
         contents["rows"] > 0 and contents["width"] > 0,
         isinstance(ids, list) and all(type(key) in (int, str) for key in ids) and len(set(ids)) == len(ids) > 0,
         tags is None or (len(tags) == len(ids) and all(isinstance(text, str) for text in tags)),
-        isinstance(source["bytes"], int) and isinstance(source["changed"], int) and isinstance(source["digest"], str),
     )
     if not all(right):
         raise ValueError

@@ -8,9 +8,9 @@ import zlib
 from contextlib import suppress
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.whole_files import whole_file
 from oscar_paddle.datasets.regions.packed import HEAD, TAIL, TAIL_MAGIC, PackedFeatures, source_state
 from oscar_paddle.datasets.regions.source import checksum
@@ -19,15 +19,13 @@ _SPARE_BYTES = 64 << 20  # room for the index, and for others
 
 
 def pack(source, path, dtype="float32", progress=True):
-    """Write the regions of every image of a source, and its tags if they are in the same files, to one store.
-
-    The store appears complete or not at all.
+    """Write the regions of every image of a source, and its tags if they are in the same files, to one store, which
+    appears complete or not at all.
 
     Args:
         source: RegionSource without `max_region`.
         path: file to write.
         dtype: "float32" (same bits) or "float16" (half the size, not exact).
-        progress: show a progress bar.
     Returns:
         (images, size of the store in bytes).
     Raises:
@@ -48,10 +46,8 @@ def pack(source, path, dtype="float32", progress=True):
 
 
 def verify(source, store, progress=True):
-    """Compare a store with its source, image by image, and the store with its checksums.
+    """The largest difference of a value of a store from its source, image by image: 0.0 for a sound float32 store.
 
-    Returns:
-        the largest difference of a value; 0.0 for a sound float32 store.
     Raises:
         DataError: ids differ, or an image is damaged or (float32) has other bits.
     """
@@ -59,11 +55,11 @@ def verify(source, store, progress=True):
         raise DataError(f"{store.store_path}: has other images than {source.path}; pack it again")
     largest = 0.0
     for image_id in tqdm(source.ids, "comparing", unit=" images", disable=not progress):
-        expected, found = source.complete(image_id), store.complete(image_id)
+        expected, found = (each.complete(image_id, allow_empty=True) for each in (source, store))
         if expected.shape != found.shape or (store.dtype == np.float32 and expected.tobytes() != found.tobytes()):
             where = f"{store.store_path} (image {image_id})"
             raise DataError(f"{where}: has other values than {source.path}; pack it again")
-        largest = max(largest, float(np.abs(expected - found).max()))
+        largest = max(largest, float(np.abs(expected - found).max(initial=0)))
     return largest
 
 
@@ -71,10 +67,8 @@ def reading_times(source, store, num_images=200, rounds=5):
     """How long reading takes, with the files in the page cache and every value copied, as a batch copies it.
 
     Args:
-        source: RegionSource with `cache_bytes` 0.
-        store: PackedFeatures of it.
-        num_images: how many, evenly spaced.
-        rounds: both are measured so many times in turn; the fastest round counts.
+        source: RegionSource with `cache_bytes` 0. store: PackedFeatures of it.
+        num_images: how many, evenly spaced. rounds: measured so many times in turn; the fastest one counts.
     Returns:
         dict: ms per image from the "source", from the "store", and from the store at "first" touch, where the
         checksums are compared.
@@ -82,7 +76,7 @@ def reading_times(source, store, num_images=200, rounds=5):
     ids = source.ids
     ids = ids[:: max(1, len(ids) // num_images)][:num_images]
     batch = np.empty((max(len(store[image_id]) for image_id in ids), store.feature_dim), np.float32)
-    fresh = [PackedFeatures(store.store_path, store.feature_dim) for _ in range(rounds)]
+    fresh = [PackedFeatures(store.store_path, feature_dim=store.feature_dim) for _ in range(rounds)]
     times = {"source": [], "first": [], "store": []}
     for first in fresh:
         for name, regions in (("source", source), ("first", first), ("store", store)):
@@ -99,7 +93,7 @@ def _write(file, source, ids, state, dtype, progress):
     tags = source.open_tags("", "", "") if source.names_images else None
     starts, checksums, strings = [0], [], []
     for image_id in tqdm(ids, f"packing {os.path.basename(source.path)}", unit=" images", disable=not progress):
-        regions = source.complete(image_id)
+        regions = source.complete(image_id, allow_empty=True)
         values = _converted(regions, dtype, f"{source.path} (image {image_id})")
         file.write(values.tobytes())
         starts.append(starts[-1] + len(values))
@@ -139,7 +133,7 @@ def _converted(regions, dtype, where):
 def _check_space(source, ids, path, dtype):
     """Raises DataError if the disk has less room than the store will need, judged by a few of its images."""
     sample = ids[:: max(1, len(ids) // 16)]
-    mean = sum(source.complete(image_id).size for image_id in sample) / len(sample) * np.dtype(dtype).itemsize
+    mean = sum(map(source.number_of_regions, sample)) / len(sample) * source.feature_dim * np.dtype(dtype).itemsize
     needed, folder = int(mean * len(ids)), os.path.dirname(os.path.abspath(path))
     try:
         free = shutil.disk_usage(folder).free

@@ -3,9 +3,10 @@
 Shape letters: R regions of an image, D values of a region.
 """
 
-import binascii
 import hashlib
+import logging
 import os
+import posixpath
 import threading
 import zlib
 
@@ -13,12 +14,91 @@ import numpy as np
 from cachetools import LRUCache
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.regions.values import BOX_DIM, VISUAL_DIM, WrongWidth, check_finite
 
-VISUAL_DIM = 2048  # the detector's values
-BOX_DIM = 6  # the box values that follow them
+_LOG = logging.getLogger(__name__)
 
 
-class RegionSource:
+class EmptyImage(DataError):
+    """Nothing was detected in an image."""
+
+
+class ByName:
+    """Images by id or by name; a subclass has `path`, `ids`, and `_has(key)`, which says whether a key is there."""
+
+    names_images = False  # its files are called as the pictures are, also where a name is a number that could be an id
+    _holder = "file"  # what messages call it
+    _keys = _labels = _names = {}
+
+    def use_names(self, names):
+        """Find images by the names of their pictures (image id -> name), if more of these are there than of the ids.
+
+        A name leads to what is called so with its folder, or else without; its ending may be there or not.
+
+        Raises:
+            DataError: two pictures lead to the same place.
+        """
+        names = {image_key(image_id): str(name) for image_id, name in names.items()}
+        found = {image_id: self._find_name(name) for image_id, name in names.items()}
+        by_name = len(found) - list(found.values()).count(None)
+        if by_name <= (0 if self.names_images else sum(map(self._has, names))):
+            found = {}
+        owners = {}
+        for image_id, key in found.items():
+            other = owners.setdefault(key, image_id)
+            if key is not None and other != image_id:
+                pair = " and ".join(f"{names[each]} (image {each})" for each in (other, image_id))
+                both = f"{pair} both read {self._shown(key)}"
+                raise DataError(f"{self.path}: {both}; give what they read the folder too, or the image id as name")
+        self._names = names
+        self._keys = {each: image_key(stem(names[each])) if key is None else key for each, key in found.items()}
+        self._labels = {self._keys.get(each, each): f"{stem(name)} (image {each})" for each, name in names.items()}
+
+    def _find_name(self, name):
+        """The key under which a picture is here, or None."""
+        parts = posixpath.normpath(name.replace("\\", "/")).split("/")
+        places = ["/".join(parts[start:]) for start in range(len(parts))]
+        keys = [image_key(each) for place in places for each in (posixpath.splitext(place)[0], place)]
+        return next(filter(self._has, keys), None)
+
+    def _key(self, image_id):
+        key = image_key(image_id)
+        return self._keys.get(key, key)
+
+    def __contains__(self, image_id):
+        return self._has(self._key(image_id))
+
+    def image_ids(self):
+        """The image ids that belong to `ids`, which are names where the files are called by them."""
+        images = {key: image_id for image_id, key in self._keys.items()}
+        return [images.get(key, key) for key in self.ids]
+
+    def called(self, image_id):
+        """What messages call an image: "p_17 (image 1)" where names are known, else "image 1"."""
+        return self._label(self._key(image_id))
+
+    def missing(self, image_id, said="is missing"):
+        """The message that an image is not here; `said` follows its name."""
+        return self._missing(self._key(image_id), said)
+
+    # Of these the argument is a key, which may be a name, and not an image id.
+
+    def _missing(self, key, said="is missing"):
+        ids = self.ids
+        there = f"(the {self._holder} has {len(ids)} images); its ids look like {str(ids[0])!r}"
+        return f"{self.path}: {self._label(key)} {said} {there}"
+
+    def _label(self, key):
+        return self._labels.get(key, f"image {key}")
+
+    def _where(self, place, key):
+        return f"{place}, {self._labels[key]}" if key in self._labels else f"{place} (image {key})"
+
+    def _shown(self, key):
+        return repr(key)
+
+
+class RegionSource(ByName):
     """Region features by image id; the base of one class for each layout.
 
     May be used by many threads, after a fork and after pickling (the cache stays behind). A layout defines `_open` and
@@ -34,14 +114,13 @@ class RegionSource:
     """
 
     orders_images = False  # Oscar v1: the images of a split come in the order of its feature file
-    names_images = False  # the files may be called as the pictures are, not by image id
+    _has_warned = False
     _opened = ()  # what `_open` makes and pickling leaves behind, to be made again
 
-    def __init__(self, path, feature_dim=VISUAL_DIM + BOX_DIM, max_region=None, cache_bytes=256 << 20):
+    def __init__(self, path, *, feature_dim=VISUAL_DIM + BOX_DIM, max_region=None, cache_bytes=256 << 20):
         self.path = str(path)
         self.feature_dim, self.max_region = feature_dim, max_region
         self._cache = ArrayCache(cache_bytes)
-        self._keys = {}
         self._places = self._open()
 
     def _open(self):
@@ -61,12 +140,9 @@ class RegionSource:
         """All image ids, in the order of the files: list of int (str where an id is no number)."""
         return list(self._places)
 
-    def __len__(self):
-        return len(self.ids)
-
     def _place(self, key):
         if key not in self._places:
-            raise DataError(f"{self.path}: image {key} is missing (the file has {len(self._places)} images)")
+            raise DataError(self._missing(key))
         return self._places[key]
 
     def _read(self, key):
@@ -81,66 +157,69 @@ class RegionSource:
         return key in self._places
 
     def open_tags(self, data_dir, split, label_type):
-        """The object tags that belong to these regions.
+        """The object tags that belong to these regions: `in` and `[image_id]` -> str, classes joined by single blanks.
 
         Args:
-            data_dir: DATASET.DATA_DIR.
-            split: such as "train".
-            label_type: DATASET.OD_LABEL_TYPE, the xxx of `{split}_xxx_labels.pt` (Oscar v1 only).
-        Returns:
-            a mapping with `in` and `[image_id]` -> str, the classes joined by single blanks.
+            data_dir, split, label_type: DATASET.DATA_DIR, such as "train", and DATASET.OD_LABEL_TYPE, the xxx of
+                `{split}_xxx_labels.pt` (Oscar v1 only).
         Raises:
             DataError: there are none.
         """
         raise NotImplementedError
 
-    def use_names(self, names):
-        """Find the regions by picture names, if the files are called by them.
+    def __getitem__(self, image_id):
+        return self.read(image_id)
+
+    def read(self, image_id, allow_empty=False):
+        """The regions of an image: [R, feature_dim] float32, read-only, in file order.
 
         Args:
-            names: image id -> name of the picture's file.
-        """
-        keys = {image_key(image_id): image_key(stem(name)) for image_id, name in names.items()}
-        self._keys = keys if any(map(self._has, keys.values())) else {}
-
-    def _key(self, image_id):
-        key = image_key(image_id)
-        return self._keys.get(key, key)
-
-    def __contains__(self, image_id):
-        return self._has(self._key(image_id))
-
-    def __getitem__(self, image_id):
-        """The regions of an image.
-
-        Returns:
-            [R, feature_dim] float32, read-only, in file order.
+            allow_empty: return [0, feature_dim] for an image in which nothing was detected.
         Raises:
+            EmptyImage: it has no regions, without `allow_empty`.
             DataError: the id is missing, or its data are damaged; names the file, the place in it and the id.
         """
         key = self._key(image_id)
         regions = self._cache.get(key)
         if regions is None:
-            regions, where = self._read(key)
+            regions = self.complete(image_id, allow_empty)
             if self.max_region is not None and len(regions) > self.max_region:
                 regions = regions[: self.max_region].copy()
-            check_finite(regions, where)
             regions.flags.writeable = False
-            self._cache.put(key, regions)
+            if len(regions):
+                self._cache.put(key, regions)
         return regions
 
-    def complete(self, image_id):
-        """All regions of an image whatever `max_region` is, not kept (otherwise as `[image_id]`)."""
+    def complete(self, image_id, allow_empty=False):
+        """All regions of an image whatever `max_region` is, not kept (otherwise as `read`)."""
         regions, where = self._read(self._key(image_id))
+        if not (len(regions) or allow_empty):
+            raise EmptyImage(f"{where}: number of boxes is 0; expected at least 1")
         check_finite(regions, where)
+        self._look_for_pixels(regions, where)
         return regions
 
-    def fingerprint(self, image_ids):
-        """Hex digest of the regions of these images; the same data give the same digest in every layout.
+    def _look_for_pixels(self, regions, where):
+        """Warns once if the box values cannot be fractions of the picture."""
+        boxes = regions[:, VISUAL_DIM:]
+        if not self._has_warned and boxes.shape[1] == BOX_DIM and len(boxes) and (largest := boxes.max()) > 2:
+            self._has_warned = True
+            what = "pixels? expected fractions of the picture (x1/W, y1/H, x2/W, y2/H, w/W, h/H)"
+            _LOG.warning("%s: the box values reach %g: %s; tools/check_dataset.py tells more", where, largest, what)
+
+    def number_of_regions(self, image_id):
+        """How many regions an image has, as its row, header or index says: int from 0 on, before `max_region` cuts.
 
         Raises:
-            DataError: an id is missing, or its data are damaged.
+            DataError: the id is missing, or what says it is damaged.
         """
+        return self._count(self._key(image_id))
+
+    def _count(self, key):
+        return len(self._read(key)[0])
+
+    def fingerprint(self, image_ids):
+        """Hex digest of the regions of these images, the same in every layout (raises as `[image_id]`)."""
         digest = hashlib.blake2b(digest_size=16)
         for image_id in image_ids:
             digest.update("{} {} {}\n".format(*self._signature(self._key(image_id))).encode())
@@ -148,7 +227,10 @@ class RegionSource:
 
     def _signature(self, key):
         """(R, D, checksum of the values)."""
-        regions, _ = self._read(key)
+        try:
+            regions, _ = self._read(key)
+        except WrongWidth:  # said when they are used: another setting may be the cause
+            return 0, 0, 0
         return *regions.shape, checksum(regions)
 
 
@@ -179,71 +261,13 @@ def stem(name):
 
 
 def checksum(regions):
-    """A quick checksum of an image's values: CRC-32 of the sums of the columns and of the rows, as whole numbers.
-
-    Args:
-        regions: [R, D] float32 or float16.
-    Returns:
-        int of 32 bits. A damaged value, column or row changes the sums, and so do exchanged ones.
-    """
+    """A quick checksum of [R, D] float32 or float16: CRC-32 of the sums of the columns and of the rows, as whole
+    numbers. A damaged value, column or row changes the sums, and so do exchanged ones."""
     regions = np.ascontiguousarray(regions, regions.dtype.newbyteorder("<"))
     row_bytes = regions.shape[1] * regions.itemsize
     words = regions.view("<u8" if row_bytes % 8 == 0 else "<u4" if row_bytes % 4 == 0 else "<u2")
     columns, rows = (np.add.reduce(words, axis, words.dtype) for axis in (0, 1))  # they wrap around
     return zlib.crc32(rows, zlib.crc32(columns))
-
-
-def as_regions(array, feature_dim, where):
-    """An array from a file as the regions of an image.
-
-    Args:
-        array: what the file holds; expected [R, feature_dim] of a float type.
-        where: file and image, for messages.
-    Returns:
-        [R, feature_dim] float32.
-    Raises:
-        DataError: another shape or type.
-    """
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.ndim != 2:
-        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise DataError(f"{where}: the regions are {found}; expected float32 [regions, {feature_dim}]")
-    if len(array) < 1:
-        raise DataError(f"{where}: number of boxes is 0; expected at least 1")
-    if array.shape[1] != feature_dim:
-        raise DataError(f"{where}: {explain_width(array.shape[1], feature_dim)}")
-    return np.ascontiguousarray(array, "<f4")
-
-
-def decode_base64(text, where):
-    """The bytes behind a column of base64.
-
-    Raises:
-        DataError: it is not whole.
-    """
-    try:
-        data = binascii.a2b_base64(text)
-    except binascii.Error as error:
-        raise DataError(f"{where}: broken base64 in the last column ({error}; {len(text)} characters)") from None
-    # a2b_base64 passes over characters that are not base64; then there are too few bytes for the text.
-    if len(text) != (len(data) + 2) // 3 * 4:
-        raise DataError(f"{where}: broken base64 in the last column ({len(text)} characters, {len(data)} bytes)")
-    return data
-
-
-def explain_width(width, feature_dim):
-    """What is wrong with regions of `width` values, in words."""
-    if width == VISUAL_DIM and feature_dim == VISUAL_DIM + BOX_DIM:
-        return "regions have 2048 values: the six box values are missing (expected 2054, INPUT.IMG_FEATURE_DIM)"
-    return f"regions have {width} values; expected {feature_dim} (INPUT.IMG_FEATURE_DIM)"
-
-
-def check_finite(regions, where):
-    """Raises DataError, naming region and column (from 1), if a value is NaN or infinite."""
-    finite = np.isfinite(regions)
-    if not finite.all():
-        region, column = np.argwhere(~finite)[0]
-        value = regions[region, column]
-        raise DataError(f"{where}: region {region + 1} column {column + 1} is {value}; expected a finite number")
 
 
 class ArrayCache:

@@ -1,55 +1,44 @@
 """Regions and tags of images: image id -> [regions, 2054] float32, and image id -> "dog frisbee grass".
 
-The published layout (VinVL): `features.tsv` rows are `id <tab> number of boxes <tab> ... <tab> base64 of float32`,
-`imageid2idx.json` beside it maps ids to rows; `predictions.tsv` rows are `id <tab> JSON of the detections`.
+The published layout (VinVL): `features.tsv` rows are `id <tab> number of boxes <tab> ... <tab> base64 of float32` (for
+other column orders see `rows.py`), `imageid2idx.json` beside it maps ids to rows; `predictions.tsv` rows are `id <tab>
+JSON of the detections`.
 """
 
 import json
 import logging
 import os
 
-import numpy as np
-
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.formats.reading import first_file, read_json
+from oscar_paddle.datasets.formats.kinds import foreign
+from oscar_paddle.datasets.formats.reading import MissingFile, first_file, read_json
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
-from oscar_paddle.datasets.regions.source import RegionSource, checksum, decode_base64, explain_width, image_key
+from oscar_paddle.datasets.regions.rows import (
+    box_count,
+    check_count,
+    columns_of,
+    first_rows,
+    parse_regions,
+    usual_count,
+)
+from oscar_paddle.datasets.regions.source import ByName, RegionSource, image_key
 
+_LAYOUTS = (
+    "a .tsv of VinVL, LXMERT or bottom-up attention, a .pt or .pd of Oscar v1 (image id -> tensor), a .packed store, "
+    "or a folder of <image id>.npy or <name>.npz files"
+)
 DEFAULT_SIZE = {"image_h": 600, "image_w": 800}  # upstream: of the picture, where a row of tags does not say
 _LOG = logging.getLogger(__name__)
 
 
-# The parser of a row, for the readers below and for the check of a data set. `fields` are a row's columns, bytes
-# without the blanks around them; `where` begins the message of the DataError that each raises.
+def parse_detections(fields, where, columns=2):
+    """A row of predictions.tsv: (its JSON value, a list or an object; the list of detections in it).
 
-
-def parse_features(fields, where):
-    """A row of features.tsv: (number of boxes, bytes of their values)."""
-    if len(fields) < 3:
-        raise DataError(f"{where}: {len(fields)} columns; expected id, number of boxes, ..., base64")
-    try:
-        num_boxes = int(fields[1][:39])  # whatever fills a damaged column
-    except ValueError:
-        shown = repr(fields[1][:20].decode(errors="replace"))
-        raise DataError(f"{where}: number of boxes is {shown}; expected an integer") from None
-    if num_boxes < 1:
-        raise DataError(f"{where}: number of boxes is {num_boxes}; expected at least 1")
-    return num_boxes, decode_base64(fields[-1], where)
-
-
-def region_width(num_boxes, data, feature_dim, where):
-    """Values of each box in these bytes of float32; `feature_dim`, what is expected, is for the message alone."""
-    width, rest = divmod(len(data), num_boxes * 4)
-    if rest:
-        expected = f"{num_boxes * feature_dim * 4} ({num_boxes} boxes x {feature_dim} values x 4 bytes)"
-        raise DataError(f"{where}: {len(data)} bytes; expected {expected}")
-    return width
-
-
-def parse_detections(fields, where):
-    """A row of predictions.tsv: (its JSON value, a list or an object; the list of detections in it)."""
+    `fields` are the row's columns, `columns` is how many the other rows have.
+    """
     if len(fields) < 2:
         raise DataError(f"{where}: one column; expected id and JSON")
+    check_count(fields, columns, where)
     try:
         value = json.loads(fields[1])
     except (ValueError, RecursionError) as error:
@@ -60,74 +49,114 @@ def parse_detections(fields, where):
     return value, objects
 
 
-class RegionFeatures(RegionSource):
-    """Region features by image id, from `features.tsv` (see `RegionSource`).
+class _Rows(ByName):
+    """Rows by image id (see `ByName`), from `imageid2idx.json` or else from the first fields of the rows."""
 
-    Args:
-        feat_file: path of features.tsv.
-        feature_dim, max_region, cache_bytes: as for every `RegionSource`.
-    Raises:
-        DataError: the file is missing or holds no rows.
-    """
-
-    def __init__(self, feat_file, feature_dim=2054, max_region=None, cache_bytes=256 << 20):
-        super().__init__(feat_file, feature_dim, max_region, cache_bytes)
-        self._tsv = TsvFile(feat_file)
-        self._rows = _RowNumbers(self._tsv, os.path.join(os.path.dirname(self.path), "imageid2idx.json"))
-
-    def __len__(self):
-        return len(self._tsv)
+    def _open_rows(self, expected, map_path=None):
+        """Open the file at `path`; `expected` is what it should hold, for the message where it is another kind."""
+        self._first = first_rows(self.path)
+        what = foreign(self.path) or ("no text with tabs between columns" if max(map(len, self._first)) == 1 else None)
+        if what:  # before anything is written beside it
+            raise DataError(f"{self.path}: {what}; {expected}")
+        self._tsv = TsvFile(self.path)
+        self._numbers = self._read_map(map_path) if map_path else None
+        self._from_rows = False
+        if self._numbers is None:
+            self._rebuild()
 
     @property
     def ids(self):
-        return self._rows.ids()
-
-    def open_tags(self, data_dir, split, label_type):
-        return ObjectTags(os.path.join(os.path.dirname(self.path), "predictions.tsv"))
+        return list(self._numbers)
 
     def _has(self, key):
-        return self._rows.find(key) is not None
+        return self._find(key) is not None
+
+    def _find(self, key):
+        """The row number of an image, or None."""
+        found, rows = len(self._numbers), len(self._tsv)
+        if key not in self._numbers and not self._from_rows and found != rows:
+            _LOG.warning("%s: imageid2idx.json has %d ids for %d rows", self.path, found, rows)
+            self._rebuild()
+        return self._numbers.get(key)
+
+    def _row(self, key, count=None):
+        """(the fields of an image's row, or the first `count`; what messages call it); the row's own id decides.
+
+        Raises:
+            DataError: no row has this id.
+        """
+        number = self._find(key)
+        fields = None if number is None else self._tsv.row(number, count)
+        if fields and image_key(fields[0].decode(errors="replace")) != key:
+            _LOG.warning("%s: row %d is not image %s as imageid2idx.json says", self.path, number + 1, key)
+            self._rebuild()
+            number = self._numbers.get(key)
+            fields = None if number is None else self._tsv.row(number, count)
+        if fields is None:
+            there = f"(the file has {len(self._tsv)} rows); its ids look like {str(self.ids[0])!r}"
+            raise DataError(f"{self.path}: no row for {self._label(key)} {there}")
+        return fields, self._where(f"{self.path} row {number + 1}", key)
+
+    def _rebuild(self):
+        self._numbers = {image_key(field): number for number, field in enumerate(self._tsv.first_fields())}
+        self._from_rows = True
+        repeated = len(self._tsv) - len(self._numbers)
+        if repeated:
+            _LOG.warning("%s: %d rows repeat the id of another row; the last one counts", self.path, repeated)
+
+    def _read_map(self, path):
+        """The mapping in the JSON file, or None if there is none that can be right."""
+        try:
+            numbers = read_json(path)
+        except MissingFile:
+            _LOG.info("%s: taking the image ids from the rows", self.path)
+            return None
+        except DataError as error:
+            _LOG.warning("%s cannot be used (%s)", path, error)
+            return None
+        rows = len(self._tsv)
+        if not isinstance(numbers, dict) or not all(type(n) is int and 0 <= n < rows for n in numbers.values()):
+            _LOG.warning("%s does not map image ids to the %d rows of %s", path, rows, self.path)
+            return None
+        return {image_key(name): number for name, number in numbers.items()}
+
+
+class RegionFeatures(_Rows, RegionSource):
+    """Region features by image id, from `features.tsv` (see `RegionSource`)."""
+
+    def _open(self):
+        map_path = os.path.join(os.path.dirname(self.path), "imageid2idx.json")
+        self._open_rows(f"the regions are read from {_LAYOUTS}", map_path)
+        self._columns = columns_of(self._first)
+        return {}
+
+    def open_tags(self, data_dir, split, label_type):
+        return open_predictions(os.path.join(os.path.dirname(self.path), "predictions.tsv"), self._names)
 
     def _read(self, key):
-        num_boxes, data, where = self._payload(key)
-        width = region_width(num_boxes, data, self.feature_dim, where)
-        if width != self.feature_dim:
-            raise DataError(f"{where}: {explain_width(width, self.feature_dim)}")
-        return np.frombuffer(data, "<f4").reshape(num_boxes, width), where
+        fields, where = self._row(key)
+        return parse_regions(fields, self._columns, self.feature_dim, where), where
 
-    def _signature(self, key):  # of rows of any width: whether it is the right one is said when they are used
-        num_boxes, data, _ = self._payload(key)
-        width = len(data) // (4 * num_boxes)
-        regions = np.frombuffer(data, "<f4", num_boxes * width).reshape(num_boxes, width)
-        return num_boxes, width, checksum(regions)
-
-    def _payload(self, key):
-        """(number of boxes, bytes of their values, where they are)."""
-        number, fields = self._rows.fields(key)
-        where = f"{self.path} row {number + 1} (image {key})"
-        return *parse_features(fields, where), where
+    def _count(self, key):
+        fields, where = self._row(key, self._columns.num_boxes + 1)
+        return box_count(fields, self._columns, where)
 
 
-class ObjectTags:
-    """Object tags by image id, from `predictions.tsv`.
+def open_predictions(path, names):
+    """ObjectTags of a file, with `names` as for `ByName.use_names`."""
+    tags = ObjectTags(path)
+    tags.use_names(names)
+    return tags
 
-    Args:
-        predictions_file: its path.
-    Raises:
-        DataError: the file is missing or holds no rows.
-    """
+
+class ObjectTags(_Rows):
+    """Object tags by image id, from `predictions.tsv`; DataError if it is missing or holds no rows."""
 
     def __init__(self, predictions_file):
         self.path = str(predictions_file)
         first_file([self.path], "; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for")
-        self._tsv = TsvFile(predictions_file)
-        self._rows = _RowNumbers(self._tsv)
-
-    def __len__(self):
-        return len(self._tsv)
-
-    def __contains__(self, image_id):
-        return self._rows.find(image_id) is not None
+        self._open_rows("expected rows of image id and JSON")
+        self._columns = usual_count(self._first, (2,))
 
     def __getitem__(self, image_id):
         """The classes of all detections in file order, duplicates kept, joined by single blanks.
@@ -139,11 +168,9 @@ class ObjectTags:
         return " ".join(self._value(item, "class", str, where) for item in objects)
 
     def boxes(self, image_id):
-        """The detections' boxes, for drawing.
+        """The detections' boxes, for drawing: ([[x1, y1, x2, y2] in pixels, ...], image height, image width).
 
-        Returns:
-            ([[x1, y1, x2, y2] in pixels, ...], image height, image width). Upstream: a row that is a bare list
-            has no size, `DEFAULT_SIZE` is assumed.
+        Upstream: a row that is a bare list has no size, `DEFAULT_SIZE` is assumed.
         """
         row, objects, where = self._detections(image_id)
         rects = [self._value(item, "rect", list, where) for item in objects]
@@ -155,10 +182,8 @@ class ObjectTags:
         return rects, size["image_h"], size["image_w"]
 
     def _detections(self, image_id):
-        number, fields = self._rows.fields(image_key(image_id))
-        where = f"{self.path} row {number + 1} (image {image_id})"
-        row, objects = parse_detections(fields, where)
-        return row, objects, where
+        fields, where = self._row(self._key(image_id))
+        return *parse_detections(fields, where, self._columns), where
 
     @staticmethod
     def _value(item, key, kind, where):
@@ -166,68 +191,3 @@ class ObjectTags:
         if not isinstance(value, kind):
             raise DataError(f"{where}: a detection has no '{key}' ({kind.__name__} expected)")
         return value
-
-
-class _RowNumbers:
-    """Image id -> row number, from `imageid2idx.json` or else from the first fields of the rows."""
-
-    def __init__(self, tsv, map_path=None):
-        self._tsv = tsv
-        self._numbers = self._read(map_path) if map_path else None
-        self._from_rows = self._numbers is None
-        if self._from_rows:
-            if map_path:
-                _LOG.info("%s: taking the image ids from the rows", tsv.path)
-            self._rebuild()
-
-    def ids(self):
-        return list(self._numbers)
-
-    def find(self, image_id):
-        """The row number of an image, or None."""
-        key = image_key(image_id)
-        if key not in self._numbers and not self._from_rows and len(self._numbers) != len(self._tsv):
-            counts = len(self._numbers), len(self._tsv)
-            _LOG.warning("%s: imageid2idx.json has %d ids for %d rows", self._tsv.path, *counts)
-            self._rebuild()
-        return self._numbers.get(key)
-
-    def fields(self, key):
-        """(row number, fields) of an image; the row's own id decides.
-
-        Raises:
-            DataError: no row has this id.
-        """
-        number = self.find(key)
-        if number is not None:
-            fields = self._tsv.row(number)
-            if image_key(fields[0].decode(errors="replace")) == key:
-                return number, fields
-            _LOG.warning("%s: row %d is not image %s as imageid2idx.json says", self._tsv.path, number + 1, key)
-            self._rebuild()
-            number = self._numbers.get(key)
-        if number is None:
-            raise DataError(f"{self._tsv.path}: no row for image {key} (the file has {len(self._tsv)} rows)")
-        return number, self._tsv.row(number)
-
-    def _rebuild(self):
-        self._numbers = {image_key(field): number for number, field in enumerate(self._tsv.first_fields())}
-        self._from_rows = True
-        repeated = len(self._tsv) - len(self._numbers)
-        if repeated:
-            _LOG.warning("%s: %d rows repeat the id of another row; the last one counts", self._tsv.path, repeated)
-
-    def _read(self, path):
-        """The mapping in the JSON file, or None if there is none that can be right."""
-        if not os.path.exists(path):
-            return None
-        try:
-            numbers = read_json(path)
-        except DataError as error:
-            _LOG.warning("%s cannot be used (%s)", path, error)
-            return None
-        rows = len(self._tsv)
-        if not isinstance(numbers, dict) or not all(type(n) is int and 0 <= n < rows for n in numbers.values()):
-            _LOG.warning("%s does not map image ids to the %d rows of %s", path, rows, self._tsv.path)
-            return None
-        return {image_key(name): number for name, number in numbers.items()}

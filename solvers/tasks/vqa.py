@@ -1,30 +1,17 @@
 """VQA v2: an answer of some thousands to a question about an image, with soft scores."""
 
-from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.vqa_dataset import LABEL_FILES, official_questions, question_files, vqa_layout
 from oscar_paddle.solvers.metrics.vqa import vqa_metrics
-from oscar_paddle.solvers.tasks.questions import QuestionTask
+from oscar_paddle.solvers.tasks.questions import QuestionTask, for_the_server
 
 
 def vqa_results(question_ids, answers):
-    """What the evaluation server takes: [{"question_id": int, "answer": str}, ...]; VizWiz's takes "image": name of the
-    picture in place of the id.
-
-    Args:
-        question_ids: list of str. answers: list of str.
-    Raises:
-        DataError: the server would refuse it: an id twice, or something that is no number or no answer.
+    """What the evaluation server takes: [{"question_id": int, "answer": str}, ...], see `for_the_server`; VizWiz's
+    takes the name of the picture, "image", in place of the id.
     """
-    results, seen = [], set()
-    for written, answer in zip(question_ids, answers, strict=True):
-        question_id = int(written) if written.isdigit() else written
-        if not isinstance(answer, str):
-            raise DataError(f"question {written}: the answer is {answer!r}; expected a text")
-        if question_id in seen:
-            raise DataError(f"question {written} is there twice; the evaluation server wants one answer for each")
-        seen.add(question_id)
-        results.append({"question_id" if written.isdigit() else "image": question_id, "answer": answer})
-    return results
+    if all(map(str.isdigit, question_ids)):
+        return for_the_server(map(int, question_ids), answers, "question_id", "answer")
+    return for_the_server(question_ids, answers, "image", "answer")
 
 
 class VqaTask(QuestionTask):

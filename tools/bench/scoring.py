@@ -90,7 +90,7 @@ def average_operations(config, data):
     """`useful_operations` of the average pair of a data set."""
     images, captions = np.divmod(np.arange(IMAGES * CAPTIONS), CAPTIONS)
     num_regions = np.array([len(data.regions[image_id]) for image_id in data.image_ids])
-    return float(useful_operations(config, data.text_lengths(images, captions) + num_regions[images]).mean())
+    return float(useful_operations(config, data.text_rows(images, captions).text_length + num_regions[images]).mean())
 
 
 def matrix_product_rates(rows=4096, width=768, inner=3072):

@@ -20,6 +20,7 @@ from oscar_paddle.datasets.checks.rows import FeatureChecker
 from oscar_paddle.datasets.checks.scan import scan_file, scan_range
 from oscar_paddle.datasets.checks.text import RowLengths, measure
 from oscar_paddle.datasets.regions.packing import pack
+from oscar_paddle.datasets.regions.rows import Columns
 from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
 
 TRAIN, DEV, TEST = (101, 102, 103, 104), (201, 202), (301, 302, 303)
@@ -245,6 +246,7 @@ def changed(image_id, region, column, value):
     return regions
 
 
+COLUMNS = Columns(3, num_boxes=1, features=2)  # VinVL's
 DAMAGED_FEATURES = {
     "bad_row": [
         ("102", "1 columns"),
@@ -255,10 +257,14 @@ DAMAGED_FEATURES = {
         (feature_row(102, regions_of(102))[:-8] + "!!!!!!!!", "broken base64"),
         (feature_row(102, regions_of(102))[:-4], "expected 16432 (2 boxes x 2054 values x 4 bytes)"),
         (feature_row(102, regions_of(102), num_boxes=3), "expected 24648"),
+        (
+            feature_row(102, regions_of(102), num_boxes=1),
+            "8 bytes each, expected 4 (float32): float64, or another number",
+        ),
     ],
     "width": [
-        (feature_row(102, regions_of(102)[:, :2048]), "2 boxes of 2048 values: the six box values are missing"),
-        (feature_row(102, regions_of(102), num_boxes=1), "1 boxes of 4108 values; expected 2054"),
+        (feature_row(102, regions_of(102)[:, :2048]), "regions have 2048 values: the six box values are missing"),
+        (feature_row(102, regions_of(102)[:, :7]), "regions have 7 values; expected 2054"),
     ],
     "not_finite": [
         (feature_row(102, changed(102, 1, 7, np.nan)), "region 2 column 8 is nan, 1 such values"),
@@ -295,8 +301,17 @@ def test_a_damaged_row_of_features_is_named_with_its_row(data, kind, row, text):
 
 
 def test_very_large_values_and_more_columns_are_fine(data):
-    data.features[1] = feature_row(102, changed(102, 0, 5, 3e38)).replace("\t2\t", "\t2\tmore\tcolumns\t")
+    data.features[1] = feature_row(102, changed(102, 0, 5, 3e38))
+    data.features = ["\t".join([*line.split("\t")[:2], "more", line.split("\t")[2]]) for line in data.features]
     assert found(data.write().check()) == {}
+
+
+def test_rows_that_ran_together(data):
+    half = data.features[1][: len(data.features[1]) // 2]
+    data.features[1:3] = [half + data.features[2]]
+    check = data.write().check()
+    ((number, words),) = examples(check, "bad_row", "features.tsv")
+    assert number == 2 and words.startswith("image 102: 5 columns, the others have 3: two rows run together")
 
 
 def test_missing_repeated_and_empty_rows(data):
@@ -477,16 +492,16 @@ def test_ranges_and_processes_give_what_one_reading_gives(data, monkeypatch):
     data.features[6] = "\n\nx\ty\tz"
     data.write()
     path = data.model_dir / "features.tsv"
-    whole = scan_file(path, FeatureChecker(2054))
+    whole = scan_file(path, FeatureChecker(2054, COLUMNS))
     monkeypatch.setattr(check_scan, "RANGE_BYTES", 5000)
     monkeypatch.setattr(check_scan, "_PARALLEL_FROM", 1)
     for processes in (1, 2):
-        parts = scan_file(path, FeatureChecker(2054), processes)
+        parts = scan_file(path, FeatureChecker(2054, COLUMNS), processes)
         assert parts.starts == whole.starts and parts.keys == whole.keys
         assert parts.findings.examples == whole.findings.examples and parts.findings.counts == whole.findings.counts
         assert parts.figures == whole.figures
     for cut in range(0, path.stat().st_size, 997):
-        first, second = (scan_range(path, FeatureChecker(2054), ends) for ends in ((0, cut), (cut, 1 << 30)))
+        first, second = (scan_range(path, FeatureChecker(2054, COLUMNS), ends) for ends in ((0, cut), (cut, 1 << 30)))
         assert first.keys + second.keys == whole.keys
 
 
@@ -501,7 +516,7 @@ def test_a_file_without_line_ends_takes_little_memory(data, monkeypatch):
     path = data.model_dir / "features.tsv"
     endless = path.read_bytes()[:30_000].replace(b"\n", b" ")
     path.write_bytes(endless + b"\n" + feature_row(9, regions_of(9)[:, :9]).encode())
-    scan = scan_file(path, FeatureChecker(9))
+    scan = scan_file(path, FeatureChecker(9, COLUMNS))
     assert scan.keys == ["", 9] and scan.findings.counts == {("bad_row", str(path)): 1}
 
 
@@ -673,5 +688,5 @@ def test_speed(data):
     path = data.model_dir / "features.tsv"
     path.write_text(row * 100)
     start = time.process_time()
-    scan_file(path, FeatureChecker(2054))
+    scan_file(path, FeatureChecker(2054, COLUMNS))
     assert path.stat().st_size / 1e6 / (time.process_time() - start) > 30, "MB/s of this process's CPU time"

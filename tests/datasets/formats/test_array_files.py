@@ -33,7 +33,7 @@ def test_what_numpy_wrote(tmp_path_factory, array, packed, column_order):
     for found in (read_npz(folder / "a.npz", ("one", "none"))["one"], read_npy(folder / "a.npy")):
         assert found.dtype == array.dtype
         np.testing.assert_array_equal(found, array)
-    assert set(read_npz(folder / "a.npz", ("two", "none"))) == {"two"}
+    assert read_npz(folder / "a.npz", ("none",)) == {"one": None, "two": None}  # what there is, not read
 
 
 def header(shape, kind="<f4"):
@@ -100,6 +100,6 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path_factory, changes, pack
     path.write_bytes(content)
     try:
         for array in read_npz(path, ("features", "tags")).values():
-            assert array.nbytes < 1000
+            assert array is None or array.nbytes < 1000
     except DataError as error:
         assert str(error).startswith(str(path))

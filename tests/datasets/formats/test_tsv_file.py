@@ -112,7 +112,7 @@ def test_what_the_check_at_opening_misses_is_mended_at_the_row(tmp_path, caplog)
     sampled = set(np.unique(np.linspace(0, 999, 64).astype(int)).tolist())
     wrong = next(number for number in range(400, 600) if not sampled & {number - 1, number, number + 1})
     for damaged in (good[:wrong] + [str(int(good[wrong]) + 1)] + good[wrong + 1 :], good[:wrong] + good[wrong + 1 :]):
-        for read in (lambda file: file.row(wrong)[0].decode(), lambda file: file.first_field(wrong)):
+        for read in (lambda file: file.row(wrong)[0].decode(), lambda file: file.first_fields()[wrong]):
             path.with_suffix(".lineidx").write_text("\n".join(damaged))
             file = TsvFile(path)
             if len(damaged) == 1000:
@@ -147,14 +147,13 @@ def test_files_without_rows(write, tmp_path, content, message):
 @pytest.mark.parametrize("number", [3, -1])
 def test_rows_that_do_not_exist(write, number):
     file = TsvFile(write())
-    for read in (file.row, file.first_field):
-        with pytest.raises(DataError, match="has 3 rows"):
-            read(number)
+    with pytest.raises(DataError, match="has 3 rows"):
+        file.row(number)
 
 
 def test_a_first_field_that_is_no_text(write):
     with pytest.raises(DataError, match="row 1: the first field"):
-        TsvFile(write(b"\xff\xfe\tx\n")).first_field(0)
+        TsvFile(write(b"\xff\xfe\tx\n")).first_fields()
 
 
 def test_long_first_fields_and_rows_without_tabs(write):

@@ -41,7 +41,7 @@ def test_any_order_of_rows(tmp_path_factory, regions, random):
     images = {10 + i: np.full((count, DIM), i, np.float32) for i, count in enumerate(regions)}
     order = list(images)
     random.shuffle(order)
-    source = OffsetMapFeatures(write(tmp_path_factory.getbasetemp() / "any_order.tsv", images, order), DIM)
+    source = OffsetMapFeatures(write(tmp_path_factory.getbasetemp() / "any_order.tsv", images, order), feature_dim=DIM)
     assert source.ids == list(images)
     for key, rows in images.items():
         np.testing.assert_array_equal(source[key], rows)
@@ -58,7 +58,7 @@ def test_found_by_split_and_used_after_pickling(tmp_path, images):
 
 
 def test_the_number_of_boxes_is_not_used(tmp_path, images):
-    source = OffsetMapFeatures(write(tmp_path / "a.tsv", images, counts={7: 99}), DIM)
+    source = OffsetMapFeatures(write(tmp_path / "a.tsv", images, counts={7: 99}), feature_dim=DIM)
     assert source[7].shape == (3, DIM)
 
 
@@ -68,14 +68,14 @@ def test_the_number_of_boxes_is_not_used(tmp_path, images):
         (lambda data: data.replace(b"7\t3\t", b"8\t3\t"), r"a.tsv byte 0 \(image 7\): the row begins with '8'"),
         (lambda data: data.replace(b"7\t3\t", b"7 3 "), "byte 0"),
         (lambda data: data[:40] + b"!" + data[41:], "broken base64"),
-        (lambda data: b"7\t3\tAAAA" + data[data.index(b"\n") :], "3 bytes; expected a multiple of 20"),
+        (lambda data: b"7\t3\tAAAA" + data[data.index(b"\n") :], "3 bytes; expected 60"),
     ],
 )
 def test_damaged_rows(tmp_path, images, change, message):
     path = write(tmp_path / "a.tsv", images)
     path.write_bytes(change(path.read_bytes()).ljust(path.stat().st_size, b"\n"))
     with pytest.raises(DataError, match=message):
-        OffsetMapFeatures(path, DIM)[7]
+        OffsetMapFeatures(path, feature_dim=DIM)[7]
 
 
 def test_another_width_is_explained(tmp_path):
@@ -101,16 +101,16 @@ def test_damaged_maps(tmp_path, images, text, message):
     path = write(tmp_path / "a.tsv", images)
     (tmp_path / "a_offset_map.json").write_text(text)
     with pytest.raises(DataError, match=message) as raised:
-        OffsetMapFeatures(path, DIM)
+        OffsetMapFeatures(path, feature_dim=DIM)
     assert str(raised.value).startswith(offset_map_of(path))
 
 
 def test_missing_files_and_images(tmp_path, images):
     with pytest.raises(DataError, match="a_offset_map.json: no such file"):
-        OffsetMapFeatures(tmp_path / "a.tsv", DIM)
+        OffsetMapFeatures(tmp_path / "a.tsv", feature_dim=DIM)
     path = write(tmp_path / "a.tsv", images)
     with pytest.raises(DataError, match=r"image 9 is missing \(the file has 2 images\)"):
-        OffsetMapFeatures(path, DIM)[9]
+        OffsetMapFeatures(path, feature_dim=DIM)[9]
     path.unlink()
     with pytest.raises(DataError, match="a.tsv: no such file"):
-        OffsetMapFeatures(path, DIM)
+        OffsetMapFeatures(path, feature_dim=DIM)

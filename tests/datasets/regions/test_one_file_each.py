@@ -1,12 +1,17 @@
 """One file for each image: .npz of one's own, whose box values are computed, and .npy of the Paddle ports."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures, box_values
+from oscar_paddle.datasets.formats.array_files import from_bfloat16
+from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures
+from oscar_paddle.datasets.regions.oscar_v1 import DictionaryFeatures
+from oscar_paddle.datasets.regions.values import box_values
 
 VISUAL = np.random.default_rng(0).random((3, 2048), np.float32)
 BOXES = np.array([[0, 0, 640, 480], [10, 20, 30, 60], [320.5, 0, 640, 240]])
@@ -80,7 +85,19 @@ def with_box(row, *box):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"features": None}, "no array 'features'"),
+        ({"features": None}, "no array 'features'.*; found boxes, image_w, image_h, tags$"),
+        (
+            {"features": None, "boxes": None, "x": VISUAL, "bbox": BOXES, "num_bbox": 3},
+            "found image_w, image_h, tags, x, bbox, num_bbox: rename x to features and rename bbox to boxes",
+        ),
+        ({"boxes": None, "rois": BOXES}, "no array 'boxes'; found .*: rename rois to boxes"),
+        ({"image_w": None, "width": 640}, "'image_w' is missing; .*: rename width to image_w"),
+        ({"features": VISUAL.T}, r"regions have 3 values; .*; are rows and columns exchanged\?"),
+        ({"features": VISUAL.view("<u2")[:, 1::2]}, r"uint16: 3 boxes x 2048 values .*: float16 or bfloat16"),
+        (
+            {"boxes": BOXES / [640, 480, 640, 480]},
+            r"the boxes lie between 0 and 1: fractions\? expected pixels, .* 640 x 480",
+        ),
         ({"features": VISUAL[0]}, r"the regions are float32 \[2048\]"),
         ({"features": VISUAL[:0], "boxes": BOXES[:0]}, "number of boxes is 0"),
         ({"features": VISUAL[:, :2000]}, "regions have 2000 values; expected 2054"),
@@ -102,6 +119,36 @@ def test_damaged_npz(write, changes, message):
     with pytest.raises(DataError, match=message) as caught:
         NpzFeatures(folder)["dog"]
     assert str(caught.value).startswith(f"{folder / 'dog.npz'} (image dog): ")
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f8", "V2", "<u2", "<i2"])
+def test_other_types_of_numbers(write, dtype, tmp_path):
+    whole = np.concatenate([VISUAL, np.array(SIX, np.float32)], axis=1)
+    words = np.ascontiguousarray(whole.view("<u2")[:, 1::2])  # the bits of bfloat16, as ml_dtypes and as Paddle give it
+    stored = words.view(dtype) if dtype in ("V2", "<u2", "<i2") else whole.astype(dtype)
+    expected = from_bfloat16(words) if dtype in ("V2", "<u2", "<i2") else stored.astype(np.float32)
+    np.testing.assert_array_equal(NpzFeatures(write(features=stored))["dog"], expected)
+    (tmp_path / "npy").mkdir()
+    np.save(tmp_path / "npy" / "9.npy", stored)
+    np.testing.assert_array_equal(NpyFeatures(tmp_path / "npy")[9], expected)
+    torch_file = tmp_path / "train_img_frcnn_feats.pd"
+    torch_file.write_bytes(pickle.dumps({9: stored}, 4))
+    if dtype != "V2":  # Paddle gives uint16
+        np.testing.assert_array_equal(DictionaryFeatures(torch_file)[9], expected)
+
+
+def test_boxes_of_a_picture_of_one_pixel_are_no_fractions(write):
+    found = NpzFeatures(write(boxes=np.array([[0, 0, 1, 1]] * 3), image_w=2, image_h=2))["dog"]
+    assert found[0, 2048:].tolist() == [0, 0, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_box_values_in_pixels_are_said_once(write, caplog):
+    pixels = np.concatenate([VISUAL, np.array(SIX) * 640], axis=1).astype(np.float32)
+    features = NpzFeatures(write("dog", features=pixels))
+    write("cat", features=pixels)
+    features = NpzFeatures(features.path)
+    assert features["dog"].shape == features["cat"].shape
+    assert caplog.text.count("the box values reach 640: pixels?") == 1
 
 
 def test_boxes_a_little_outside_are_fine(write):

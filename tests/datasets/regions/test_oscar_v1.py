@@ -28,7 +28,7 @@ def features(split, **options):
 def test_values_and_order(split, map_from, monkeypatch):
     monkeypatch.setattr(torch_files, "load", partial(torch_files.load, map_from=map_from))
     found = features(split)
-    assert found.ids == IDS[split] and len(found) == len(IDS[split]) and found.orders_images
+    assert found.ids == IDS[split] and found.orders_images
     for k, image_id in enumerate(IDS[split]):
         assert str(image_id) in found and np.int64(image_id) in found
         assert found[image_id].dtype == np.float32 and not found[image_id].flags.writeable
@@ -82,6 +82,7 @@ ONES = np.ones((2, 10), np.float32)
         (np.ones((2, 10), np.int64), r"the regions are int64 \[2, 10\]"),
         (ONES[:0], "number of boxes is 0"),
         ([1.0], "the regions are list"),
+        ({"feats": ONES, "bbox": ONES}, "the regions are dict with the keys feats, bbox"),
         (np.where(np.arange(20).reshape(2, 10) == 13, np.nan, ONES), "region 2 column 4 is nan"),
     ],
 )

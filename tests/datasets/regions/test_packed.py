@@ -39,7 +39,7 @@ def packed(folder):
     """The source, and the path of its float32 store."""
     source = RegionFeatures(folder / "features.tsv", cache_bytes=0)
     path = store_path(source.path)
-    assert pack(source, path) == (len(source), os.path.getsize(path))
+    assert pack(source, path) == (len(source.ids), os.path.getsize(path))
     return source, path
 
 
@@ -53,7 +53,7 @@ def opened(folder, caplog, packed="auto", **options):
 def test_same_bits_and_fingerprint(packed):
     source, path = packed
     store = PackedFeatures(path)
-    assert store.ids == source.ids and len(store) == len(source)
+    assert store.ids == source.ids
     for image_id in source.ids:
         assert store[str(image_id)].tobytes() == source[image_id].tobytes()
         assert store[image_id].dtype == np.float32 and not store[image_id].flags.writeable  # second touch
@@ -144,7 +144,7 @@ def test_contents_that_lie_are_refused(golden, tmp_path_factory, key, value):
     index = content[values_end:at] + text
     path.write_bytes(content[:values_end] + index + TAIL.pack(len(text), zlib.crc32(index), 0, b"PACKED-1"))
     if (key, value) in (("tags", None), ("orders_images", True)) or (key == "tags" and value == "absent"):
-        assert len(PackedFeatures(path)) == len(contents["ids"])
+        assert len(PackedFeatures(path).ids) == len(contents["ids"])
     else:
         with pytest.raises(DataError, match="damaged"):
             PackedFeatures(path)
@@ -253,8 +253,18 @@ def test_images_without_tags_are_packed_without(tmp_path):
     regions.use_names({1: "7.jpg", 2: "dog.jpg"})
     tags = regions.open_tags(tmp_path, "train", "vg")
     assert tags[1] == "seven"
-    with pytest.raises(DataError, match=r"dog\.npz \(image dog\): no array 'tags'"):
+    with pytest.raises(DataError, match=r"dog\.npz, dog \(image 2\): no array 'tags'"):
         tags[2]
+
+
+def test_files_in_folders_of_the_folder_are_part_of_the_source(tmp_path):
+    (tmp_path / "features" / "a").mkdir(parents=True)
+    np.savez(tmp_path / "features" / "dog.npz", features=np.ones((1, 2054), np.float32))
+    np.savez(tmp_path / "features" / "a" / "dog.npz", features=np.ones((1, 2054), np.float32))
+    pack(NpzFeatures(tmp_path / "features"), tmp_path / "features.packed", progress=False)
+    assert isinstance(open_regions(tmp_path, "train"), PackedFeatures)
+    np.savez(tmp_path / "features" / "a" / "dog.npz", features=np.zeros((1, 2054), np.float32))
+    assert isinstance(open_regions(tmp_path, "train"), NpzFeatures)
 
 
 def test_what_cannot_be_packed_leaves_nothing_behind(folder, packed, tmp_path, monkeypatch):
@@ -276,7 +286,7 @@ def test_what_cannot_be_packed_leaves_nothing_behind(folder, packed, tmp_path, m
     with pytest.raises(DataError, match="none: cannot be used"):
         pack(source, folder / "none" / "a.packed")
     changing = RegionFeatures(source.path)
-    monkeypatch.setattr(changing, "complete", lambda image_id: (os.utime(source.path), source[image_id])[1])
+    monkeypatch.setattr(changing, "complete", lambda image_id, **_: (os.utime(source.path), source[image_id])[1])
     with pytest.raises(DataError, match=r"features\.tsv: changed while it was being packed"):
         pack(changing, path)
     assert sorted(os.listdir(folder)) == sorted([*before, "large"])

@@ -71,7 +71,7 @@ def test_processes_do_not_change_the_bytes(root, tmp_path):
 def test_every_file_agrees_with_the_facts(root):
     features = RegionFeatures(root / "model_0060000" / "features.tsv")
     tags = ObjectTags(root / "model_0060000" / "predictions.tsv")
-    assert len(features) == len(tags) == 58
+    assert len(features.ids) == 58
     for split, size in SIZES.items():
         records, captions = read_truth(root)[split], read_captions(root / "coco_ir", split)
         assert len(records) == size

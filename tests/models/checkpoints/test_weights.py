@@ -10,10 +10,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import UserError, WeightsError
+from oscar_paddle.datasets.formats.array_files import from_bfloat16
 from oscar_paddle.models.checkpoints.weights import (
     find_weights,
     fresh_parts,
-    is_linear_weight,
+    is_stored_transposed,
     load_into,
     read_state,
     to_state,
@@ -81,7 +82,8 @@ def test_vinvl_paddle_folder(model, tmp_path, wrapped):
     """paddle_model.bin: a pickle of the port's state, linear weights in Paddle's orientation."""
     state = to_state(model)
     paddle_state = {
-        name: np.ascontiguousarray(value.T) if is_linear_weight(name, value) else value for name, value in state.items()
+        name: np.ascontiguousarray(value.T) if is_stored_transposed(name, value) else value
+        for name, value in state.items()
     }
     content = {"epoch": 29, "model": paddle_state} if wrapped else paddle_state
     paddle.save(
@@ -207,6 +209,57 @@ def test_a_weights_file_with_something_else_in_it(tmp_path):
     (tmp_path / "paddle_model.bin").write_bytes(pickle.dumps({391895: np.zeros(2)}))  # region features, say
     with pytest.raises(WeightsError, match="the key 391895 is no parameter name"):
         read_state(tmp_path)
+
+
+def write_safetensors(path, tensors):
+    """A file of (type, shape, bytes) by name, of types that NumPy has not."""
+    head, data = {}, b""
+    for name, (kind, shape, content) in tensors.items():
+        head[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(head).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def bits_of_bfloat16(value):
+    return (np.ascontiguousarray(value, "<f4").view("<u4") >> 16).astype("<u2")
+
+
+@pytest.mark.parametrize("kind", ["F16", "F64", "BF16", "paddle"])
+def test_other_types_of_weights(model, tmp_path, kind):
+    state = to_state(model)
+    if kind in ("BF16", "paddle"):
+        stored = {name: bits_of_bfloat16(value) for name, value in state.items()}
+        expected = {name: from_bfloat16(value) for name, value in stored.items()}
+    else:
+        stored = {name: value.astype(f"<f{int(kind[1:]) // 8}") for name, value in state.items()}
+        expected = {name: value.astype(np.float32) for name, value in stored.items()}
+    if kind == "paddle":
+        turned = {n: np.ascontiguousarray(v.T) if is_stored_transposed(n, v) else v for n, v in stored.items()}
+        (tmp_path / "model_state.pdparams").write_bytes(pickle.dumps(turned, 4))
+    else:
+        tensors = {name: (kind, value.shape, value.tobytes()) for name, value in stored.items()}
+        tensors["bert.embeddings.position_ids"] = ("I64", (1, 6), np.arange(6).tobytes())
+        write_safetensors(tmp_path / "model.safetensors", tensors)
+    other = fresh_model()
+    load_into(other, read_state(tmp_path), tmp_path)
+    assert_same(other, expected)
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2", "I4", "F4", "E8M0"])
+def test_types_of_weights_that_nobody_can_read(tmp_path, kind):
+    good = ("F32", (2,), np.zeros(2, "<f4").tobytes())
+    write_safetensors(tmp_path / "model.safetensors", {"bert.a": good, "bert.b": (kind, (4,), bytes(4))})
+    with pytest.raises(
+        WeightsError, match=rf"model\.safetensors: tensor 'bert\.b' has the type {kind}, .*expected F32"
+    ):
+        read_state(tmp_path)
+
+
+def test_whole_numbers_are_no_weights(model, tmp_path):
+    state = {**to_state(model), "classifier.bias": np.array([1, 2], np.int8)}
+    with pytest.raises(WeightsError, match=r"do not fit the model; no floats: classifier\.bias int8"):
+        load_into(model, state, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import DataError, UserError, WeightsError
@@ -89,6 +90,17 @@ def test_without_tags(golden, scorer, one, caplog):
     np.testing.assert_array_equal(margins(scorer.score(bare, "a dog")), expected)
     np.testing.assert_array_equal(margins(scorer.score(one["features"], "a dog")), expected)
     assert "no 'tags'; scored without object tags" in caplog.text
+
+
+def test_what_is_no_file_of_features(scorer, one, tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "dog.jpg")
+    with pytest.raises(DataError, match=r"dog\.jpg: a picture \(JPEG\), not a \.npz file"):
+        scorer.score(tmp_path / "dog.jpg", "a dog")
+    np.save(tmp_path / "dog.npy", one["features"])
+    with pytest.raises(DataError, match=r"dog\.npy: a NumPy \.npy file, not a \.npz file"):
+        scorer.score(tmp_path / "dog.npy", "a dog")
+    with pytest.raises(DataError, match="no array 'features'; .*; found x, tags: rename x to features"):
+        scorer.score({"x": one["features"], "tags": "dog"}, "a dog")
 
 
 def test_settings_may_be_given(golden, scorer, images):
