@@ -10,12 +10,12 @@ SIZES ?= $(if $(FAST),--train 60 --dev 10 --test 12,--train 3000 --dev 100 --tes
 MODEL ?= $(if $(FAST),--hidden_size 32 --num_hidden_layers 1 --intermediate_size 64,--hidden_size 96 --intermediate_size 384)
 MODEL_WORDS ?= $(if $(FAST),1 layer of width 32,3 layers of width 96), from scratch
 
-.PHONY: fuzz fuzz-tokenizer test-install help install install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 report-picture test lint clean
+.PHONY: fuzz fuzz-tokenizer test-install help install install-gpu install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 report-picture test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z0-9 -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(VENV)/.installed  ## create .venv and install what training and evaluation need
+install: $(if $(GPU),install-gpu,$(VENV)/.installed)  ## create .venv and install what training and evaluation need; GPU=cu126: for NVIDIA cards
 
 install-dev: $(VENV)/.installed-dev  ## the same and what the tests need
 
@@ -35,6 +35,15 @@ $(VENV)/.installed: requirements.txt requirements-common.txt pyproject.toml $(if
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
+
+# The wheels for CPUs and GPUs fill the same folder, so what is there goes first. Which GPU=...: docs/training.md.
+install-gpu:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip uninstall --quiet --yes paddlepaddle paddlepaddle-gpu
+	$(BIN)/python -m pip install --quiet paddlepaddle-gpu==3.3.1 -i https://www.paddlepaddle.org.cn/packages/stable/$(GPU)/
+	$(BIN)/python -m pip install --quiet -r requirements-gpu.txt
+	touch $(VENV)/.installed
 
 quickstart: $(ROOT)/eval/metrics.json  ## generate scenes, train a small model on the CPU, evaluate it, write a report page
 	@echo "== 4 of 4: writing the report page"

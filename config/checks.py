@@ -55,54 +55,30 @@ def all_see_all(cfg):
 
 def _pairs(cfg):
     """Rows that hold for every task."""
-    optim, evaluation = cfg.OPTIMIZATION, cfg.EVAL
+    optim, evaluation, on_cpu = cfg.OPTIMIZATION, cfg.EVAL, cfg.MISC.DEVICE == "cpu"
+    both = evaluation.EVAL_CROSS_IMAGE and evaluation.EVAL_CAPTION_INDEX_FILE
+    remedy = "either every image with every caption, or the captions of an index file: set one of them to False or ''"
+    yield ("EVAL.EVAL_CROSS_IMAGE", "EVAL.EVAL_CAPTION_INDEX_FILE"), both, remedy
+    # The reference trains one label by squared error and never looks at its loss type then.
+    other_loss = cfg.OUTPUT.NUM_LABELS == 1 and optim.LOSS_TYPE not in ("sfmx", "xe")
+    remedy = "one label is always trained by squared error: set NUM_LABELS 2, or leave LOSS_TYPE at 'sfmx'"
+    yield ("OPTIMIZATION.LOSS_TYPE", "OUTPUT.NUM_LABELS"), other_loss, remedy
+    remedy = "training would end before LR is reached: warm-up must be shorter"
+    too_long = 0 < optim.MAX_STEPS <= optim.WARMUP_STEPS
+    yield ("OPTIMIZATION.WARMUP_STEPS", "OPTIMIZATION.MAX_STEPS"), too_long, remedy
+    keys = "OPTIMIZATION.EARLY_STOP_PATIENCE", "MONITOR.EVAL_FREQ", "MONITOR.EVAL_STEPS"
+    remedy = "stopping early needs evaluations: set EVAL_FREQ or EVAL_STEPS above 0"
+    yield keys, optim.EARLY_STOP_PATIENCE and not evaluates_while_training(cfg), remedy
+    remedy = "Paddle's mixed precision needs a GPU: on the CPU set AMP to 'off'"
+    yield ("OPTIMIZATION.AMP", "MISC.DEVICE"), optim.AMP != "off" and on_cpu, remedy
+    remedy = "float16 scoring needs a GPU: set PRECISION to 'float32' or 'bfloat16'"
+    yield ("EVAL.PRECISION", "MISC.DEVICE"), evaluation.PRECISION == "float16" and on_cpu, remedy
+    remedy = "weights that are loaded stay as they are: set FROM_SCRATCH True, or SCRATCH_WEIGHTS 'plain'"
+    loaded = cfg.PRETRAINED.SCRATCH_WEIGHTS != "plain" and not cfg.PRETRAINED.FROM_SCRATCH
+    yield ("PRETRAINED.SCRATCH_WEIGHTS", "PRETRAINED.FROM_SCRATCH"), loaded, remedy
+    remedy = "folds are parts of a cross-image evaluation: set EVAL_CROSS_IMAGE True, or FOLDS 1"
+    yield ("EVAL.FOLDS", "EVAL.EVAL_CROSS_IMAGE"), evaluation.FOLDS > 1 and not evaluation.EVAL_CROSS_IMAGE, remedy
     longest_row = cfg.INPUT.MAX_SEQ_LEN + cfg.INPUT.MAX_REGION
-    on_cpu = cfg.MISC.DEVICE == "cpu"
-    return (
-        (
-            ("EVAL.EVAL_CROSS_IMAGE", "EVAL.EVAL_CAPTION_INDEX_FILE"),
-            evaluation.EVAL_CROSS_IMAGE and evaluation.EVAL_CAPTION_INDEX_FILE,
-            "either every image with every caption, or the captions of an index file: set one of them to False or ''",
-        ),
-        (
-            # The reference trains one label by squared error and never looks at its loss type then.
-            ("OPTIMIZATION.LOSS_TYPE", "OUTPUT.NUM_LABELS"),
-            cfg.OUTPUT.NUM_LABELS == 1 and optim.LOSS_TYPE not in ("sfmx", "xe"),
-            "one label is always trained by squared error: set NUM_LABELS 2, or leave LOSS_TYPE at 'sfmx'",
-        ),
-        (
-            ("OPTIMIZATION.WARMUP_STEPS", "OPTIMIZATION.MAX_STEPS"),
-            0 < optim.MAX_STEPS <= optim.WARMUP_STEPS,
-            "training would end before LR is reached: warm-up must be shorter",
-        ),
-        (
-            ("OPTIMIZATION.EARLY_STOP_PATIENCE", "MONITOR.EVAL_FREQ", "MONITOR.EVAL_STEPS"),
-            optim.EARLY_STOP_PATIENCE and not evaluates_while_training(cfg),
-            "stopping early needs evaluations: set EVAL_FREQ or EVAL_STEPS above 0",
-        ),
-        (
-            ("OPTIMIZATION.AMP", "MISC.DEVICE"),
-            optim.AMP != "off" and on_cpu,
-            "Paddle's mixed precision needs a GPU: on the CPU set AMP to 'off'",
-        ),
-        (
-            ("EVAL.PRECISION", "MISC.DEVICE"),
-            evaluation.PRECISION == "float16" and on_cpu,
-            "float16 scoring needs a GPU: set PRECISION to 'float32' or 'bfloat16'",
-        ),
-        (
-            ("PRETRAINED.SCRATCH_WEIGHTS", "PRETRAINED.FROM_SCRATCH"),
-            cfg.PRETRAINED.SCRATCH_WEIGHTS != "plain" and not cfg.PRETRAINED.FROM_SCRATCH,
-            "weights that are loaded stay as they are: set FROM_SCRATCH True, or SCRATCH_WEIGHTS 'plain'",
-        ),
-        (
-            ("EVAL.FOLDS", "EVAL.EVAL_CROSS_IMAGE"),
-            evaluation.FOLDS > 1 and not evaluation.EVAL_CROSS_IMAGE,
-            "folds are parts of a cross-image evaluation: set EVAL_CROSS_IMAGE True, or FOLDS 1",
-        ),
-        (
-            ("EVAL.BATCH_TOKENS", "INPUT.MAX_SEQ_LEN", "INPUT.MAX_REGION"),
-            longest_row > evaluation.BATCH_TOKENS,
-            f"one pair can fill {longest_row} positions: BATCH_TOKENS must be at least that",
-        ),
-    )
+    remedy = f"one pair can fill {longest_row} positions: BATCH_TOKENS must be at least that"
+    keys = "EVAL.BATCH_TOKENS", "INPUT.MAX_SEQ_LEN", "INPUT.MAX_REGION"
+    yield keys, 0 < evaluation.BATCH_TOKENS < longest_row, remedy

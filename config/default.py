@@ -34,7 +34,7 @@ _INSIDE = must_be(
 )
 
 KEYS = {
-    # ---- what the model sees
+    # ---- what the model sees; an evaluation that does not set these takes what its checkpoint was trained with
     "INPUT.BERT_MODEL": Key("bert-base-uncased", "--model_name_or_path").means("""
         Vocabulary, used when the checkpoint folder has no vocab.txt: a folder that holds one, or a PaddleNLP name."""),
     "INPUT.MAX_REGION": Key(70, "--max_img_seq_length", at_least(1), RUN | SCORES).means("""
@@ -55,11 +55,11 @@ KEYS = {
     "INPUT.USE_PAIR": Key(True, "--use_pair").means("""
         NLVR2: each image of a pair in an encoder row of its own, with the whole sentence; False puts the regions of
         both into one row."""),
-    "INPUT.NUM_CAPTIONS_PER_IMAGE_TRN": Key(5, "--num_captions_per_img_train", at_least(1), RUN).means("""
-        Captions per training image: the first so many; one epoch shows each once."""),
-    "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": Key(5, "--num_captions_per_img_val", at_least(1)).means("""
-        Captions per image in evaluation: the first so many with EVAL_CROSS_IMAGE; with EVAL_CAPTION_INDEX_FILE the
-        length of each image's candidate list (20 for COCO minival)."""),
+    "INPUT.NUM_CAPTIONS_PER_IMAGE_TRN": Key(5, "--num_captions_per_img_train", at_least(0), RUN).means("""
+        Captions per training image: the first so many; 0 = all that each image has. One epoch shows each once."""),
+    "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": Key(5, "--num_captions_per_img_val", at_least(0)).means("""
+        Captions per image in evaluation: the first so many with EVAL_CROSS_IMAGE, 0 = all that each image has; with
+        EVAL_CAPTION_INDEX_FILE the length of each image's candidate list (20 for COCO minival), 0 = as it is."""),
     "INPUT.FEATURE_CACHE_MB": Key(1024, NEW, at_least(0)).means("""
         MiB of decoded region features that each process keeps in memory; 0 = none."""),
     # ---- where the data are
@@ -76,6 +76,10 @@ KEYS = {
     "DATASET.PACKED": Key("auto", NEW, one_of("auto", "off", "float16")).means("""
         Whether features that tools/pack_features.py has packed are read instead of their source: auto (float32, if up
         to date: same bits, several times as fast) | off | float16 (those too: not exact)."""),
+    "DATASET.EMPTY_IMAGES": Key("error", NEW, one_of("error", "skip")).means("""
+        Pictures in which nothing was detected: error (a run says how many there are and stops before its first step) |
+        skip (training leaves them out; evaluation counts each as one region of the whole picture, all zeros but for its
+        box, so that no image or question is lost)."""),
     "DATASET.TRAIN": Key("train", "fixed to train in the reference, VQA --do_train_val", _SPLIT).means("""
         Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val (one file, or else
         those of both); GQA, NLVR2: train."""),
@@ -172,7 +176,10 @@ KEYS = {
         Folder with weights, config.json and vocab.txt: Oscar/VinVL, Hugging Face BERT, VinVL-Paddle or our own."""),
     "PRETRAINED.RESUME": Key("", VINVL).means("""
         Go on with an earlier run: '' = no | auto (the run folder's newest whole checkpoint, if any) | a checkpoint
-        folder. Refused where the result would not be exactly that of an unbroken run."""),
+        folder. Refused where the result would not be exactly that of an unbroken run (see RESUME_INEXACT)."""),
+    "PRETRAINED.RESUME_INEXACT": Key(False, NEW).means("""
+        Resume all the same where the number of processes, batch size, length, dropout or data differ: go on at the same
+        place of the data; the log says what is not as in an unbroken run."""),
     "PRETRAINED.FROM_SCRATCH": Key(False, NEW).means("""
         Start from random weights of the shape DIR/config.json describes; DIR then needs no weights file."""),
     "PRETRAINED.SCRATCH_WEIGHTS": Key("plain", NEW, one_of("plain", "alike")).means("""
@@ -202,7 +209,8 @@ KEYS = {
         captions of each image and of the best images of each caption, and all positive pairs; 0 = nothing. 20 leaves
         room for R@10: bfloat16 put no pair of a float32 top ten below place 12 (the quick start's model). Takes about 9
         % of the time for COCO 1K, 2 % for COCO 5K. Ignored with float32."""),
-    "EVAL.BATCH_TOKENS": Key(4096, NEW, at_least(1)).means("Text and region positions in one scoring batch."),
+    "EVAL.BATCH_TOKENS": Key(0, NEW, at_least(0)).means("""
+        Text and region positions in one scoring batch; 0 = by device: 4,096 on a CPU, 16,384 on a GPU."""),
     "EVAL.FOLDS": Key(1, NEW, one_of(1, 5)).means("""
         5: also the mean of five 1K folds of a 5K list, as some papers report it."""),
     # ---- the machine

@@ -21,7 +21,7 @@ def epoch_order(seed, epoch, size):
     return order
 
 
-def draw_negative(seed, epoch, index, image, caption, num_images, num_captions, which=0):
+def draw_negative(seed, epoch, index, image, caption, starts, which=0):
     """One negative for the positive pair (image, caption).
 
     Another image is drawn uniformly. With probability 1/2 (u <= 0.5) one of its captions joins the tags and regions of
@@ -29,16 +29,16 @@ def draw_negative(seed, epoch, index, image, caption, num_images, num_captions, 
 
     Args:
         seed, epoch, index: what the draw depends on, with `which` counting the negatives of one example.
-        num_images, num_captions: at least 2 images; captions are numbered image-major, so many for each image.
+        starts: [K + 1] int, where the captions of each of K > 1 images start, and their number.
     Returns:
         (image whose tags and regions are shown, caption).
     Source: docs/reference.md, retrieval negatives.
     """
     random = _generator(seed, _NEGATIVES, epoch, index, which)
-    other = int(random.integers(num_images - 1))
+    other = int(random.integers(len(starts) - 2))
     other += other >= image
     if random.random() <= 0.5:
-        return image, other * num_captions + int(random.integers(num_captions))
+        return image, int(starts[other] + random.integers(starts[other + 1] - starts[other]))
     return other, caption
 
 

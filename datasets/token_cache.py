@@ -64,6 +64,12 @@ class TokenTable:
         rows = self.rows[indices]
         return self.offsets[rows + 1] - self.offsets[rows]
 
+    def share_of(self, token):
+        """The share of a token id among the ids of all strings, repeated ones each time."""
+        before = np.concatenate([[0], np.cumsum(self.ids == token)])
+        found = np.diff(before[self.offsets])[self.rows].sum()
+        return found / max(1, self.lengths().sum())
+
 
 def token_table(strings, tokenizer, cache_dir, name):
     """Token ids of all strings, from the cache where it has them.

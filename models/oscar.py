@@ -8,6 +8,7 @@ import paddle.nn as nn
 
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.models.bert import BertEmbeddings, BertEncoder, BertPooler, Dropout, LayerNorm, Linear, Packing
+from oscar_paddle.models.device import to_device
 from oscar_paddle.models.heads import build_classifier
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.packing import PackedBatch
@@ -72,7 +73,7 @@ class OscarModel(nn.Layer):
 
     def forward(self, packed, outputs=("pooled",)):
         """PackedBatch -> dict of the named outputs, see `encode`."""
-        fields = PackedBatch(*[paddle.to_tensor(field) for field in packed])
+        fields = PackedBatch(*to_device(*packed))
         packing = Packing(fields.spread, fields.collect, fields.first, fields.text, fields.bias)
         regions = self.embed_regions(fields.img_feats)
         ids, types, positions = fields.input_ids, fields.token_type_ids, fields.position_ids
@@ -97,12 +98,16 @@ class OscarForClassification(nn.Layer):
         return self.classify(self.bert(packed)["pooled"])
 
     def classify(self, pooled):
-        """[B, H] -> logits [B, num_labels]."""
-        return self.classifier(self.dropout(pooled))
+        """[B, H] -> logits [B, num_labels], in float32 whatever made the pooled vectors: half would tie close ones."""
+        with paddle.amp.auto_cast(enable=False):
+            return self.head(self.dropout(pooled.astype("float32")))
+
+    def head(self, pooled):
+        return self.classifier(pooled)
 
     def row_losses(self, packed, labels, loss_type):
         """Loss of every row or pair of rows, float32; labels and types as in `classification_losses`."""
-        return classification_losses(self(packed), paddle.to_tensor(labels), loss_type)
+        return classification_losses(self(packed), *to_device(labels), loss_type)
 
     def _initialise(self, layer):
         """New parameters as upstream: normal(0, initializer_range), biases 0, LayerNorm 1 and 0."""
@@ -120,6 +125,6 @@ class OscarForImagePairs(OscarForClassification):
 
     rows = 2
 
-    def classify(self, pooled):
+    def head(self, pooled):
         """[B, H] -> logits [B / 2, num_labels]."""
-        return self.classifier(self.dropout(pooled).reshape([-1, 2 * pooled.shape[-1]]))
+        return self.classifier(pooled.reshape([-1, 2 * pooled.shape[-1]]))

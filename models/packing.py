@@ -8,7 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.models.visibility import kinds_of_rows, score_bias, visible
+
+# Ids of a position -> the key of config.json with the size of their embedding table.
+_TABLES = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size", "position_ids": "max_position_embeddings"}
 
 
 class PackedBatch(NamedTuple):
@@ -19,7 +23,8 @@ class PackedBatch(NamedTuple):
         img_feats: [Pu, D] float32, the regions of the distinct images.
         order: [P] int32, for each packed position its row in concat(text [Pt], regions [Pu]): text first, then
             regions, for every row; rows that share an image point to the same regions.
-        spread: [B, N] int32, packed position shown at each place of the padded layout (0 where there is none).
+        spread: [B, N] int32, packed position shown at each place of the padded layout; any, and not always the same,
+            where there is none: a GPU adds up the gradients of equal ones one after the other.
         collect: [P] int32, place in the flattened padded layout of each packed position.
         first: [B] int32, packed position of each row's [CLS].
         text: [Pt] int32, packed position of each text position.
@@ -69,7 +74,8 @@ def pack(batch, mask_type="CLR"):
     order = _order(batch["text_length"], batch["region_start"], lengths)
     inside = np.arange(order.shape[1]) < lengths[:, None]
     first = np.cumsum(lengths) - lengths
-    column = np.arange(order.shape[1])
+    spread = first[:, None] + np.arange(order.shape[1])
+    spread[~inside] = np.arange(np.count_nonzero(~inside)) % lengths.sum()
     order = order[inside]
     return PackedBatch(
         input_ids=batch["input_ids"],
@@ -77,12 +83,33 @@ def pack(batch, mask_type="CLR"):
         position_ids=batch["position_ids"],
         img_feats=batch["img_feats"],
         order=order,
-        spread=np.where(inside, first[:, None] + column, 0).astype(np.int32),
+        spread=spread.astype(np.int32),
         collect=np.flatnonzero(inside).astype(np.int32),
         first=first.astype(np.int32),
         text=np.flatnonzero(order < len(batch["input_ids"])).astype(np.int32),
         bias=_bias(mask_type, batch["caption_length"], batch["text_length"], lengths),
     )
+
+
+def check_ids(text, config, where):
+    """Refuse ids without a row in the embedding tables: the CPU reads beyond a table without a word.
+
+    Args:
+        text: dict with input_ids, token_type_ids, position_ids [Pt] and text_length [B], as of TextRows.
+        config: BertConfig. where: function of a row's number -> what it is, for the message.
+    Raises:
+        DataError: names the row, the id and the table's size.
+    """
+    for field, key in _TABLES.items():
+        ids, size = text[field], getattr(config, key)
+        outside = (ids < 0) | (ids >= size)
+        if outside.any():
+            place = int(outside.argmax())
+            row = int(np.searchsorted(np.cumsum(text["text_length"]), place, side="right"))
+            raise DataError(
+                f"{where(row)}: {field} hold {ids[place]}, but the model's table has {size} rows ({key} in "
+                "config.json): use the vocab.txt and the INPUT.MAX_SEQ_LEN that belong to the weights"
+            )
 
 
 def row_batch(text, num_regions, region_start, mask_type="CLR"):

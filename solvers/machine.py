@@ -19,13 +19,23 @@ def available_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cpu_vendor():
+def cpu_vendor(field="vendor_id"):
     """ "AuthenticAMD", "GenuineIntel", ... or "" when the system does not say."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
+    return next((line.split(":")[1].strip() for line in lines if line.startswith(field)), "")
+
+
+def cpu_model():
+    """Name of the processor, for people and records."""
+    return cpu_vendor("model name") or "unknown processor"
+
+
+def tf32():
+    """Whether CUDA's libraries may use TF32 in float32 products, see `prepare`."""
+    return os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
 
 
 def local_ranks():
@@ -45,7 +55,7 @@ def keep_freed_memory():
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def prepare(num_threads=0):
+def prepare(num_threads=0, *, exact=False):
     """Choose the number of CPU threads, the maths path, and how memory is reused; then load Paddle.
 
     Paddle runs on one thread unless told otherwise, and the MKL it bundles takes a slow path on AMD processors unless
@@ -54,6 +64,7 @@ def prepare(num_threads=0):
 
     Args:
         num_threads: 0 means the cores this process may use, divided among the ranks on this machine.
+        exact: compute float32 as float32 on GPUs, too, where attention's and backward products else use TF32.
     Returns:
         str, what was chosen, for the log.
     """
@@ -67,6 +78,8 @@ def prepare(num_threads=0):
     else:
         os.environ.setdefault("OMP_NUM_THREADS", threads)
         os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+    if exact:
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     vendor = cpu_vendor()
     if vendor == "AuthenticAMD":
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")

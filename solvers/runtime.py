@@ -1,6 +1,7 @@
 """What a run needs of its machine: the device, the precision it can compute in, and where log lines go."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import paddle
 from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.solvers.machine import cpu_model, tf32
 
 
 def set_device(cfg):
@@ -22,7 +24,27 @@ def set_device(cfg):
     use_gpu = has_gpu and cfg.MISC.DEVICE != "cpu"
     paddle.set_device("gpu" if use_gpu else "cpu")
     if not use_gpu:
+        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # else Ranks of a Paddle with CUDA would move to GPUs
         set_up_cpu_kernels()
+
+
+def on_gpu():
+    return paddle.get_device().startswith("gpu")
+
+
+def device_name():
+    """Kind and name of what computes, such as "cpu (AMD EPYC 7B13)" or "gpu (NVIDIA A100-SXM4-40GB)"."""
+    return f"gpu ({paddle.device.cuda.get_device_name()})" if on_gpu() else f"cpu ({cpu_model()})"
+
+
+def float32_name():
+    """What "float32" means here: on Ampere and later cards, matrix products may round their operands to TF32."""
+    return f"float32 {'with' if tf32() else 'without'} TF32" if on_gpu() else "float32"
+
+
+def batch_tokens(cfg):
+    """EVAL.BATCH_TOKENS, or what keeps this kind of device busy."""
+    return cfg.EVAL.BATCH_TOKENS or (16384 if on_gpu() else 4096)
 
 
 def set_up_cpu_kernels():
@@ -36,8 +58,8 @@ def check_training_precision(cfg):
     Raises:
         ConfigError: OPTIMIZATION.AMP is not to be had on the device in use.
     """
-    amp, on_cpu = cfg.OPTIMIZATION.AMP, paddle.get_device() == "cpu"
-    if amp != "off" and on_cpu:
+    amp = cfg.OPTIMIZATION.AMP
+    if amp != "off" and not on_gpu():
         raise ConfigError(f"OPTIMIZATION.AMP is {amp!r}, but Paddle's mixed precision needs a GPU: set 'off'")
     if amp == "bf16" and not paddle.amp.is_bfloat16_supported():
         raise ConfigError("OPTIMIZATION.AMP is 'bf16', which this GPU does not have: set 'fp16' or 'off'")

@@ -5,15 +5,12 @@ its `main`.
 """
 
 import argparse
-import contextlib
 import functools
 import importlib
 import os
 import re
-import signal
 import sys
 import textwrap
-import threading
 import traceback
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from oscar_paddle.config.default import KEYS, value_of
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.config.yaml_file import one_line
-from oscar_paddle.tools.options import OptionParser, rank_words
+from oscar_paddle.tools.options import OptionParser, Terminated, heeding_sigterm, rank_words
 
 SUCCESS, FAILURE, INTERRUPTED, TERMINATED = 0, 1, 130, 143
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -91,7 +88,9 @@ def task_class(name):
 
 def add_output_dir(parser):
     """The argument that every evaluation has."""
-    where = "where to write metrics.json and the rest (default: eval/ in the checkpoint folder)"
+    where = (
+        "where to write metrics.json and the rest (default: eval/<split>... in the checkpoint folder, as the log says)"
+    )
     parser.add_argument("--output_dir", metavar="DIR", default="", help=where)
 
 
@@ -101,7 +100,7 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
     `main` is called as `main(args)`, `add_arguments` with the argparse parser; the rest as for `run_tool`.
     """
     parser = OptionParser(
-        KEYS,
+        keys=KEYS,
         description=description,
         epilog="example:\n" + textwrap.indent(_as_typed(textwrap.dedent(example)), "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -114,7 +113,7 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
     except SystemExit as stop:  # --help, or bad arguments: argparse has said all there is to say
         return stop.code
     try:
-        with _heeding_sigterm():
+        with heeding_sigterm():
             main(args)
     except KeyboardInterrupt as stop:
         what, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
@@ -129,49 +128,25 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
     return SUCCESS
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, at which a tool ends as at Ctrl-C."""
-
-
-@contextlib.contextmanager
-def _heeding_sigterm():
-    """SIGTERM becomes Terminated inside, once. Not in one of several processes: it may wait for the others for ever."""
-    alone = not rank_words() and threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def terminate(*_):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` and others send it twice
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is terminate:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def _about_missing(line, args):
     """What a person needs to know of "<path>: no such ...": who names it and has it, where it was looked for and is."""
     found = re.match(r"(?:--?\w+:? )?(\S.*?)(?: and .*?)?: no such (?:file|folder|checkpoint folder)", line)
     if not found:
         return ""
-    path, cfg, hints = found[1], getattr(args, "cfg", None), []
-    for key in KEYS if cfg else ():
-        value = value_of(cfg, key)
-        if key in line or not value or not isinstance(value, str):
-            continue
-        if path == os.path.join(cfg.DATASET.DATA_DIR, value) != value:
-            hints.append(f"{key} is the name of a file in DATASET.DATA_DIR" if os.sep in value else f"{key} says so")
-        elif Path(value) == Path(path) or Path(value) in Path(path).parents:
-            hints.append(f"{key} says so")
-    named = [part for key, part in PARTS.items() if key in " ".join([line, *hints])]
-    if named:
-        task = "" if args.task in ("", "retrieval") or named[0] == "weights" else args.task
-        hints.append(f"published files: ./download_dataset.sh --what {task or named[0]}")
-    if not os.path.isabs(path):
+    path, cfg, hints = Path(found[1]), getattr(args, "cfg", None), []
+    values = {key: value_of(cfg, key) for key in KEYS} if cfg else {}
+    named = {key: Path(value) for key, value in values.items() if value and isinstance(value, str)}
+    inside = [key for key, place in named.items() if path == named.get("DATASET.DATA_DIR", path) / place != place]
+    if inside and named[inside[0]].name != values[inside[0]]:
+        hints.append(f"{inside[0]} is the name of a file in DATASET.DATA_DIR")
+    above = [key for key, place in named.items() if place in (path, *path.parents)]
+    key = max([*above, *inside], key=lambda key: len(values[key]), default="")
+    hints += [f"{key} says so"] if key and key not in line and not hints else []
+    hints += [f"{place} is a file, where a folder is meant" for place in path.parents if place.is_file()]
+    if has := [part for each, part in PARTS.items() if each in (key, *re.findall(r"[A-Z]+\.[A-Z_]+", line))]:
+        task = "" if args.task in ("", "retrieval") or has[0] == "weights" else args.task
+        hints.append(f"published files: ./download_dataset.sh --what {task or has[0]}")
+    if not path.is_absolute():
         places = [REPOSITORY, *Path(getattr(args, "cfg_file", None) or ".").absolute().parents]
         there = next((place for place in places if (place / path).exists()), None)
         hints.append(f"looked for in {os.getcwd()}" + (f", it is in {there}: start the tool there" if there else ""))
@@ -182,6 +157,11 @@ def _report(line, code, debug):
     if debug:
         traceback.print_exc()
     print(line, file=sys.stderr, flush=True)
+    if rank_words():  # at once: a communicator of NCCL waits at its end for ranks that wait for this one
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
     return code
 
 

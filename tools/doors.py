@@ -35,7 +35,7 @@ def eval_door(description, name, example, extra=add_output_dir, arguments=lambda
     )
 
     def main(cfg, args):
-        machine = prepare(cfg.MISC.NUM_THREADS)
+        machine = prepare(cfg.MISC.NUM_THREADS, exact=True)
         from oscar_paddle.solvers.scoring.evaluation import run_evaluation  # Paddle loads here
 
         run_evaluation(cfg, machine, task_class(name)(cfg, **arguments(args)), args.output_dir)

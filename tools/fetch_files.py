@@ -153,7 +153,7 @@ def run(args):
         sizes = [(item.size or item.about) * (1 + bool(item.routes)) for item in to_come]  # archives: and their content
         have = sum(size_of(item.path) or size_of(item.growing) for item in to_come)
         needed, free = sum(sizes) - have, shutil.disk_usage(args.target).free
-        room = f"{needed / 1e9:,.3f} GB to come, {sizes.count(0)} files of unknown size; {free / 1e9:,.3f} GB free"
+        room = f"{needed / 1e6:,.2f} MB to come, {sizes.count(0)} files of unknown size; {free / 1e6:,.2f} MB free"
         if needed > free:
             raise UserError(f"{args.target}: no room: {room}; another --target, or fewer parts with --what or --only")
         print(f"{args.target}: {room}", flush=True)
@@ -220,14 +220,11 @@ def curl(item, args, *head):
     while not args.silent:
         more = ["--continue-at", str(size_of(growing)), "--header", f"If-Range: {item.version}"]  # or all, if changed
         more = more if size_of(growing) and item.version else []
-        with (
-            tempfile.NamedTemporaryFile("r", errors="replace") as answers,
-            open(growing, "ab" if more else "wb") as out,
-        ):
+        with tempfile.NamedTemporaryFile("r", errors="replace") as heads, open(growing, "ab" if more else "wb") as out:
             # Through a pipe, not to a file: a curl that outlives us (kill -9) must not write where the next run does.
-            with subprocess.Popen([*command, *more, "--dump-header", answers.name], stdout=subprocess.PIPE) as process:
+            with subprocess.Popen([*command, *more, "--dump-header", heads.name], stdout=subprocess.PIPE) as process:
                 shutil.copyfileobj(process.stdout, out)
-            answer, code = answers.read().strip().split("\n\n")[-1], process.returncode  # before it: redirects
+            answer, code = heads.read().strip().split("\n\n")[-1], process.returncode  # before it: redirects
         headers = {name.lower(): value for name, value in re.findall(r"^([\w-]+):\s*(.*?)\s*$", answer, re.M)}
         reason = answer.partition("\n")[0].partition(" ")[2] if answer.startswith("HTTP/") else ""
         if not (code or re.search("^content-(encoding: (?!identity)|type: text/html)", answer, re.I | re.M)):

@@ -46,17 +46,12 @@ def main(cfg, args):
         raise ConfigError(f"--top is {args.top}; expected at least 1")
     if args.images and not args.html:
         raise ConfigError("--images: the pictures are for the page; name it with --html FILE")
-    if not cfg.EVAL.EVAL_CROSS_IMAGE:  # a search has no use for lists of candidates, but for all captions
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.EVAL.EVAL_CROSS_IMAGE, cfg.EVAL.EVAL_CAPTION_INDEX_FILE = True, ""
-        cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV = 0
-    prepare(cfg.MISC.NUM_THREADS)
+    prepare(cfg.MISC.NUM_THREADS, exact=True)
     # Paddle loads here, after threads and maths path are chosen.
     from oscar_paddle.datasets.captions.own_pictures import read_names
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
-    from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
-    from oscar_paddle.solvers.runtime import set_device
+    from oscar_paddle.solvers.build import as_trained, load_tokenizer, model_for_evaluation
+    from oscar_paddle.solvers.runtime import batch_tokens, set_device
     from oscar_paddle.solvers.search.query import Collection, image_id_of
     from oscar_paddle.tools.pages.page import write_page
     from oscar_paddle.tools.pages.query import find_pictures, query_page
@@ -65,12 +60,13 @@ def main(cfg, args):
     names = read_names(cfg.DATASET.DATA_DIR)
     image_id = image_id_of(args.query_img, names) if args.query_img else None
     set_device(cfg)
+    cfg = as_trained(cfg)
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
-    data = build_evaluation_data(cfg, tokenizer, cfg.DATASET.TEST)
+    data = build_evaluation_data(among_all(cfg), tokenizer, cfg.DATASET.TEST)
     pictures = find_pictures(args.images, data, names)
     pairs = max(data.num_images if args.query_txt else 0, data.num_captions if args.query_img else 0)
     backend = make_backend(cfg, model_for_evaluation(cfg, tokenizer), pairs)
-    collection = Collection(data, tokenizer, backend=backend, batch_tokens=cfg.EVAL.BATCH_TOKENS)
+    collection = Collection(data, tokenizer, backend=backend, batch_tokens=batch_tokens(cfg))
     text_query = image_query = None
     if args.query_txt.strip():
         text_query = args.query_txt, collection.images_for(args.query_txt, args.top)
@@ -85,6 +81,16 @@ def main(cfg, args):
     if args.html:
         write_page(args.html, query_page(data, pictures, text_query, image_query))
         print(f"{args.html}: open it in a browser")
+
+
+def among_all(cfg):
+    """The settings with all captions in place of lists of candidates, for which a search has no use."""
+    if not cfg.EVAL.EVAL_CROSS_IMAGE:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.EVAL.EVAL_CROSS_IMAGE, cfg.EVAL.EVAL_CAPTION_INDEX_FILE = True, ""
+        cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV = 0
+    return cfg
 
 
 def make_backend(cfg, model, pairs):

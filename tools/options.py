@@ -1,26 +1,25 @@
-"""The options of every tool, read by argparse: - and _ alike in names, and what may be meant where something is wrong.
+"""The options of every tool, read by argparse: - and _ alike in names, what may be meant where one is wrong; SIGTERM.
 
 The standard library alone is imported, because the download runs before anything is installed.
 """
 
 import argparse
+import contextlib
 import difflib
 import os
 import re
+import signal
 import sys
+import threading
 
 BAD_USAGE = 2
 
 
 class OptionParser(argparse.ArgumentParser):
-    """argparse whose errors have the form of all our errors: one line, code 2.
+    """argparse whose errors have the form of all ours, one line, code 2; keys: names of the settings for `--opts`."""
 
-    Args:
-        keys: full names of the settings that `--opts` takes.
-    """
-
-    def __init__(self, keys=(), **options):
-        super().__init__(**options)
+    def __init__(self, *args, keys=(), **options):
+        super().__init__(*args, **options)
         self._keys = keys
 
     def parse_args(self, args=None, namespace=None):
@@ -44,7 +43,7 @@ class OptionParser(argparse.ArgumentParser):
             return options[name.replace("_", "-")] + equals + value
         wanted = name.strip("-").replace("-", "_").upper()
         keys = [key for key in self._keys if wanted in (key, key.split(".")[1])] if "--opts" in options else []
-        near = [f"--opts {key} VALUE" for key in keys] or difflib.get_close_matches(name, options.values(), 2, 0.6)
+        near = [f"--opts {key} VALUE" for key in keys] or difflib.get_close_matches(name, options.values(), 1, 0.6)
         return self.error(f"unknown option {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
 
     def _check_paths(self, args):
@@ -53,9 +52,9 @@ class OptionParser(argparse.ArgumentParser):
         for option in self._actions:
             path, name = getattr(args, option.dest, None), option.option_strings[0]
             if option.metavar == "DIR" and path and os.path.isfile(path):
-                wrong.append(f"{name}: {path} is a file; expected a folder")
+                wrong.append(f"{name} {path}: is a file; expected a folder")
             if option.metavar == "FILE" and path and os.path.isdir(path):
-                wrong.append(f"{name}: {path} is a folder; expected a file")
+                wrong.append(f"{name} {path}: is a folder; expected a file")
         if wrong:
             self.error(", and ".join(wrong) + (": are they exchanged?" if len(wrong) > 1 else ""))
 
@@ -64,3 +63,27 @@ def rank_words():
     """Which of several training processes speaks; paddle.distributed.launch sets both variables."""
     many = os.environ.get("PADDLE_TRAINERS_NUM", "1") not in ("", "0", "1")
     return f"rank {os.environ.get('PADDLE_TRAINER_ID', '?')}: " if many else ""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, at which a tool ends as at Ctrl-C."""
+
+
+@contextlib.contextmanager
+def heeding_sigterm():
+    """SIGTERM becomes Terminated inside, once. Not in one of several processes: it may wait for the others for ever."""
+    alone = not rank_words() and threading.current_thread() is threading.main_thread()
+    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` and others send it twice
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

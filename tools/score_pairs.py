@@ -39,7 +39,7 @@ def main(args):
         if value is not None and value < least:
             raise ConfigError(f"{flag} is {value}; expected at least {least}")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    prepare()
+    prepare(exact=True)
     # Paddle loads here, after threads and maths path are chosen.
     from oscar_paddle.solvers.search.score import ImageScorer
 

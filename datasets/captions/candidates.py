@@ -30,7 +30,10 @@ def candidate_lists(captions, words, size=20, num_hard=15, seed=88):
     ids = list(captions)
     counts = [min(_OWN, len(captions[image_id])) for image_id in ids]
     if (total := sum(counts)) < size:
-        raise DataError(f"candidate lists of {size} captions need as many captions; found {total} of {len(ids)} images")
+        raise DataError(
+            f"candidate lists of {size} captions need as many captions; found {total} of {len(ids)} images: make "
+            "shorter ones with --candidates, take the images of another split with --dev_split, or say --no_dev"
+        )
     random = np.random.default_rng(seed)
     vectors = _word_vectors([words.get(image_id, "") for image_id in ids])
     lists = {}

@@ -1,4 +1,5 @@
-"""Captions of one's own pictures: a JSONL file, or a `dataset_*.json` of Karpathy's, as it is.
+"""Captions of one's own pictures: a JSONL file, or a `dataset_*.json` of Karpathy's, as it is; for tools/
+prepare_captions.py also COCO's own `captions_*.json` and the `.token` files of Flickr30k and Flickr8k.
 
 JSONL, a line for each picture (or for each caption; lines of one picture are joined):
 
@@ -11,15 +12,19 @@ chosen like this, with `imgid` in place of the number; the split `restval` count
 
 import glob
 import json
+import logging
 import os
+import re
 from dataclasses import dataclass
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.captions.published import read_captions
+from oscar_paddle.datasets.captions.prepared import NAMES_FILE, read_names_file, why_stale
+from oscar_paddle.datasets.captions.published import published_file, read_captions
 from oscar_paddle.datasets.formats.reading import read_json, read_text
 from oscar_paddle.datasets.regions.source import stem
 
-NAMES_FILE = "image_names.json"
+log = logging.getLogger(__name__)
+_NO_SPLIT = "this file does not say which split its pictures are in; name it with --split (train, val, test)"
 
 
 @dataclass
@@ -39,10 +44,17 @@ def read_split_captions(data_dir, split):
 
     Arguments, result and errors are those of `read_captions`.
     """
-    path = find_annotations(data_dir)
-    published = os.path.join(str(data_dir), f"{split}_captions")
-    if path is None or os.path.isfile(published + ".pt") or os.path.isfile(published + ".pd"):
-        return read_captions(data_dir, split)
+    if os.path.isfile(data_dir):
+        raise DataError(
+            f"{data_dir}: is a file; DATASET.DATA_DIR is the folder that holds it (as {split}_captions.pt, *.jsonl or "
+            "dataset_*.json), or that tools/prepare_captions.py --annotations FILE writes"
+        )
+    path = None if published_file(data_dir, split) else find_annotations(data_dir)
+    if path is None:
+        captions = read_captions(data_dir, split, _foreign_files(data_dir))
+        if stale := why_stale(data_dir, split, captions):
+            log.warning("%s: %s", data_dir, stale)
+        return captions
     splits = {}
     for picture in read_annotations(path):
         splits.setdefault(picture.split, {})[picture.image_id] = picture.captions
@@ -53,20 +65,46 @@ def read_split_captions(data_dir, split):
     return splits[split]
 
 
-def read_names(data_dir):
+def read_names(data_dir, split=""):
     """Names of the pictures' files: image id -> name, from `image_names.json` or the annotation file; {} without.
 
+    Args:
+        split: one that has no published captions has its names where its captions are, in the annotation file.
     Raises:
         DataError: the file does not hold them.
     """
-    path = os.path.join(str(data_dir), NAMES_FILE)
-    if os.path.isfile(path):
-        names = read_json(path)
-        if not isinstance(names, dict) or not all(k.isdigit() and isinstance(v, str) for k, v in names.items()):
-            raise DataError(f"{path}: expected an object image id -> name of the picture's file")
-        return {int(image_id): name for image_id, name in names.items()}
+    prepared = os.path.isfile(os.path.join(data_dir, NAMES_FILE))
+    if prepared and (not split or published_file(data_dir, split) or not find_annotations(data_dir)):
+        return read_names_file(data_dir)[0]
+    if published_file(data_dir, split) and len(_annotation_files(data_dir)) > 1:
+        return {}  # which of them belongs to these captions is not known
     path = find_annotations(data_dir)
     return {} if path is None else {picture.image_id: picture.name for picture in read_annotations(path)}
+
+
+class SharedFeatures(DataError):
+    """Two pictures lead to one file of features."""
+
+
+def use_names(regions, names, annotations):
+    """Let a RegionSource find its images by the names of their pictures (image id -> name), if its files have them.
+
+    Args:
+        annotations: the file that the names are from, or the folder that it may be in, for the message.
+    Raises:
+        SharedFeatures: two pictures lead to one file or row; names the lines of both.
+    """
+    try:
+        regions.use_names(names)
+    except DataError as error:
+        seen, lines = {}, ""
+        files = [annotations] if os.path.isfile(annotations) else _annotation_files(annotations)
+        for picture in read_annotations(files[0]) if len(files) == 1 else ():
+            first = seen.setdefault(stem(picture.name), picture)
+            if first is not picture:
+                lines = f" ({os.path.basename(first.where)}; {os.path.basename(picture.where)})"
+                break
+        raise SharedFeatures(f"{error}{lines}") from None
 
 
 def find_annotations(data_dir):
@@ -75,20 +113,37 @@ def find_annotations(data_dir):
     Raises:
         DataError: there are several.
     """
-    folder = glob.escape(str(data_dir))
-    found = [path for name in ("*.jsonl", "dataset*.json") for path in sorted(glob.glob(os.path.join(folder, name)))]
+    found = _annotation_files(data_dir)
     if len(found) > 1:
         raise DataError(f"{' and '.join(found[:3])}: expected one file with captions")
     return found[0] if found else None
 
 
-def read_annotations(path):
-    """The pictures of a JSONL or Karpathy file, in its order: list of `Picture`, each with an id and captions.
+def _annotation_files(data_dir, names=("*.jsonl", "dataset*.json")):
+    folder = glob.escape(str(data_dir))
+    return [path for name in names for path in sorted(glob.glob(os.path.join(folder, name)))]
 
+
+def _foreign_files(data_dir):
+    """What to say where the captions are missing and files lie there that the tool would take."""
+    found = _annotation_files(data_dir, ("captions_*.json", "*.token", "*.token.txt"))
+    return f"; tools/prepare_captions.py --annotations {found[0]} --output_dir {data_dir} makes them" if found else ""
+
+
+def read_annotations(path, split=""):
+    """The pictures of an annotation file, in its order: list of `Picture`, each with an id and captions.
+
+    Args:
+        split: that of pictures for which the file names none.
     Raises:
         DataError: no such file, or not such a file; names the line or picture.
     """
-    pictures = _karpathy(path) if str(path).endswith(".json") else _jsonl(path)
+    if str(path).endswith(".json"):
+        content = read_json(path)
+        is_coco = isinstance(content, dict) and "annotations" in content
+        pictures = _coco(path, content, split) if is_coco else _karpathy(path, content, split)
+    else:
+        pictures = (_tokens if re.search(r"\.token(\.txt)?$", str(path)) else _jsonl)(path, split)
     if not pictures:
         raise DataError(f"{path}: no pictures")
     _give_ids(pictures)
@@ -102,7 +157,7 @@ def read_annotations(path):
     return pictures
 
 
-def _jsonl(path):
+def _jsonl(path, default_split):
     pictures = {}
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -114,7 +169,7 @@ def _jsonl(path):
             raise DataError(f"{where}: malformed JSON ({error})") from None
         if not isinstance(entry, dict):
             raise DataError(f"{where}: expected an object with 'image', 'captions' and 'split'")
-        name, split = _word(entry, "image", where), _word(entry, "split", where)
+        name, split = _word(entry, "image", where), _word(entry, "split", where, default_split)
         captions, image_id = entry.get("captions", entry.get("caption")), _identity(entry, "id", where)
         captions = [captions] if isinstance(captions, str) else captions
         if not isinstance(captions, list):
@@ -126,8 +181,47 @@ def _jsonl(path):
     return list(pictures.values())
 
 
-def _karpathy(path):
-    content = read_json(path)
+def _tokens(path, split):
+    """Lines `1000092795.jpg#0 <tab> caption`, as Flickr30k's and Flickr8k's authors publish them."""
+    if not split:
+        raise DataError(f"{path}: {_NO_SPLIT}")
+    pictures = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        match, where = re.fullmatch(r"([^\t]+)#\d+\t(.*)", line), f"{path} line {number}"
+        if not match:
+            raise DataError(f"{where}: {line[:60]!r}; expected name#number, tab, caption")
+        picture = pictures.setdefault(match[1], Picture(None, match[1], split, where, [], len(pictures) + 1))
+        picture.captions += _checked_captions([match[2]], f"{where} ({match[1]})")
+    return list(pictures.values())
+
+
+def _coco(path, content, split):
+    """COCO's own captions_val2014.json: lists `images` and `annotations`; its name says the split."""
+    named = re.match(r"captions_(train|val|test)", os.path.basename(path))
+    if not (split := split or (named and named[1])):
+        raise DataError(f"{path}: {_NO_SPLIT}")
+    pictures = {}
+    for number, image in enumerate(_objects(path, content, "images"), start=1):
+        where = f"{path} picture {number}"
+        image_id, name = _identity(image, "id", where), _word(image, "file_name", where)
+        pictures[image_id] = Picture(image_id, name, split, where, [], number)
+    for number, entry in enumerate(_objects(path, content, "annotations"), start=1):
+        where = f"{path} annotation {number}"
+        picture = pictures.get(_identity(entry, "image_id", where))
+        if picture is None:
+            raise DataError(f"{where}: 'image_id' {entry.get('image_id')} is none of 'images'")
+        picture.captions += _checked_captions([entry.get("caption")], where)
+    return [picture for picture in pictures.values() if picture.captions]
+
+
+def _objects(path, content, key):
+    entries = content.get(key)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(f"{path}: expected COCO's captions, an object with lists 'images' and 'annotations' of objects")
+    return entries
+
+
+def _karpathy(path, content, default_split):
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
         raise DataError(f"{path}: expected Karpathy's JSON, an object with a list 'images'")
@@ -136,7 +230,7 @@ def _karpathy(path):
         where = f"{path} picture {number}"
         if not isinstance(image, dict) or not isinstance(image.get("sentences"), list):
             raise DataError(f"{where}: expected an object with 'filename', 'split' and 'sentences'")
-        name, split = _word(image, "filename", where), _word(image, "split", where)
+        name, split = _word(image, "filename", where), _word(image, "split", where, default_split)
         captions = _checked_captions(map(_sentence, image["sentences"]), f"{where} ({name})")
         image_id, imgid = _identity(image, "cocoid", where), _identity(image, "imgid", where)
         split = "train" if split == "restval" else split
@@ -173,8 +267,8 @@ def _checked_captions(captions, where):
     return checked
 
 
-def _word(entry, key, where):
-    value = entry.get(key)
+def _word(entry, key, where, default=""):
+    value = entry.get(key, default or None)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: {key!r} is {value!r:.40}; expected text" if key in entry else f"{where}: no {key!r}")
     return value.strip()

@@ -12,19 +12,27 @@ from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.reading import first_file, read_text
 
 
-def read_captions(data_dir, split):
+def published_file(data_dir, split):
+    """The path of `{split}_captions.pt` or `.pd`, None where there is neither."""
+    places = [os.path.join(data_dir, f"{split}_captions{ending}") for ending in (".pt", ".pd")]
+    return next(filter(os.path.isfile, places), None)
+
+
+def read_captions(data_dir, split, hint=""):
     """Read `{split}_captions.pt` (or `.pd`).
 
     Args:
         data_dir: DATASET.DATA_DIR.
         split: "train", "val", "minival", "test", ...
+        hint: what to add where there is no such file.
     Returns:
         Image id (int) -> its captions (list of str, never empty), in the order of the file.
     Raises:
         DataError: no such file, or it does not hold captions; names the image.
     """
-    path = _either(os.path.join(data_dir, f"{split}_captions.pt"), "DATASET.DATA_DIR")
-    return {image_id: captions_of(value, image_id, path) for image_id, value in _entries(path, "captions")}
+    path = _either(os.path.join(data_dir, f"{split}_captions.pt"), "DATASET.DATA_DIR", hint)
+    entries = _with_ids(path, torch_files.load_dictionary(path, "captions"), "captions")
+    return {image_id: captions_of(value, image_id, path) for image_id, value in entries}
 
 
 def captions_of(value, image_id, path):
@@ -38,19 +46,27 @@ def captions_of(value, image_id, path):
     return list(found)
 
 
+class CandidateLists(dict):
+    """Image id -> [(image id, caption number), ...]; `captions`: digest of what they index, "" where the file has none
+    (prepare.py writes it under the key "captions", which the reference, going by image ids, never looks up)."""
+
+    captions = ""
+
+
 def read_caption_index(path):
     """Read candidate captions per image, such as `minival_caption_indexs_top20.pt` (or `.pd`).
 
     Args:
         path: EVAL.EVAL_CAPTION_INDEX_FILE.
     Returns:
-        Image id (int) -> [(image id, caption number), ...] of its candidates, in the order of the file.
+        CandidateLists, in the order of the file.
     Raises:
         DataError: no such file, or it does not hold such lists; names the image.
     """
     path = _either(str(path), "EVAL.EVAL_CAPTION_INDEX_FILE")
-    index = {}
-    for image_id, value in _entries(path, "candidate captions"):
+    index, entries = CandidateLists(), torch_files.load_dictionary(path, "candidate captions")
+    index.captions = str(entries.pop("captions", ""))
+    for image_id, value in _with_ids(path, entries, "candidate captions"):
         pairs = _decoded(value, path, image_id)
         if not isinstance(pairs, (list, tuple)) or not pairs or not all(map(_is_pair, pairs)):
             raise DataError(f"{path}: image {image_id} has {_short(value)}; expected pairs [image id, caption number]")
@@ -79,19 +95,21 @@ def read_image_keys(path):
     return list(first_lines)
 
 
-def _either(path, key):
+def _either(path, key, hint=""):
     """The path, or the same name with the other framework's ending."""
     stem, ending = os.path.splitext(path)
     other = {".pt": ".pd", ".pd": ".pt"}.get(ending)
-    return first_file([path, stem + other] if other else [path], f" ({key})")
+    return first_file([path, stem + other] if other else [path], f" ({key}){hint}")
 
 
-def _entries(path, what):
-    """(image id, value) pairs of a file that holds one dictionary."""
+def _with_ids(path, entries, what):
+    """(image id, value) pairs of the dictionary in a file."""
     seen = set()
-    for key, value in torch_files.load_dictionary(path, what).items():
+    for key, value in entries.items():
         if (image_id := as_image_id(key)) is None:
-            raise DataError(f"{path}: the key {_short(key)} is no image id; expected a dictionary image id -> {what}")
+            by_name = 'is no integer; where images have names, use a JSONL with "image" (docs/own_images.md)'
+            why = by_name if isinstance(key, str) and key.strip() else "is no image id"
+            raise DataError(f"{path}: the key {_short(key)} {why}; expected a dictionary image id -> {what}")
         if image_id in seen:
             raise DataError(f"{path}: image {image_id} is there twice, as a number and as text")
         seen.add(image_id)

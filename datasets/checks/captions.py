@@ -1,12 +1,16 @@
 """Captions, image lists and candidate lists of the splits, read to the end however many entries are damaged."""
 
 import os
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions import published
 from oscar_paddle.datasets.captions.own_pictures import find_annotations, read_split_captions
+from oscar_paddle.datasets.captions.prepared import OTHER_LISTS, captions_digest, why_stale
+from oscar_paddle.datasets.checks.findings import file_and_text
+from oscar_paddle.datasets.first_look import plain
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.reading import MissingFile
 
@@ -17,7 +21,7 @@ class Split:
 
     Attributes:
         name: such as "train". path: its caption file (or what stands for it in messages).
-        per_image: captions that each image must have.
+        per_image: captions that each image must have; 0 = all that it has are used.
         captions: dict image id -> list of str; entries that cannot be read are missing.
         damaged: list of image ids whose captions cannot be read.
     """
@@ -55,6 +59,11 @@ def check_captions(cfg, split_names, findings):
         # With candidate lists the DEV key is the length of those.
         split = Split(name, path, per_train if name == train or not cfg.EVAL.EVAL_CROSS_IMAGE else per_dev)
         if _read_split(split, data_dir, in_published_layout, findings):
+            try:
+                if stale := in_published_layout and why_stale(data_dir, name, split.captions):
+                    findings.add("stale_captions", path, stale)
+            except DataError as error:
+                findings.add("bad_list", *file_and_text(error))
             _check_texts(split, findings)
             splits.append(split)
     _check_leaks(splits, train, findings)
@@ -92,13 +101,12 @@ def _splits_of(cfg, split_names):
 
 def _caption_file(data_dir, name):
     """(path of the file that should hold a split's captions, whether it is one of the published layout)."""
-    places = [os.path.join(str(data_dir), f"{name}_captions{ending}") for ending in (".pt", ".pd")]
-    found = next(filter(os.path.isfile, places), None)
+    found = published.published_file(data_dir, name)
     try:
         annotations = None if found else find_annotations(data_dir)
     except DataError:  # several; the reader says which
         annotations = str(data_dir)
-    return found or annotations or places[0], annotations is None
+    return found or annotations or os.path.join(str(data_dir), f"{name}_captions.pt"), annotations is None
 
 
 def _read_split(split, data_dir, in_published_layout, findings):
@@ -118,7 +126,8 @@ def _read_split(split, data_dir, in_published_layout, findings):
     for key, value in entries.items():
         image_id = published.as_image_id(key)
         if image_id is None:
-            findings.add("bad_captions", split.path, f"the key {str(key)[:40]!r} is no image id")
+            text = 'is no integer; where images have names, use a JSONL with "image"'
+            findings.add("bad_captions", split.path, f"the key {str(key)[:40]!r} {text}")
             continue
         if image_id in split.captions:
             findings.add("bad_captions", split.path, f"image {image_id} is there twice, as a number and as text")
@@ -132,16 +141,23 @@ def _read_split(split, data_dir, in_published_layout, findings):
 
 
 def _check_texts(split, findings):
+    owners = defaultdict(list)
     for image_id, texts in split.captions.items():
-        where, used = f"image {image_id}", texts[: max(split.per_image, 1)]
+        where, used = f"image {image_id}", texts[: split.per_image or None]
         if len(texts) < split.per_image:
             findings.add("few_captions", split.path, f"{where}: {len(texts)} captions; expected {split.per_image}")
         for number, text in enumerate(used, start=1):
             if not text.strip():
                 findings.add("blank_caption", split.path, f"{where}: caption {number} is {text[:20]!r}")
-        repeated = next((text for number, text in enumerate(used) if text in used[:number]), None)
-        if repeated is not None:
-            findings.add("same_captions", split.path, f"{where}: {repeated[:100]!r}")
+        twice = next((text for number, text in enumerate(used) if text in used[:number]), None)
+        if twice is not None:
+            findings.add("same_captions", split.path, f"{where}: {twice[:100]!r}")
+        for text in used:
+            owners[plain(text)].append(image_id)
+    repeated = {text: ids for text, ids in owners.items() if len(set(ids)) > 1}
+    for text, ids in repeated.items():
+        where = f"{text[:100]!r} of split {split.name!r} is that of image {' and '.join(map(str, ids[:3]))}"
+        findings.add("repeated_captions", split.path, where, count=len(ids))
 
 
 def _check_leaks(splits, train, findings):
@@ -154,7 +170,12 @@ def _check_leaks(splits, train, findings):
         is_part = len(shared) == min(len(first.captions), len(second.captions))
         kind = "shared_id" if is_part and train not in (first.name, second.name) else "leak_id"
         for image_id in shared:
-            findings.add(kind, second.path, f"image {image_id} is in {first.name} and in {second.name}")
+            texts, others = first.captions[image_id], second.captions[image_id]
+            if set(map(plain, texts)) & set(map(plain, others)):
+                findings.add(kind, second.path, f"image {image_id} is in {first.name} and in {second.name}")
+            else:
+                found = f"{texts[0][:80]!r} in {first.name}, {others[0][:80]!r} in {second.name}"
+                findings.add("two_pictures", second.path, f"image {image_id}: {found}")
         # Under different ids, but with equal captions.
         owners = {_signature(texts): image_id for image_id, texts in first.captions.items() if len(texts) > 1}
         for image_id, texts in second.captions.items():
@@ -165,7 +186,7 @@ def _check_leaks(splits, train, findings):
 
 
 def _signature(texts):
-    return hash(tuple(sorted(text.strip().lower() for text in texts)))
+    return hash(tuple(sorted(map(plain, texts))))
 
 
 def _check_keys(path, keys, split, per_image, findings):
@@ -177,7 +198,10 @@ def _check_keys(path, keys, split, per_image, findings):
 
 def _check_candidates(path, lists, split, per_image, findings):
     """EVAL.EVAL_CAPTION_INDEX_FILE, lists of `per_image` candidates, against its split."""
+    if lists.captions not in ("", captions_digest(split.captions)):
+        findings.add("other_lists", path, OTHER_LISTS.format(split=split.name))
     for image_id in split.captions:
+        per_image = per_image or max(map(len, lists.values()))
         where, pairs = f"image {image_id}", lists.get(image_id, [])[:per_image]
         if len(pairs) < per_image:
             text = f"{where} of split {split.name!r} has {len(pairs)} candidates; expected {per_image}"

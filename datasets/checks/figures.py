@@ -18,6 +18,11 @@ class Scope(NamedTuple):
     chosen: set | None
     show: set
 
+    @property
+    def empty_kind(self):
+        """The kind of finding that an image without detections is."""
+        return "empty_image" if self.cfg.DATASET.EMPTY_IMAGES == "error" else "skipped_image"
+
 
 class ImageRegions(NamedTuple):
     """What is kept of the regions of an image: how many, and of the first one a checksum, whether it has a negative
@@ -38,11 +43,11 @@ class Figures:
     Attributes:
         features: list of ImageRegions.
         tags: image id -> the tag string as the readers give it.
-        classes: Counter of class names (of words, in layouts that keep no classes apart).
+        classes: Counter of class names (of words, where a file keeps no classes apart).
         tag_counts: list, tags of each image.
         boxes: image id -> the first detection's corners as fractions of the picture.
         sizes: image id -> (height, width), where the row says.
-        drawings: image id -> ([(class, [x1, y1, x2, y2] in pixels), ...], height, width).
+        drawings: image id -> ([(class, [x1, y1, x2, y2] in pixels), ...], height, width); shares without a size.
         marked: the same, of the first images whose boxes are wrong.
         other_rows: rows that belong to no checked split.
         stores: list of paths of packed stores that are read in place of their sources.

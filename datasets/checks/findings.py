@@ -18,6 +18,11 @@ PROBLEMS = {  # what stops training or spoils its numbers
     "missing_file": Kind("File missing", "Download or make it (bash download_dataset.sh --help), or correct the key."),
     "unreadable": Kind("File cannot be read", "Download or make the file again; this one is damaged."),
     "bad_captions": Kind("Captions that are no list of texts", "Make the caption file again: image id -> list of str."),
+    "stale_captions": Kind("Captions are not those of their source", "Make them again with the command that is shown."),
+    "two_pictures": Kind(
+        "One image id for two pictures",
+        "Give the pictures ids of their own ('id' in the JSONL), or prepare all splits from one file.",
+    ),
     "few_captions": Kind(
         "Images with too few captions",
         "Add captions, leave these images out, or lower INPUT.NUM_CAPTIONS_PER_IMAGE_TRN / _DEV.",
@@ -29,6 +34,7 @@ PROBLEMS = {  # what stops training or spoils its numbers
         "Candidate lists that are missing or too short",
         "Set INPUT.NUM_CAPTIONS_PER_IMAGE_DEV to their length, or make the candidate file again.",
     ),
+    "other_lists": Kind("Candidate lists of other captions", "Make captions and lists again, together."),
     "leak_id": Kind("Leak: the same image in two splits", "Remove it from one of them; scores are too good otherwise."),
     "leak_captions": Kind(
         "Leak: the same set of captions in two splits", "Probably one picture under two ids: remove one of them."
@@ -39,9 +45,18 @@ PROBLEMS = {  # what stops training or spoils its numbers
     "no_features": Kind(
         "Images without features", "Extract features for them and add their rows, or leave the images out."
     ),
+    "shared_features": Kind(
+        "Two pictures lead to one file of features",
+        "Give the files the folders of the pictures too, or the pictures an id.",
+    ),
     "no_captions": Kind(
         "Images with features and without captions",
         "Add their captions, or take them out of the feature file: in this layout it says which images there are.",
+    ),
+    "empty_image": Kind(
+        "Images in which nothing was detected",
+        "Leave them out, lower the detector's threshold (one region of the whole picture will do), or set "
+        "DATASET.EMPTY_IMAGES 'skip'.",
     ),
     "bad_row": Kind("Rows that cannot be read", "Extract these images again, or copy the file again."),
     "width": Kind(
@@ -88,7 +103,15 @@ PROBLEMS = {  # what stops training or spoils its numbers
 NOTICES = {  # what to know, though nothing breaks on it
     "no_check": Kind("Not checked", "Nothing to do if you do not need this part; otherwise add what is missing."),
     "same_captions": Kind("An image has the same caption twice", "Harmless; the pair simply counts twice."),
+    "repeated_captions": Kind(
+        "Captions that another image has word for word",
+        "Scores count such pairs as wrong; an evaluation also says what they are if these count as right.",
+    ),
     "repeated_candidate": Kind("A candidate stands twice in a list", "Harmless; it counts twice as a wrong answer."),
+    "skipped_image": Kind(
+        "Images in which nothing was detected",
+        "Training leaves them out, evaluation counts each as one empty region (DATASET.EMPTY_IMAGES).",
+    ),
     "no_positive": Kind("Candidate lists without a right caption", "Such images can never count as found."),
     "shared_id": Kind("The same image in two evaluation splits", "Fine where one split is a part of the other."),
     "unanswered": Kind("Questions without an answer in the list", "They do not count, in training and in scores."),

@@ -8,25 +8,32 @@ from pathlib import Path
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.captions.own_pictures import read_names
 from oscar_paddle.datasets.checks.figures import Figures
-from oscar_paddle.datasets.checks.findings import Findings
+from oscar_paddle.datasets.checks.findings import Findings, file_and_text
 from oscar_paddle.datasets.checks.rows import FeatureChecker, TagChecker
 from oscar_paddle.datasets.checks.scan import scan_file, scan_ranges
 from oscar_paddle.datasets.regions.rows import columns_of, first_rows, usual_count
-from oscar_paddle.datasets.regions.source import image_key
+from oscar_paddle.datasets.regions.source import image_key, stem
 
 
 def check_published(scope, path, splits):
     """Check the features.tsv that these splits use, and the predictions.tsv beside it: Figures."""
     images = {key: split.name for split in splits for key in split.images}
     wanted = set(images) if scope.chosen is None else scope.chosen
-    figures, num_rows = _check_features(scope, path, images, wanted)
+    try:
+        names = read_names(scope.cfg.DATASET.DATA_DIR, splits[0].name)
+    except DataError as error:
+        scope.findings.add("bad_list", *file_and_text(error))
+        names = {}
+    figures, num_rows = _check_features(scope, path, images, wanted, names)
     figures.other_rows = max(0, num_rows - len(images))
     figures.read_bytes = os.path.getsize(path) if scope.chosen is None else 0
     predictions = os.path.join(os.path.dirname(path), "predictions.tsv")
     if os.path.isfile(predictions):  # always read as a whole: it is a hundredth of the features in size
-        columns = usual_count(first_rows(predictions), (2,))
-        figures += _check_rows(scope, predictions, TagChecker(columns, wanted, scope.show), images)[0]
+        rows = first_rows(predictions)
+        checker = TagChecker(usual_count(rows, (2,)), wanted, scope.show, _ids_of_rows(rows, images, names))
+        figures += _check_rows(scope, predictions, checker, images)[0]
         figures.read_bytes += os.path.getsize(predictions)
     elif scope.cfg.INPUT.ADD_OD_LABEL:
         text = "no such file; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for"
@@ -34,12 +41,28 @@ def check_published(scope, path, splits):
     return figures
 
 
-def _check_features(scope, path, images, wanted):
+def _ids_of_rows(rows, images, names):
+    """{first column: image id} where rows, the first ones of a file, have names of pictures; {} where they have ids.
+
+    Args:
+        images: dict with the image ids. names: image id -> name of the picture's file.
+    """
+    ids = {}
+    for image_id, name in names.items():
+        for form in (name, os.path.splitext(name)[0], os.path.basename(name), stem(name)):
+            ids.setdefault(image_key(form), image_id)
+    found = [image_key(row[0].decode(errors="replace")) for row in rows if row]
+    return ids if sum(key in ids for key in found) > sum(key in images for key in found) else {}
+
+
+def _check_features(scope, path, images, wanted, names):
     """(Figures, number of rows). With a choice of images, the rows are found through the index files where those can
     be right, and the file is not read as a whole."""
-    checker = FeatureChecker(scope.cfg.INPUT.IMG_FEATURE_DIM, columns_of(first_rows(path)), wanted)
+    rows = first_rows(path)
+    ids, width = _ids_of_rows(rows, images, names), scope.cfg.INPUT.IMG_FEATURE_DIM
+    checker = FeatureChecker(width, columns_of(rows), wanted, scope.empty_kind, ids)
     findings, figures = scope.findings, Figures()
-    index = None if scope.chosen is None else _rows_by_index(path, images)
+    index = None if scope.chosen is None else _rows_by_index(path, images, ids)
     if index is None:
         return _check_rows(scope, path, checker, images)
     rows, starts = index
@@ -82,7 +105,7 @@ def _check_rows(scope, path, checker, images):
             rows[key] = row
     _check_line_index(path, scan.starts, findings)
     if checker.has_id_map:
-        _check_id_map(path, rows, findings)
+        _check_id_map(path, rows, findings, checker.ids)
     findings.add_absent(checker.absence, path, images, rows)
     return scan.figures, len(scan.keys)
 
@@ -100,8 +123,8 @@ def _check_line_index(path, starts, findings):
         findings.add("lineidx", file, f"{len(found)} rows; {path} has {len(starts)}")
 
 
-def _check_id_map(path, rows, findings):
-    mapping, file = _read_index(path, "id_map", findings), _index_file(path, "id_map")
+def _check_id_map(path, rows, findings, ids):
+    mapping, file = _read_index(path, "id_map", findings, ids), _index_file(path, "id_map")
     if mapping is None:
         return
     for name, number in mapping.items():
@@ -123,8 +146,9 @@ def _index_file(path, kind):
     return os.path.join(os.path.dirname(path), "imageid2idx.json") if is_map else os.path.splitext(path)[0] + ".lineidx"
 
 
-def _read_index(path, kind, findings):
-    """Bytes where the rows start ("lineidx", list) or image id -> row ("id_map", dict); None with a finding."""
+def _read_index(path, kind, findings, ids=None):
+    """Bytes where the rows start ("lineidx", list) or image id -> row ("id_map", dict); None with a finding. `ids` are
+    as for `scan_range`."""
     file = _index_file(path, kind)
     try:
         data = Path(file).read_bytes()
@@ -132,7 +156,8 @@ def _read_index(path, kind, findings):
             return np.array(data.split(), np.int64).tolist()
         mapping = json.loads(data.decode())
         if isinstance(mapping, dict):
-            return {image_key(name): number for name, number in mapping.items()}
+            keys = {image_key(name): number for name, number in mapping.items()}
+            return {(ids or {}).get(key, key): number for key, number in keys.items()}
         findings.add(kind, file, f"holds a {type(mapping).__name__}; expected image id -> row number")
     except FileNotFoundError:
         findings.add(f"no_{kind}", file, "no such file")
@@ -142,7 +167,7 @@ def _read_index(path, kind, findings):
     return None
 
 
-def _rows_by_index(path, images):
+def _rows_by_index(path, images, ids):
     """Where the rows of these images are, if the index files beside features.tsv can be believed so far.
 
     Returns:
@@ -150,7 +175,7 @@ def _rows_by_index(path, images):
         index that could be right. Reads no row.
     """
     unwanted = Findings()
-    starts, mapping = _read_index(path, "lineidx", unwanted), _read_index(path, "id_map", unwanted)
+    starts, mapping = _read_index(path, "lineidx", unwanted), _read_index(path, "id_map", unwanted, ids)
     if not starts or mapping is None or len(starts) != len(mapping):
         return None
     if starts[0] != 0 or starts[-1] >= os.path.getsize(path) or any(b <= a for a, b in pairwise(starts)):

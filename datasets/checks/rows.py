@@ -5,15 +5,14 @@ Source of the layout: docs/reference.md, retrieval files.
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
-from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.checks.figures import KEPT_DRAWINGS, ImageRegions
 from oscar_paddle.datasets.regions.rows import Columns, parse_regions
-from oscar_paddle.datasets.regions.values import BOX_DIM, VISUAL_DIM, WrongWidth
+from oscar_paddle.datasets.regions.values import BOX_DIM, FRACTIONS, VISUAL_DIM, WrongWidth, are_fractions
 from oscar_paddle.datasets.regions.vinvl import DEFAULT_SIZE, parse_detections
 
 BOX_TOLERANCE = 0.01  # of the image; extractors round, and some count a pixel more
@@ -27,6 +26,8 @@ class FeatureChecker:
     feature_dim: int
     columns: Columns
     wanted: set | None = None
+    empty_kind: str = "empty_image"
+    ids: dict = field(default_factory=dict)  # first column of a row -> image id, where rows have the pictures' names
     damage, absence, has_id_map = "bad_row", "no_features", True
 
     def check(self, key, fields, figures):
@@ -36,7 +37,8 @@ class FeatureChecker:
             yield "width", str(error).removeprefix(f"image {key}: ")
             return
         if not len(regions):
-            raise DataError(f"image {key}: number of boxes is 0; expected at least 1")
+            yield self.empty_kind, "number of boxes is 0; expected at least 1"
+            return
         yield from check_regions(key, regions, figures)
 
 
@@ -108,6 +110,7 @@ class TagChecker:
     columns: int
     wanted: set | None
     show: set
+    ids: dict = field(default_factory=dict)
     damage, absence, has_id_map = "bad_tags", "no_tag_row", False
 
     def check(self, key, fields, figures):
@@ -134,6 +137,9 @@ class TagChecker:
             if not isinstance(rect, list) or len(rect) != 4 or not all(map(_is_finite, rect)):
                 yield "bad_tags", f"detection {number}: 'rect' is {str(rect)[:60]}; expected four numbers"
                 return
+        if are_fractions(rects, *(size or DEFAULT_SIZE.values())):
+            yield "bad_tags", f"{FRACTIONS} ('rect')"
+            return
         kind, wrong, more = _wrong_rects(rects, size)
         if wrong:
             rect = ", ".join(f"{value:.5g}" for value in rects[wrong[0]])

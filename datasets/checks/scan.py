@@ -90,7 +90,8 @@ def scan_range(path, checker, bounds):
     """Check the rows that start in a range of bytes, its end excluded.
 
     Args:
-        checker: has `wanted` (set of image ids to look into; None = all) and `check(key, fields, figures)`, which takes
+        checker: has `wanted` (set of image ids to look into; None = all), `ids` (first column -> image id, where that
+            is not it), and `check(key, fields, figures)`, which takes
             the columns of a row, adds to Figures and yields findings (kind, text); a DataError that it raises is one
             of the kind `damage`.
     Returns:
@@ -120,6 +121,7 @@ def _take_row(path, scan, position, line, checker):
     row, start = len(scan.starts), line.split(b"\t", 1)[0].strip()
     try:
         key, fault = image_key(start.decode()) if len(start) <= 200 else "", None
+        key = checker.ids.get(key, key)
     except UnicodeDecodeError:
         key, fault = "", None
     if len(line) == LONGEST_ROW and not line.endswith(b"\n"):

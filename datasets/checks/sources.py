@@ -6,13 +6,14 @@ from contextlib import suppress
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.progress import tqdm
-from oscar_paddle.datasets.captions.own_pictures import read_names
+from oscar_paddle.datasets.captions.own_pictures import SharedFeatures, read_names, use_names
 from oscar_paddle.datasets.checks.figures import Figures
 from oscar_paddle.datasets.checks.findings import file_and_text
 from oscar_paddle.datasets.checks.rows import DRAWN, check_regions
 from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.regions.one_file_each import NpzFeatures
 from oscar_paddle.datasets.regions.packed import find_store
+from oscar_paddle.datasets.regions.source import EmptyImage
 
 _AHEAD = 64  # images read ahead of the one that is looked at: bounds the memory
 
@@ -28,9 +29,9 @@ def check_other_layout(scope, path, split):
         findings.add("unreadable", path, error)
         return figures
     try:
-        source.use_names(read_names(cfg.DATASET.DATA_DIR))
+        use_names(source, read_names(cfg.DATASET.DATA_DIR, split.name), cfg.DATASET.DATA_DIR)
     except DataError as error:
-        findings.add("bad_list", *file_and_text(error))
+        findings.add("shared_features" if isinstance(error, SharedFeatures) else "bad_list", *file_and_text(error))
     if source.orders_images:
         for image_id in source.image_ids():
             if image_id not in split.captions:
@@ -43,10 +44,7 @@ def check_other_layout(scope, path, split):
             findings.add(kind, source.path, f"image {image_id}: {text}")
     for image_id in filter(images.__contains__, scope.show if isinstance(source, NpzFeatures) else ()):
         with suppress(DataError):  # what is damaged has been told
-            boxes, height, width = source.labelled_boxes(image_id)
-            side = width or 1000, height or 1000
-            pixels = [(tag, [share * s for share, s in zip(box, side * 2, strict=True)]) for tag, box in boxes[:DRAWN]]
-            figures.drawings[image_id] = pixels, side[1], side[0]
+            figures.drawings[image_id] = source.labelled_boxes(image_id)[0][:DRAWN], None, None
     figures.read_bytes = sum(image.count for image in figures.features) * cfg.INPUT.IMG_FEATURE_DIM * 4
     if cfg.INPUT.ADD_OD_LABEL:
         try:
@@ -55,11 +53,13 @@ def check_other_layout(scope, path, split):
             findings.add("missing_file", *file_and_text(error))
             return figures
         findings.add_absent("no_tag_row", tags.path, images, tags)
-        read = tags.__getitem__
-        for image_id, text in _read_all(scope, tags, read, tags.path, images, "bad_tags", f"tags of {split.name}"):
+        read = tags.names
+        for image_id, names in _read_all(scope, tags, read, tags.path, images, "bad_tags", f"tags of {split.name}"):
+            classes = names.split() if isinstance(names, str) else names
+            text = names if isinstance(names, str) else " ".join(names)
             if not text.strip():
                 findings.add("no_tags", tags.path, f"image {image_id} of split {split.name!r}")
-            figures.add_tags(image_id, text, text.split())
+            figures.add_tags(image_id, text, classes)
     return figures
 
 
@@ -97,7 +97,8 @@ def _read_all(scope, source, read, path, image_ids, damage, words):
             for image_id, found in zip(bundle, pool.map(attempt, bundle), strict=True):
                 progress.update()
                 if isinstance(found, DataError):
-                    scope.findings.add(damage or _kind(found), path, _place_and_text(found, path))
+                    kind = scope.empty_kind if isinstance(found, EmptyImage) else damage or _kind(found)
+                    scope.findings.add(kind, path, _place_and_text(found, path))
                 else:
                     yield image_id, found
 

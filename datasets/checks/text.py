@@ -73,7 +73,7 @@ def check_text(cfg, splits, chosen, tags, findings):
     if tokenizer is None or not splits:
         return None, None, None
     path, tag_text = splits[0].path, None
-    texts = {key: group[: split.per_image] for split in splits for key, group in split.captions.items()}
+    texts = {key: group[: split.per_image or None] for split in splits for key, group in split.captions.items()}
     captions = measure(texts, tokenizer, "captions", path, findings)
     counted = captions.lengths
     if cfg.INPUT.ADD_OD_LABEL and tags:
@@ -94,6 +94,8 @@ def open_tokenizer(cfg, findings, texts):
     """The tokenizer of the config, which is to cut these texts, or None with a finding."""
     what = f"word pieces and lengths of {texts}"
     folders = {"PRETRAINED.DIR": cfg.PRETRAINED.DIR, "EVAL.CHECKPOINT_DIR": cfg.EVAL.CHECKPOINT_DIR}
+    if cfg.PRETRAINED.DIR and not os.path.isdir(cfg.PRETRAINED.DIR):
+        findings.add("missing_file", cfg.PRETRAINED.DIR, "no such folder (PRETRAINED.DIR); training starts from it")
     named = [(key, folder) for key, folder in folders.items() if folder]
     source = next((folder for _, folder in named if os.path.isfile(os.path.join(folder, VOCAB_FILE))), None)
     if source is None and named and not os.path.isdir(named[0][1]):

@@ -13,6 +13,8 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.collate import collate
+from oscar_paddle.datasets.empty_images import settle_empty_images
+from oscar_paddle.datasets.first_look import look_at_texts
 from oscar_paddle.datasets.formats.reading import MissingFile
 from oscar_paddle.datasets.questions.records import read_records
 from oscar_paddle.datasets.regions.joined import JoinedFeatures
@@ -67,6 +69,19 @@ class Examples:
         self.ends.append(len(self.classes))
         if question_id is not None:
             self.question_ids.append(question_id)
+
+    def without(self, left_out):
+        """The Examples that show none of these images (set of ids)."""
+        kept, ends, r = Examples(), [0, *self.ends], len(self.images) // len(self.sentences)
+        for e, sentence in enumerate(self.sentences):
+            rows = list(
+                zip(*(part[e * r : (e + 1) * r] for part in (self.images, self.tags, self.has_tags)), strict=True)
+            )
+            if left_out.isdisjoint(image_id for image_ids, _, _ in rows for image_id in image_ids):
+                answers = zip(self.classes[ends[e] : ends[e + 1]], self.scores[ends[e] : ends[e + 1]], strict=True)
+                question_id = self.question_ids[e] if self.question_ids else None
+                kept.add(self.files[self.file_numbers[e]], self.numbers[e], sentence, rows, answers, question_id)
+        return kept
 
     def where(self, example):
         """File and record of an example, for messages."""
@@ -201,8 +216,9 @@ class Layout(NamedTuple):
     is_labelled: bool = True
 
 
-def build_examples(cfg, tokenizer, layout):
-    """The ExampleDataset of a Layout; every image is looked up in the features first.
+def build_examples(cfg, tokenizer, layout, training=False):
+    """The ExampleDataset of a Layout; every image is looked up in the features first. `training`: whether examples with
+    images in which nothing was detected are left out, where DATASET.EMPTY_IMAGES allows it.
 
     Raises:
         DataError: a file is missing or damaged, there are no examples, or an image has no features; names the record.
@@ -212,9 +228,7 @@ def build_examples(cfg, tokenizer, layout):
         for number, record in read_records(path, origin):
             layout.add(examples, path, number, record, f"{path} record {number}")
     regions = open_features(cfg, layout)
-    if not examples.sentences:
-        raise DataError(f"{layout.name}: no examples (those without an answer do not count)")
-    rows = len(examples.images) // len(examples.sentences)
+    rows = len(examples.images) // max(1, len(examples.sentences))
     known = {}
     for row, image_ids in enumerate(examples.images):
         for image_id in image_ids:
@@ -223,14 +237,24 @@ def build_examples(cfg, tokenizer, layout):
             if not known[image_id]:
                 where = examples.where(row // rows)
                 raise DataError(regions.missing(image_id, f"is missing, which {where} asks for"))
+    left_out = settle_empty_images(cfg, layout.name, regions, list(known), training)
+    examples = examples.without(left_out) if left_out else examples
+    if not examples.sentences:
+        raise DataError(f"{layout.name}: no examples (those without an answer do not count)")
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
+    sentence_tokens = token_table(examples.sentences, tokenizer, cache_dir, f"{layout.name}_sentences")
+    tag_tokens = token_table(examples.tags, tokenizer, cache_dir, f"{layout.name}_tags")
+    text = layout.builder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)
+    lengths = np.repeat(sentence_tokens.lengths(), rows)
+    kept = text.row_lengths(lengths, tag_tokens.lengths(), np.array(examples.has_tags))[0]
+    look_at_texts(layout.name, {"questions": sentence_tokens, "tags": tag_tokens}, tokenizer.unk_id, lengths, kept)
     return ExampleDataset(
         examples=examples,
-        sentence_tokens=token_table(examples.sentences, tokenizer, cache_dir, f"{layout.name}_sentences"),
-        tag_tokens=token_table(examples.tags, tokenizer, cache_dir, f"{layout.name}_tags"),
+        sentence_tokens=sentence_tokens,
+        tag_tokens=tag_tokens,
         regions=regions,
         max_region=layout.max_region,
-        text=layout.builder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN),
+        text=text,
         num_classes=len(layout.labels or TRUTHS),
         is_labelled=layout.is_labelled,
         answers=layout.labels and layout.labels.answers,

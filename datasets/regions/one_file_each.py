@@ -89,9 +89,9 @@ class NpzFeatures(_FolderFeatures):
         return regions_of_arrays(read_npz(path, REGION_ARRAYS), self.feature_dim, where), where
 
     def tags_of(self, key):
-        """The tags in the file of a key, joined by single blanks (raises DataError)."""
+        """The tags in the file of a key, a list or one text (raises DataError)."""
         path, where = self._file_of(key)
-        tags = tags_of_arrays(read_npz(path, ("tags",)), where)
+        tags = names_of_arrays(read_npz(path, ("tags",)), where)
         if tags is None:
             raise DataError(f"{where}: no array 'tags'; expected a list of text (or set INPUT.ADD_OD_LABEL False)")
         return tags
@@ -134,14 +134,20 @@ def regions_of_arrays(arrays, feature_dim, where):
 
 def tags_of_arrays(arrays, where):
     """The array `tags` of one image, joined by single blanks; None without it, DataError if it is no text."""
+    names = names_of_arrays(arrays, where)
+    return " ".join(names) if isinstance(names, list) else names
+
+
+def names_of_arrays(arrays, where):
+    """The same as a list where the array is one."""
     tags = arrays.get("tags")
     if tags is None:
         return None
     if tags.size == 0:  # NumPy makes floats of an empty list
-        return ""
+        return []
     if tags.dtype.kind != "U" or tags.ndim > 1:
         raise DataError(f"{where}: 'tags' is {tags.dtype} {list(tags.shape)}; expected a list of text")
-    return " ".join(np.atleast_1d(tags).tolist())
+    return tags.tolist()
 
 
 def _instead(arrays):

@@ -69,6 +69,11 @@ class Labels(ByName):
         Raises:
             DataError: the id is missing or has something else; names it.
         """
+        names = self.names(image_id)
+        return names if isinstance(names, str) else " ".join(names)
+
+    def names(self, image_id):
+        """The same as a list where the file has one (otherwise as `[image_id]`)."""
         key = self._key(image_id)
         if key not in self._tags:
             raise DataError(self._missing(key))
@@ -78,7 +83,7 @@ class Labels(ByName):
         items = value if isinstance(value, (list, tuple)) else [None]
         names = [item.get("class") if isinstance(item, dict) else item for item in items]
         if all(isinstance(name, str) for name in names):
-            return " ".join(names)
+            return names
         found = f"found a {type(value).__name__}"
         expected = "expected a string of tags, or a list of detections with 'class'"
         raise DataError(f"{self.path} {self._label(key)}: {expected}; {found}")

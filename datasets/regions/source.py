@@ -9,6 +9,7 @@ import os
 import posixpath
 import threading
 import zlib
+from functools import cache
 
 import numpy as np
 from cachetools import LRUCache
@@ -73,10 +74,6 @@ class ByName:
         images = {key: image_id for image_id, key in self._keys.items()}
         return [images.get(key, key) for key in self.ids]
 
-    def called(self, image_id):
-        """What messages call an image: "p_17 (image 1)" where names are known, else "image 1"."""
-        return self._label(self._key(image_id))
-
     def missing(self, image_id, said="is missing"):
         """The message that an image is not here; `said` follows its name."""
         return self._missing(self._key(image_id), said)
@@ -89,6 +86,7 @@ class ByName:
         return f"{self.path}: {self._label(key)} {said} {there}"
 
     def _label(self, key):
+        """What messages call an image: "p_17 (image 1)" where names are known, else "image 1"."""
         return self._labels.get(key, f"image {key}")
 
     def _where(self, place, key):
@@ -114,6 +112,7 @@ class RegionSource(ByName):
     """
 
     orders_images = False  # Oscar v1: the images of a split come in the order of its feature file
+    fills_empty = False  # whether `[image_id]` gives the whole picture where nothing was detected, instead of an error
     _has_warned = False
     _opened = ()  # what `_open` makes and pickling leaves behind, to be made again
 
@@ -168,7 +167,8 @@ class RegionSource(ByName):
         raise NotImplementedError
 
     def __getitem__(self, image_id):
-        return self.read(image_id)
+        regions = self.read(image_id, allow_empty=self.fills_empty)
+        return regions if len(regions) else whole_picture(self.feature_dim)
 
     def read(self, image_id, allow_empty=False):
         """The regions of an image: [R, feature_dim] float32, read-only, in file order.
@@ -234,8 +234,19 @@ class RegionSource(ByName):
         return *regions.shape, checksum(regions)
 
 
+@cache
+def whole_picture(feature_dim):
+    """[1, feature_dim] float32, read-only: one region, all zeros but for the box of the whole picture."""
+    region = np.zeros((1, feature_dim), np.float32)
+    if feature_dim == VISUAL_DIM + BOX_DIM:
+        region[0, VISUAL_DIM:] = 0, 0, 1, 1, 1, 1  # x1/W, y1/H, x2/W, y2/H, w/W, h/H
+    region.flags.writeable = False
+    return region
+
+
 class OwnTags:
-    """Object tags by image id that a source keeps together with the regions; its `tags_of` gives those of a key."""
+    """Object tags by image id that a source keeps together with the regions; its `tags_of` gives those of a key, as a
+    list where it has one."""
 
     def __init__(self, source, path):
         self.path, self._source = path, source
@@ -244,6 +255,11 @@ class OwnTags:
         return self._source._key(image_id) in self._source._places
 
     def __getitem__(self, image_id):
+        names = self.names(image_id)
+        return names if isinstance(names, str) else " ".join(names)
+
+    def names(self, image_id):
+        """The same as a list where the source has one (otherwise as `[image_id]`)."""
         return self._source.tags_of(self._source._key(image_id))
 
 

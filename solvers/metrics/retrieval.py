@@ -80,6 +80,21 @@ def candidate_ranks(margins, is_positive, ties="worst"):
     return _row_ranks(margins, lambda rows: is_positive[rows], ties)
 
 
+def equal_sentence_ranks(margins, caption_image, sentences):
+    """Ranks where a caption is right for every image that has the same sentence (ties "worst").
+
+    Args:
+        sentences: [C] integer, from 0 on, equal for captions that are the same sentence.
+    Returns:
+        (as `image_to_text_ranks`, as `text_to_image_ranks`).
+    """
+    margins, caption_image = _checked(margins, caption_image)
+    has = np.zeros((len(margins), sentences.max() + 1), bool)  # [K, sentences]
+    has[caption_image, sentences] = True
+    i2t = _row_ranks(margins, lambda rows: has[rows][:, sentences], "worst")
+    return i2t, _row_ranks(margins.T, lambda rows: has[:, sentences[rows]].T, "worst")
+
+
 def row_blocks(margins):
     """Yields (slice of rows, [rows, C] array) with about BLOCK_VALUES values each; a NaN is a DataError."""
     num_rows, num_columns = margins.shape

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from oscar_paddle.config.default import SCORES, keys_deciding, value_of
 from oscar_paddle.models.checkpoints.weights import file_hash, find_weights
-from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
+from oscar_paddle.solvers.build import as_trained, load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.ranks import Ranks, together
-from oscar_paddle.solvers.runtime import set_device, set_up_logging
+from oscar_paddle.solvers.runtime import batch_tokens, set_device, set_up_logging
 from oscar_paddle.solvers.scoring.backends import backend_in_training, build_backend, planned_backend
+from oscar_paddle.solvers.scoring.code_version import code_version
 from oscar_paddle.solvers.scoring.folder import BLOCKS, COMPLETE, IN_PROGRESS, EvaluationFolder
 from oscar_paddle.solvers.scoring.run import forget_failures, score_blocks, score_in_memory
 
@@ -36,10 +37,12 @@ def run_evaluation(cfg, machine, task, output_dir=""):
     log.info(machine)
 
     def load():
-        tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
-        return tokenizer, task.evaluation(tokenizer, cfg.DATASET.TEST)
+        task.cfg = as_trained(task.cfg, functools.partial(task.needs, action="eval"))
+        tokenizer = load_tokenizer(task.cfg, task.cfg.EVAL.CHECKPOINT_DIR)
+        return tokenizer, task.evaluation(tokenizer, task.cfg.DATASET.TEST)
 
     tokenizer, evaluation = together(ranks, load)
+    cfg = task.cfg
 
     @functools.cache
     def model():
@@ -93,16 +96,16 @@ def evaluate(cfg, evaluation, folder, ranks, make_backend):
         files.unlock()
 
 
-def evaluate_in_training(model, evaluation, batch_tokens, ranks):
+def evaluate_in_training(model, evaluation, cfg, ranks):
     """Metrics of a split for weights that will change again: dict, on every rank; nothing is written."""
     rows = evaluation.rows_to_score() // ranks.world_size
     backend = backend_in_training(model, rows, evaluation.scorer_class.output)
-    scorer = evaluation.scorer_class(backend, evaluation.data, batch_tokens)
+    scorer = evaluation.scorer_class(backend, evaluation.data, batch_tokens(cfg))
     return evaluation.measure(score_in_memory(scorer, evaluation.groups(), ranks))
 
 
 def provenance(cfg, evaluation):
-    """What a set of results depends on: checkpoint content, settings, data.
+    """What a set of results depends on: checkpoint content, settings, data, and the code.
 
     Two runs with equal provenance give equal results (but for rounding), so one may use the other's.
     """
@@ -116,6 +119,7 @@ def provenance(cfg, evaluation):
         },
         "settings": {key.removeprefix("INPUT."): value_of(cfg, key) for key in keys},
         "precision": cfg.EVAL.PRECISION,  # of everything, or of the first pass
+        "code": code_version(),
         **evaluation.provenance(),
     }
 
@@ -124,8 +128,8 @@ def _score(cfg, evaluation, files, ranks, make_backend, wanted, groups, layout):
     """Leave all results in the folder: one pass over all blocks, and what the task adds where settings ask for it."""
     content = wanted["checkpoint"]["content"]
     backend = make_backend(content, cfg.EVAL.PRECISION)
-    scorer = evaluation.scorer_class(backend, evaluation.data, cfg.EVAL.BATCH_TOKENS)
-    computation = {"backend": backend.name, "batch_tokens": cfg.EVAL.BATCH_TOKENS, **scorer.layout}
+    scorer = evaluation.scorer_class(backend, evaluation.data, batch_tokens(cfg))
+    computation = {"backend": backend.name, "batch_tokens": scorer.batch_tokens, **scorer.layout}
     again = evaluation.second_pass(files, lambda precision: make_backend(content, precision), ranks)
     if again is not None:
         computation["rescored_by"] = again.backend.name
@@ -152,5 +156,6 @@ def _report(evaluation, files):
     scores = files.scores()
     metrics = evaluation.report(scores, files)
     files.write_json("metrics.json", metrics)
-    log.info("%s: measured %s results in %.1f s", files.path, f"{scores.size:,}", time.perf_counter() - started)
+    what = f"{scores.size:,} results, measured in {time.perf_counter() - started:.1f} s"
+    log.info("%s (--output_dir): metrics.json and %s", files.path, what)
     return metrics

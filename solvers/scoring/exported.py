@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import paddle.nn as nn
+from paddle.base.framework import flag_guard
 from paddle.static import InputSpec
 
 from oscar_paddle.config.errors import UserError
@@ -28,10 +29,11 @@ from oscar_paddle.datasets.formats.whole_files import user_cache
 from oscar_paddle.models.bert import EqualRows
 from oscar_paddle.models.checkpoints.weights import file_hash
 from oscar_paddle.models.losses import match_margin
+from oscar_paddle.solvers.runtime import device_name
+from oscar_paddle.solvers.scoring.code_version import code_version
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of the exported program; part of its name
 PROGRAM, MANIFEST = "program", "manifest.json"
 STALE_SECONDS = 3600  # a temporary folder this old was left by a killed process
 
@@ -68,9 +70,10 @@ class InferenceBackend:
     """
 
     def __init__(self, eager, folder, precision="float32"):
+        self.config = eager.config
         self.eager, self.precision = eager, precision
         self.classify, self.threads = eager.classify, num_threads()
-        self.name = f"Paddle Inference with oneDNN, {precision}"
+        self.name = f"Paddle Inference with oneDNN, {precision}, on {device_name()}"
         self.predictor = _predictor(folder, precision)
         self.inputs = {name: self.predictor.get_input_handle(name) for name in self.predictor.get_input_names()}
         self.output = self.predictor.get_output_handle(self.predictor.get_output_names()[0])
@@ -80,14 +83,23 @@ class InferenceBackend:
         return self.eager.embed_regions(img_feats).numpy()
 
     def margins(self, batch, regions):
-        """RowBatch, and what `embed_regions` made of the regions it points to -> [B] float32 array."""
+        """RowBatch, and what `embed_regions` made of the regions it points to -> [B] float32 array.
+
+        In half precision the program gives pooled vectors, and the head is float32: it would make ties of close ones.
+        """
+        found = self.pooled(batch, regions)
+        if self.precision == "float32":
+            return found
+        with paddle.no_grad():
+            return match_margin(self.eager.model.classify(paddle.to_tensor(found))).numpy()
+
+    def pooled(self, batch, regions):
+        """The same -> whatever the program was exported for, float32 array."""
         for name, array in (*batch._asdict().items(), ("regions", regions)):
             self.inputs[name].copy_from_cpu(np.ascontiguousarray(array))
         self.predictor.run()
         paddle.base.core.set_num_threads(self.threads)  # a run leaves 1 behind, for all of this process
         return self.output.copy_to_cpu()
-
-    pooled = margins  # the program returns what it was exported for
 
 
 def num_threads():
@@ -129,8 +141,9 @@ def export(model, folder, output="margins"):
     ]
     program = ScoringProgram(model, output)
     program.eval()
-    static = paddle.jit.to_static(program, input_spec=specs, full_graph=True)
-    paddle.jit.save(static, str(Path(folder) / PROGRAM))
+    with flag_guard("FLAGS_use_legacy_linear", True):  # else a Paddle with CUDA records what oneDNN does not fuse
+        static = paddle.jit.to_static(program, input_spec=specs, full_graph=True)
+        paddle.jit.save(static, str(Path(folder) / PROGRAM))
 
 
 def exported_program(model, weights_hash, cache_dir, output="margins"):
@@ -167,9 +180,9 @@ def exported_program(model, weights_hash, cache_dir, output="margins"):
 
 def _program_key(model, weights_hash, output):
     parts = {
-        "format": FORMAT,
+        "code": code_version(),
         "output": output,
-        "paddle": paddle.__version__,
+        "paddle": (paddle.__version__, paddle.is_compiled_with_cuda()),
         "weights": weights_hash,
         "config": {key: str(value) for key, value in model.config.to_dict().items()},
     }

@@ -26,6 +26,7 @@ import logging
 import numpy as np
 
 from oscar_paddle.solvers.ranks import together
+from oscar_paddle.solvers.runtime import batch_tokens
 from oscar_paddle.solvers.scoring.folder import RESCORED_BLOCKS, RESCORED_MARGINS
 from oscar_paddle.solvers.scoring.pairs import PairScorer, num_columns
 from oscar_paddle.solvers.scoring.rows import block_groups
@@ -48,7 +49,7 @@ class Rescoring:
     """
 
     def __init__(self, cfg, data, *, files, backend, ranks):
-        self.top, self.folds, self.batch_tokens = cfg.EVAL.RESCORE_TOP, cfg.EVAL.FOLDS, cfg.EVAL.BATCH_TOKENS
+        self.top, self.folds, self.batch_tokens = cfg.EVAL.RESCORE_TOP, cfg.EVAL.FOLDS, batch_tokens(cfg)
         self.data, self.files, self.backend, self.ranks = data, files, backend, ranks
 
     def forecast(self):
@@ -146,10 +147,10 @@ def _matrices(data, folds):
     if data.candidates is not None:
         return [(range(data.num_images), range(data.candidates.shape[1]))]
     matrices = [(range(data.num_images), range(data.num_captions))]
-    size, per_image = data.num_images // folds, data.num_captions // data.num_images
+    size, owners = data.num_images // folds, data.caption_image()
     for start in range(0, data.num_images, size) if folds > 1 else ():
-        stop = start + size
-        matrices.append((range(start, stop), range(start * per_image, stop * per_image)))
+        columns = np.searchsorted(owners, [start, start + size])  # captions are in the order of their images
+        matrices.append((range(start, start + size), range(*columns)))
     return matrices
 
 

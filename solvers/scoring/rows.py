@@ -15,6 +15,7 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.models.packing import row_batch
+from oscar_paddle.solvers.prefetch import prefetch
 
 # Cells of a block: at most what a killed run may lose, at least what makes batches of nearly equal rows; in between,
 # a small matrix is cut into about 32 blocks, so that several ranks have something to do.
@@ -90,14 +91,13 @@ class BlockScorer:
         Raises:
             DataError: a result is NaN.
         """
-        outputs = None
+        places, outputs = [], []
         for rows, batch, regions in self.block_batches(block):
-            found = np.asarray(self.run(batch, regions))
-            if outputs is None:
-                outputs = np.empty((self.amount(block) * self.rows_per_unit, *found.shape[1:]), np.float32)
-            outputs[rows] = found
+            places.append(rows)
+            outputs.append(self.run(batch, regions))  # stays where it is: to look at it would be to wait for it
             on_done(len(rows) / self.rows_per_unit)
-        return self.finish(block, outputs)
+        found = np.concatenate([np.asarray(part) for part in outputs])
+        return self.finish(block, found[np.argsort(np.concatenate(places))])
 
     def speed(self, block, seconds=1.0):
         """Units a second, measured for about so long on the first batches and scaled to the block's average unit."""
@@ -107,9 +107,9 @@ class BlockScorer:
             if spent > seconds:
                 continue
             if number == 0:
-                self.run(batch, regions)  # the first run also prepares what the later ones use
+                np.asarray(self.run(batch, regions))  # the first run also prepares what the later ones use
             started = time.perf_counter()
-            self.run(batch, regions)
+            np.asarray(self.run(batch, regions))
             spent += time.perf_counter() - started
             positions += batch.order.size
         return positions / spent / (total / self.amount(block))
@@ -117,7 +117,7 @@ class BlockScorer:
     def length_batches(self, text, num_regions, region_start):
         """Rows as batches of nearly one length, of at most `batch_tokens` positions with padding.
 
-        A single longer row still makes a batch.
+        A single longer row still makes a batch. The next ones are prepared in a thread while the caller works.
 
         Args:
             text: TextRows. num_regions, region_start: [rows] int, see `models.packing.row_batch`.
@@ -127,12 +127,15 @@ class BlockScorer:
         lengths = text.text_length + num_regions
         order = np.argsort(-lengths, kind="stable")
         text, lengths = text.take(order), lengths[order]
-        start = 0
-        while start < len(order):
-            stop = min(start + max(1, self.batch_tokens // int(lengths[start])), len(order))
+        starts = [0]
+        while starts[-1] < len(order):
+            starts.append(min(starts[-1] + max(1, self.batch_tokens // int(lengths[starts[-1]])), len(order)))
+
+        def batch(start, stop):
             here = order[start:stop]
-            yield here, row_batch(text.part(start, stop), num_regions[here], region_start[here], self.mask_type)
-            start = stop
+            return here, row_batch(text.part(start, stop), num_regions[here], region_start[here], self.mask_type)
+
+        yield from prefetch(lambda ends: batch(*ends), zip(starts, starts[1:], strict=False), workers=1)
 
     def refuse_nan(self, values, where):
         """Raise DataError if a value is NaN; `where(row)` says what a row of them is."""

@@ -9,11 +9,11 @@ from oscar_paddle.config.checks import evaluates_while_training, folders
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.datasets.captions.annotation_ids import read_annotation_ids
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data, build_training_data
-from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.metrics.eccv import check_eccv_input, eccv_metrics
 from oscar_paddle.solvers.metrics.protocols import protocol_label
 from oscar_paddle.solvers.metrics.retrieval import (
     candidate_ranks,
+    equal_sentence_ranks,
     five_fold_metrics,
     format_recall_line,
     image_to_text_ranks,
@@ -82,7 +82,8 @@ class RetrievalTask(Task):
         """Examples (caption indices) -> (PackedBatch, labels [B]) of positives and negatives."""
         negatives = self.cfg.OPTIMIZATION.NEGATIVES
         images, captions, labels = self.train.training_pairs(examples, self.cfg.MISC.SEED, epoch, negatives)
-        return pack(self.train.batch(images, captions), self.train.mask_type), labels
+        batch, train = self.train.batch(images, captions), self.train
+        return self.pack(batch, lambda row: train.where(images[row], captions[row]), train.mask_type), labels
 
     def describe(self, examples):
         """The examples as [image id, caption number] pairs."""
@@ -185,12 +186,29 @@ class RetrievalEvaluation(Evaluation):
         candidates = 0 if self.data.candidates is None else self.data.candidates.shape[1]
         metrics = {"protocol": protocol_label(*size, **naming, candidates_per_image=candidates)}
         metrics.update(self.measure(scores))
+        metrics.update(self._with_equal_sentences(scores))
         if folds > 1:
             folded = five_fold_metrics(scores, self.data.caption_image(), folds)
             metrics["folded"] = {"protocol": protocol_label(*size, **naming, folds=folds), **folded}
         if self.annotation_ids is not None:
             metrics["eccv_caption"] = eccv_metrics(scores, self.data.image_ids, self.annotation_ids, progress=True)
         return metrics
+
+    def _with_equal_sentences(self, scores):
+        """What repeated captions do: how many there are, the highest text R@1, and scores that take them as right."""
+        data = self.data
+        sentences, repeated = data.repeated_captions()
+        found = {"num_repeated_captions": int(np.count_nonzero(repeated))}
+        if not found["num_repeated_captions"]:
+            return found
+        if data.candidates is None:
+            found["i2t_R@1_at_most"] = len(np.unique(data.caption_image()[~repeated])) / data.num_images
+            ranks = equal_sentence_ranks(scores, data.caption_image(), sentences)
+            return {**found, "equal_sentences": retrieval_metrics(*ranks)}
+        right = sentences[data.candidates]
+        own = [np.isin(row, row[positive]) for row, positive in zip(right, data.positives, strict=True)]
+        ranks = candidate_ranks(scores, np.array(own))
+        return {**found, "equal_sentences": retrieval_metrics(ranks, num_candidates=scores.shape[1])}
 
     def best_by(self, metrics):
         """R@1 of text retrieval, or of both directions' mean across images."""
@@ -202,6 +220,14 @@ class RetrievalEvaluation(Evaluation):
         if "protocol" not in metrics:
             return [f"{self.split}: {line}" for line in recall_lines(metrics)]
         lines = [metrics["protocol"], *recall_lines(metrics)]
+        if "equal_sentences" in metrics:
+            repeated = f"{metrics['num_repeated_captions']:,} of {self.data.num_captions:,} captions are word for word "
+            most = metrics.get("i2t_R@1_at_most")
+            lines.append(
+                f"{repeated}those of another image" + ("" if most is None else f"; text R@1 cannot exceed {most:.4f}")
+            )
+            also = recall_lines(metrics["equal_sentences"])
+            lines += [f"if these count as right too: {line.replace(' Retrieval', '')}" for line in also]
         if "rsum" in metrics:
             ranks = "I2T {i2t_median_rank:g} and {i2t_mean_rank:.1f}, T2I {t2i_median_rank:g} and {t2i_mean_rank:.1f}"
             lines.append(f"rsum {metrics['rsum']:.2f}; median and mean rank: {ranks.format(**metrics)}")

@@ -10,7 +10,7 @@ def vqa_results(question_ids, answers):
     takes the name of the picture, "image", in place of the id.
     """
     if all(map(str.isdigit, question_ids)):
-        return for_the_server(map(int, question_ids), answers, "question_id", "answer")
+        return for_the_server(question_ids, answers, "question_id", "answer", int)
     return for_the_server(question_ids, answers, "image", "answer")
 
 

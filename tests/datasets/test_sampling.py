@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from oscar_paddle.datasets.sampling import draw_negative, epoch_order, update_slices, updates_per_epoch
 
+FIVE_EACH = np.arange(0, 5005, 5)  # where the captions of 1000 images start
+
 
 def test_epoch_order_is_a_permutation_that_changes_with_epoch_and_seed():
     orders = [epoch_order(seed, epoch, 50).tolist() for seed in (1, 2) for epoch in (0, 1)]
@@ -17,7 +19,7 @@ def test_epoch_order_is_a_permutation_that_changes_with_epoch_and_seed():
 
 
 def test_negatives_keep_tags_and_regions_of_one_image():
-    draws = [draw_negative(7, 0, index, 3, 16, 10, 5) for index in range(4000)]
+    draws = [draw_negative(7, 0, index, 3, 16, FIVE_EACH[:11]) for index in range(4000)]
     captions = [caption for image, caption in draws if image == 3]  # negative captions keep image 3
     images = [image for image, caption in draws if image != 3]
     assert len(captions) + len(images) == 4000
@@ -29,12 +31,22 @@ def test_negatives_keep_tags_and_regions_of_one_image():
     assert len(Counter(captions)) == 45
 
 
+def test_negatives_of_images_with_several_numbers_of_captions():
+    starts = np.array([0, 1, 8, 8 + 4])
+    draws = [draw_negative(7, 0, index, 0, 0, starts) for index in range(6000)]
+    captions = Counter(caption for image, caption in draws if image == 0)
+    assert sorted(captions) == list(range(1, 12))  # every caption of the others, the images equally often
+    assert abs(sum(captions[c] for c in range(1, 8)) - 1500) < 200
+    assert all(abs(captions[c] - 1500 / 7) < 70 for c in range(1, 8))
+    assert all(abs(captions[c] - 1500 / 4) < 90 for c in range(8, 12))
+
+
 def test_negatives_are_pure_and_differ_between_epochs():
-    first = [draw_negative(7, 0, index, 0, 0, 1000, 5) for index in range(20)]
-    assert first == [draw_negative(7, 0, index, 0, 0, 1000, 5) for index in range(20)]
-    assert first != [draw_negative(7, 1, index, 0, 0, 1000, 5) for index in range(20)]
-    assert first != [draw_negative(8, 0, index, 0, 0, 1000, 5) for index in range(20)]
-    assert first != [draw_negative(7, 0, index, 0, 0, 1000, 5, which=1) for index in range(20)]
+    first = [draw_negative(7, 0, index, 0, 0, FIVE_EACH) for index in range(20)]
+    assert first == [draw_negative(7, 0, index, 0, 0, FIVE_EACH) for index in range(20)]
+    assert first != [draw_negative(7, 1, index, 0, 0, FIVE_EACH) for index in range(20)]
+    assert first != [draw_negative(8, 0, index, 0, 0, FIVE_EACH) for index in range(20)]
+    assert first != [draw_negative(7, 0, index, 0, 0, FIVE_EACH, which=1) for index in range(20)]
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))

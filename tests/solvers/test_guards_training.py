@@ -161,7 +161,7 @@ class OneOfTwo(Ranks):
     def copy_from_main(self, tensors):
         pass
 
-    def sum_gradients(self, parameters):
+    def sum_gradients(self, parameters, passengers):
         pass
 
 
@@ -181,3 +181,10 @@ def test_ranks_drop_different_values(train, monkeypatch):
     first, second = losses(0, "first", 0.2), losses(1, "second", 0.2)
     assert first == losses(0, "first-again", 0.2)
     assert all(a != b for a, b in zip(first, second, strict=True)) and len({*first, *second}) == 6
+
+
+def test_a_checkpoint_remembers_the_device(train):
+    """What else it would be resumed on is in test_resume.py."""
+    run, stderr = train("run", OPTIMIZATION__MAX_STEPS=1)
+    device = state(run)["settings"]["device"]
+    assert device.startswith("cpu (") and f"training on {device}, float32" in stderr

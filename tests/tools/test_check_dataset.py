@@ -22,7 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.fixture
 def folder(golden, tmp_path):
     """A copy of the golden set, mended where it is awkward on purpose: each split has its own images."""
-    for part in ("coco_ir", "model_0060000"):
+    for part in ("coco_ir", "model_0060000", "checkpoint"):
         shutil.copytree(golden / part, tmp_path / part)
     captions = torch_files.load(tmp_path / "coco_ir" / "test_captions.pt")
     ids = list(captions)
@@ -94,7 +94,7 @@ def test_bad_arguments_are_2(run, folder):
     assert code == 2 and "DATASET.DATA_DIR is empty" in err
 
 
-def test_the_page(run, folder, golden):
+def test_the_page(run, folder):
     pictures = folder / "images"
     pictures.mkdir()
     sizes = {}
@@ -106,7 +106,6 @@ def test_the_page(run, folder, golden):
             Image.fromarray(np.full((sizes[image_id][1], sizes[image_id][0], 3), 90, np.uint8)).save(
                 pictures / f"{image_id}.png"
             )
-    shutil.copytree(golden / "checkpoint", folder / "checkpoint")
     code, out, err = run("--html", folder / "page.html")  # DATA_DIR/../images is found without being named
     assert code == 0, out + err
     page = (folder / "page.html").read_text()

@@ -5,18 +5,23 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.tools import doors, inference_retrieval, score_pairs
 from oscar_paddle.tools.command_line import REPOSITORY, STARTS_AGAIN, load_task_config
 
 TOOL = '''
-import sys, time
+import atexit, sys, time
 from oscar_paddle.tools.command_line import run_tool
 from oscar_paddle.config.errors import ConfigError, DataError
 
 def main(cfg, args):
+    if args.last_words:
+        atexit.register(print, "torn down")
     if args.fail == "data":
         raise DataError("captions.pt: row 3: expected a list,\\nfound 7")
     if args.missing:
@@ -37,6 +42,7 @@ def extra(parser):
     parser.add_argument("--fail", default="")
     parser.add_argument("--missing")
     parser.add_argument("--place", metavar="DIR")
+    parser.add_argument("--last_words", action="store_true")
     parser.add_argument("--output_dir", default="out")
 
 EXAMPLE = """
@@ -128,10 +134,10 @@ def test_dashes_and_underscores_are_one(tool):
 def test_files_and_folders_are_told_apart(tool, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    wanted = "--cfg_file: folder is a folder; expected a file"
+    wanted = "--cfg_file folder: is a folder; expected a file"
     fails(tool("--cfg_file", "folder"), 2, f"error: {wanted} (--help shows a working command)")
     done = tool("--cfg_file", "folder", "--place", "file")
-    both = f"{wanted}, and --place: file is a file; expected a folder: are they exchanged?"
+    both = f"{wanted}, and --place file: is a file; expected a folder: are they exchanged?"
     fails(done, 2, f"error: {both} (--help shows a working command)")
 
 
@@ -146,16 +152,25 @@ def test_files_and_folders_are_told_apart(tool, tmp_path):
             "eval",
             "EVAL.EVAL_IMG_KEYS_FILE data/keys.tsv",
             "data/data/keys.tsv",
-            "DATASET.DATA_DIR says so; EVAL.EVAL_IMG_KEYS_FILE is the name of a file in DATASET.DATA_DIR",
+            "EVAL.EVAL_IMG_KEYS_FILE is the name of a file in DATASET.DATA_DIR",
+            "",
+        ),
+        ("eval", "EVAL.EVAL_IMG_KEYS_FILE keys.tsv", "data/keys.tsv", "EVAL.EVAL_IMG_KEYS_FILE says so", ""),
+        (
+            "eval",
+            "DATASET.DATA_DIR exp.yaml",
+            "exp.yaml/x.pt",
+            "DATASET.DATA_DIR says so; exp.yaml is a file, where a folder is meant",
             "captions",
         ),
+        ("eval", "EVAL.CHECKPOINT_DIR exp/x/best", "exp/x/best", "EVAL.CHECKPOINT_DIR says so", ""),
     ],
 )
 def test_what_is_missing_is_named_with_its_key_and_who_has_it(tool, tmp_path, task, opts, path, keys, part):
     ready = "DATASET.DATA_DIR data EVAL.CHECKPOINT_DIR c PRETRAINED.DIR p EVAL.EVAL_CROSS_IMAGE True DATASET.TEST val"
     done = tool("--cfg_file", "exp.yaml", "--missing", path, "--opts", *ready.split(), *opts.split(), task=task)
-    hints = f"{keys}; published files: ./download_dataset.sh --what {part}; looked for in {tmp_path}"
-    fails(done, 1, f"error: {path}: no such file; {hints}")
+    who = f"; published files: ./download_dataset.sh --what {part}" if part else ""
+    fails(done, 1, f"error: {path}: no such file; {keys}{who}; looked for in {tmp_path}")
 
 
 def test_a_path_of_another_working_folder(tool, tmp_path):
@@ -252,6 +267,8 @@ def test_the_failing_rank_names_itself(tool):
     run = ["--cfg_file", "exp.yaml", "--fail", "data"]
     fails(tool(*run, env=second), 1, "error: rank 2: captions.pt: row 3: expected a list, found 7")
     assert tool(env=second).stderr.startswith("error: rank 2: the following arguments")
+    assert tool(*run, "--last_words", env=second).stdout == ""  # at once: communicators would wait for other ranks
+    assert tool(*run, "--last_words").stdout == "torn down\n"
     alone = {"PADDLE_TRAINERS_NUM": "1", "PADDLE_TRAINER_ID": "0"}
     assert tool(*run, env=alone).stderr.startswith("error: captions.pt")
 
@@ -286,3 +303,27 @@ def test_sigterm_that_is_ignored_stays_ignored_and_one_of_several_processes_ends
     assert running.stdout.readline() == "ready\n"
     running.send_signal(signal.SIGTERM)
     assert (running.communicate(timeout=20)[1], running.returncode) == ("", -signal.SIGTERM)
+
+
+def test_what_scores_computes_exact_float32(monkeypatch, tmp_path):
+    """Training leaves TF32 as the card has it, see `solvers.machine.prepare`."""
+    asked = []
+
+    def prepare(num_threads=0, *, exact=False):
+        asked.append(exact)
+        raise ConfigError("enough")
+
+    for module in (doors, score_pairs, inference_retrieval):
+        monkeypatch.setattr(module, "prepare", prepare)
+    monkeypatch.setattr(doors, "run_tool", lambda description, main, **_: main(get_cfg_defaults(), None))
+    for door in (
+        lambda: doors.eval_door("", "retrieval", ()),
+        lambda: score_pairs.main(SimpleNamespace(max_seq_len=None, max_region=None)),
+        lambda: inference_retrieval.main(
+            get_cfg_defaults(), SimpleNamespace(query_txt="a", query_img="", top=1, images="")
+        ),
+        lambda: doors.train_door("", "retrieval"),
+    ):
+        with pytest.raises(ConfigError, match="enough"):
+            door()
+    assert asked == [True, True, True, False]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from starting import in_process
 
+from oscar_paddle.datasets.captions.published import read_captions
 from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
 from oscar_paddle.models.checkpoints import conversion
 
@@ -155,13 +156,16 @@ def test_pictures_with_names_of_their_own(tool, config, golden, tmp_path, capsys
 def test_a_search_needs_no_candidate_lists(tool, config, golden, capsys, lists):
     """It looks among all captions, however many a list would hold."""
     image_id = (golden / "coco_ir" / "test_img_keys.tsv").read_text().split()[0]
-    arguments = ["--cfg_file", config, "--query_txt", "a dog", "--query_img", image_id, "--top", 3]
+    arguments = ["--cfg_file", config, "--query_txt", "a dog", "--query_img", image_id, "--top", 1000]
     assert tool("inference_retrieval", *arguments) == 0
-    expected = capsys.readouterr().out
+    first_five = capsys.readouterr().out.splitlines()
     text = config.read_text().replace(", EVAL_CROSS_IMAGE: True", lists)
     config.write_text(text.replace("MAX_REGION", "NUM_CAPTIONS_PER_IMAGE_DEV: 20, MAX_REGION"))
     assert tool("inference_retrieval", *arguments) == 0
-    assert capsys.readouterr().out == expected
+    found = capsys.readouterr().out.splitlines()
+    assert found[:12] == first_five[:12] and len(first_five) == 12 + 50  # 10 images; then captions
+    captions = read_captions(golden / "coco_ir", "test")
+    assert len(found) == 12 + sum(len(captions[int(i)]) for i in (golden / "coco_ir" / "test_img_keys.tsv").open())
 
 
 def test_queries_with_another_checkpoint(tool, config, checkpoint, tmp_path, capsys):

@@ -57,7 +57,7 @@ def test_captions_then_packing_by_configuration(run, mine):
     assert code == 0, err
     assert f"{mine}/features.packed: 24 images, 0.6 MB, float32" in out
     assert "largest difference 0\n" in out and "times as fast" in out
-    assert "packing features: 100%" in err and "images/s" in err
+    assert "%" not in err  # no bar is drawn where there is no terminal
     code, out, _ = run(*words[:3])
     assert code == 0 and out == f"{mine}/features.packed: is up to date\n"
     np.savez(mine / "features" / "p0.npz", features=np.ones((1, 2054), np.float32))

@@ -44,7 +44,9 @@ def read_run(run_folder):
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; --run_folder is the folder that training wrote") from None
+        run = next((str(place) for place in path.parents[1:3] if (place / path.name).is_file()), "")
+        hint = f": {run}" if run else ""  # for one of its checkpoints, or for an evaluation inside
+        raise DataError(f"{path}: no such file; --run_folder is the folder that training wrote{hint}") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a log of training, one JSON object a line: {error}") from None
 

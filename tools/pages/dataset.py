@@ -9,7 +9,7 @@ from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.datasets.captions.own_pictures import read_names
 from oscar_paddle.tools.pages.charts import histogram
 from oscar_paddle.tools.pages.page import render, write_page
-from oscar_paddle.tools.pages.pictures import Pictures, draw_boxes
+from oscar_paddle.tools.pages.pictures import Pictures, draw_boxes, scaled
 
 # VinVL's detector (docs/reference.md, detector): SCORE_THRESH 0.2 keeps 10 to 100 regions of an image, of 1594
 # classes; its box feature is an average behind a ReLU, so never negative (section 5).
@@ -73,16 +73,20 @@ def write_dataset_page(path, check, cfg, cfg_file, pictures=None):
 
 def _sample(check, image_id, found, pictures):
     """An image as the page shows it, with its boxes, tags and captions; `found` is what `draw_boxes` takes."""
-    sample = {"image_id": image_id, "drawing": draw_boxes(*found), "thumbnail": None, "problem": ""}
+    sample = {"image_id": image_id, "thumbnail": None, "problem": ""}
     if pictures is not None and str(image_id) in pictures.files:
         try:
             sample["thumbnail"] = pictures.thumbnail(image_id)
         except DataError as error:
             sample["problem"] = str(error)
     split = next((split for split in check.splits if image_id in split.captions), None)
-    _, height, width = found
-    regions = check.regions.get(image_id, "no")
-    sample["where"] = f"{image_id}, {split.name if split else 'no split'}, {width:g} x {height:g}, {regions} regions"
+    boxes, height, width = found
+    size, regions = "" if height is None else f"{width:g} x {height:g}, ", check.regions.get(image_id, "no")
+    if height is None:
+        _, width, height = sample["thumbnail"] or (None, 1000, 750)
+        boxes = scaled(boxes, height, width)
+    sample["drawing"] = draw_boxes(boxes, height, width)
+    sample["where"] = f"{image_id}, {split.name if split else 'no split'}, {size}{regions} regions"
     sample["captions"] = split.captions[image_id][:2] if split else []
     sample["tags"] = check.tags.get(image_id, "")
     return sample

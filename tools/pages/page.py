@@ -81,7 +81,10 @@ def read_result(path, kind, tool):
     try:
         value = np.load(path, mmap_mode="r") if is_array else json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; {tool} --output_dir writes it") from None
+        places = ("*", "eval/*", "*/eval/*")  # the folder of evaluations, of a checkpoint, of a whole run
+        inside = [found for place in places for found in sorted(path.parent.glob(f"{place}/metrics.json"))][:3]
+        found = f"; evaluations are in {' and '.join(str(place.parent) for place in inside)}" if inside else ""
+        raise DataError(f"{path}: no such file; {tool} --output_dir writes it{found}") from None
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a {'NumPy array' if is_array else 'JSON file'}: {error}") from None
     if not isinstance(value, kind):

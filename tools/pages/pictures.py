@@ -99,7 +99,8 @@ class Pictures:
             return None
         found, height, width = self.boxes.labelled_boxes(image_id)
         picture = self.thumbnail(image_id)
-        return draw_shares(found, height or picture.height, width or picture.width)
+        height, width = height or picture.height, width or picture.width
+        return draw_boxes(scaled(found, height, width), height, width)
 
     def _shrink(self, image_id):
         path = self.files.get(str(image_id))
@@ -156,10 +157,9 @@ def open_boxes(features, names):
     return boxes
 
 
-def draw_shares(found, height, width):
-    """The Drawing of boxes that are shares of the sides of a picture of so many pixels."""
-    scale = width, height, width, height
-    return draw_boxes([(tag, [x * s for x, s in zip(box, scale, strict=True)]) for tag, box in found], height, width)
+def scaled(found, height, width):
+    """[(tag, box), ...] in pixels, whose boxes were shares of the sides of a picture."""
+    return [(tag, [x1 * width, y1 * height, x2 * width, y2 * height]) for tag, (x1, y1, x2, y2) in found]
 
 
 def _by_name(folder, pictures, names):

@@ -146,6 +146,61 @@ def test_wrong_karpathy_files(tmp_path, content, message):
         read_annotations(path)
 
 
+COCO = {
+    "images": [{"id": 9, "file_name": "COCO_val2014_000000000009.jpg"}, {"id": 4, "file_name": "b.jpg"}],
+    "annotations": [{"image_id": 9, "id": 1, "caption": "A  dog. "}, {"image_id": 9, "id": 2, "caption": "A cat."}],
+}
+TOKENS = "1000092795.jpg#0\tTwo young guys.\n1000092795.jpg#1\tTwo men.\n36979494.jpg#0\tA dog.\n"
+
+
+def test_the_files_of_coco_and_flickr30k_themselves(tmp_path):
+    path = tmp_path / "captions_val2014.json"
+    path.write_text(json.dumps(COCO))
+    expected = (9, "COCO_val2014_000000000009.jpg", "val", ["A dog.", "A cat."])
+    assert told(read_annotations(path)) == [expected]
+    assert told(read_annotations(path, "test"))[0][2] == "test"
+    tokens = tmp_path / "results_20130124.token"
+    tokens.write_text(TOKENS)
+    assert told(read_annotations(tokens, "val")) == [
+        (1000092795, "1000092795.jpg", "val", ["Two young guys.", "Two men."]),
+        (36979494, "36979494.jpg", "val", ["A dog."]),
+    ]
+    with pytest.raises(DataError, match=r"\.token: this file does not say which split .* --split"):
+        read_annotations(tokens)
+    with pytest.raises(DataError, match=r"no such file.*prepare_captions.py --annotations .*captions_val2014.json"):
+        read_split_captions(tmp_path, "val")
+    with pytest.raises(DataError, match=r"captions_val2014\.json: is a file; DATASET\.DATA_DIR is the folder"):
+        read_split_captions(path, "val")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("captions_val.json", {**COCO, "images": [3]}, "expected COCO's captions"),
+        ("captions_val.json", {**COCO, "images": COCO["images"][1:]}, "annotation 1: 'image_id' 9 is none of 'images'"),
+        ("captions_val.json", {**COCO, "annotations": [{"image_id": 4}]}, "annotation 1: caption 1 is no text"),
+        ("mine.json", COCO, "does not say which split"),
+        ("f.token", "a.jpg\tx\n", "line 1: 'a.jpg.*expected name#number, tab, caption"),
+        ("f.token", "a.jpg#0\t \n", r"line 1 \(a.jpg\): caption 1 is empty"),
+    ],
+)
+def test_wrong_files_of_theirs(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        read_annotations(tmp_path / name, "test" if name.endswith(".token") else "")
+
+
+def test_a_second_annotation_file_beside_prepared_captions(tmp_path):
+    write_torch_file(tmp_path / "test_captions.pt", {5: json.dumps(["Published."])})
+    jsonl(tmp_path / "a.jsonl", entry()), jsonl(tmp_path / "b.jsonl", entry())
+    assert read_split_captions(tmp_path, "test") == {5: ["Published."]}
+    assert read_names(tmp_path, "test") == {}
+    (tmp_path / "image_names.json").write_text('{"5": "five.jpg"}')
+    assert read_names(tmp_path, "test") == {5: "five.jpg"}
+    (tmp_path / "b.jsonl").unlink()  # a split that is in the annotation file only has its names there
+    assert read_names(tmp_path, "train") == {1: "dog.jpg"} and read_names(tmp_path) == {5: "five.jpg"}
+
+
 KEYS = st.sampled_from(["image", "captions", "caption", "split", "id", "filename", "sentences", "raw", "cocoid"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),

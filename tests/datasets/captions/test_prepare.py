@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions.candidates import candidate_lists
-from oscar_paddle.datasets.captions.own_pictures import read_names
+from oscar_paddle.datasets.captions.own_pictures import SharedFeatures, read_names, read_split_captions, use_names
 from oscar_paddle.datasets.captions.prepare import DevLists, prepare
 from oscar_paddle.datasets.captions.published import read_caption_index, read_captions, read_image_keys
+from oscar_paddle.datasets.formats.torch_writer import write_torch_file
 
 ANIMALS = ("dog", "cat", "cow")
 
@@ -124,17 +125,80 @@ def test_files_that_are_there_are_kept(karpathy, tmp_path):
     assert not (tmp_path / "out" / "minival_captions.pt").exists()
     before = (tmp_path / "out" / "test_captions.pt").read_bytes()
     (tmp_path / "out" / "test_captions.pt").write_bytes(b"published")
-    with pytest.raises(DataError, match=r"train_captions\.pt: is already there \(with 6 others\).*--overwrite"):
+    with pytest.raises(DataError, match=r"train_captions\.pt: is already there \(with 5 others\).*--overwrite"):
         prepare(karpathy, tmp_path / "out")
     assert (tmp_path / "out" / "test_captions.pt").read_bytes() == b"published"
     prepare(karpathy, tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "test_captions.pt").read_bytes() == before
 
 
+def jsonl(path, split, names, captions="A {name}.", **more):
+    lines = [{"image": name, "captions": [captions.format(name=name)], "split": split, **more} for name in names]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_a_second_file_joins_the_first_or_says_which_ids_collide(tmp_path):
+    out = tmp_path / "out"
+    val = jsonl(tmp_path / "val.jsonl", "val", ["a.jpg", "b.jpg", "c.jpg"])
+    prepare(val, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    test = jsonl(tmp_path / "test.jsonl", "test", ["d.jpg", "e.jpg", "f.jpg"])  # numbered from 1 as well
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match=r"out: ids 1 to 3 already belong to pictures of split 'val'; give the pic"):
+            prepare(test, out, overwrite=overwrite)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    other = tmp_path / "more.jsonl"
+    other.write_text(
+        "".join(json.dumps({**json.loads(line), "id": 7}) for line in jsonl(test, "test", ["d.jpg"]).open())
+    )
+    prepare(other, out)
+    assert read_names(out) == {1: "a.jpg", 2: "b.jpg", 3: "c.jpg", 7: "d.jpg"}
+    assert read_captions(out, "val") == {1: ["A a.jpg."], 2: ["A b.jpg."], 3: ["A c.jpg."]}
+    prepare(jsonl(val, "val", ["x.jpg"]), out, overwrite=True)  # a split that is written anew loses its old names
+    assert read_names(out) == {1: "x.jpg", 7: "d.jpg"}
+
+
+def test_pictures_without_names_are_told_by_their_captions(tmp_path):
+    write_torch_file(tmp_path / "val_captions.pt", {1: ["A a.jpg."], 2: ["A dog."]})
+    prepare(jsonl(tmp_path / "m.jsonl", "test", ["a.jpg"]), tmp_path)  # the same picture in two splits is a leak only
+    with pytest.raises(DataError, match="ids 2 already belong to pictures of split 'val'"):
+        prepare(jsonl(tmp_path / "n.jsonl", "test", ["a.jpg", "b.jpg"]), tmp_path, overwrite=True)
+
+
+def test_changed_sources_and_other_captions_are_noticed(tmp_path, caplog):
+    source = jsonl(tmp_path / "mine.jsonl", "test", ["a.jpg", "b.jpg"])
+    prepare(source, tmp_path, command="python tools/prepare_captions.py --annotations mine.jsonl")
+    assert read_split_captions(tmp_path, "test") == {1: ["A a.jpg."], 2: ["A b.jpg."]} and not caplog.records
+    jsonl(source, "test", ["a.jpg", "b.jpg"], captions="A corrected {name}.")
+    assert read_split_captions(tmp_path, "test") == {1: ["A a.jpg."], 2: ["A b.jpg."]}
+    again = "python tools/prepare_captions.py --annotations mine.jsonl --overwrite"
+    assert f"mine.jsonl has changed since test_captions.pt was made of it; make both again: {again}" in caplog.text
+    caplog.clear()
+    prepare(source, tmp_path, overwrite=True)
+    write_torch_file(tmp_path / "test_captions.pt", {1: ["Other."], 2: ["Another."]})
+    read_split_captions(tmp_path, "test")
+    assert "test_captions.pt holds other captions than those whose pictures image_names.json names" in caplog.text
+
+
+def test_one_source_two_feature_files_for_a_picture(tmp_path):
+    class Features:
+        def use_names(self, names):
+            raise DataError("features: both")
+
+    source = jsonl(tmp_path / "mine.jsonl", "test", ["b/1_img.jpg", "a/img.jpg", "b/img.jpg"])
+    expected = r"both \(mine.jsonl line 2; mine.jsonl line 3\)"
+    for place in (source, tmp_path):
+        with pytest.raises(SharedFeatures, match=expected):
+            use_names(Features(), {}, place)
+
+
 def test_what_cannot_be_prepared(karpathy, tmp_path):
-    with pytest.raises(DataError, match=r"no split 'dev' to take dev images from; it has \['train', 'val', 'test'\]"):
+    with pytest.raises(
+        DataError, match=r"no split 'dev' to take dev images.*'val', 'test'\]: name one with --dev_split, or"
+    ):
         prepare(karpathy, tmp_path / "out", DevLists(split="dev"))
-    with pytest.raises(DataError, match="need as many captions; found 15 of 3 images"):
+    with pytest.raises(DataError, match="need as many captions; found 15 of 3 images: .* --candidates"):
         prepare(karpathy, tmp_path / "out", DevLists(split="test"))
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="file: cannot be written"):

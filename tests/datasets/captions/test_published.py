@@ -78,7 +78,7 @@ def test_pt_comes_before_pd(write):
         ({5: None}, "image 5 has None"),
         ({5: np.zeros(3)}, "image 5 has an object of type ndarray"),
         ({5: "[" * 100_000}, "image 5 has"),
-        ({"dog.jpg": ["a"]}, "the key 'dog.jpg' is no image id"),
+        ({"dog.jpg": ["a"]}, "the key 'dog.jpg' is no integer; where images have names, use a JSONL with .image."),
         ({True: ["a"]}, "the key True is no image id"),
         ({2.5: ["a"]}, "the key 2.5 is no image id"),
         ({"": ["a"]}, "the key '' is no image id"),

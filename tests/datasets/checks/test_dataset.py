@@ -12,6 +12,7 @@ from PIL import Image
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.loader import load_config
+from oscar_paddle.datasets.captions.prepare import DevLists, prepare
 from oscar_paddle.datasets.checks import scan as check_scan
 from oscar_paddle.datasets.checks import text as text_checks
 from oscar_paddle.datasets.checks.dataset import check_dataset
@@ -26,6 +27,8 @@ from oscar_paddle.datasets.regions.vinvl import ObjectTags, RegionFeatures
 TRAIN, DEV, TEST = (101, 102, 103, 104), (201, 202), (301, 302, 303)
 EVERYTHING = TRAIN + DEV + TEST
 WIDTH, HEIGHT = 640, 480
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "image", "caption", "dog", "red", "ball", "cat"]
+VOCABULARY += [f"{start}{digit}" for start in ("", "##") for digit in range(10)]
 RECTS = [[0, 0, 640, 480], [64, 48, 320, 240]]
 
 
@@ -66,11 +69,13 @@ class Data:
         self.candidates = {i: json.dumps(pairs) for i in DEV}
         self.settings = {
             "DATASET.DATA_DIR": str(root / "coco_ir"),
-            "PRETRAINED.DIR": str(root / "no_model"),
+            "PRETRAINED.DIR": str(root / "model"),
             "INPUT.NUM_CAPTIONS_PER_IMAGE_DEV": 10,
             "EVAL.EVAL_CAPTION_INDEX_FILE": "top.pt",
         }
         self.model_dir = root / "model_0060000"
+        (root / "model").mkdir()
+        (root / "model" / "vocab.txt").write_text("\n".join(VOCABULARY))
 
     def write(self):
         folder = self.root / "coco_ir"
@@ -167,6 +172,16 @@ def test_the_golden_set(golden, tmp_path):
 # ---- captions ----
 
 
+def test_a_missing_model_is_a_problem(data):
+    data.settings["PRETRAINED.DIR"] = str(data.root / "none")
+    data.settings["EVAL.CHECKPOINT_DIR"] = str(data.root / "model")  # whose vocabulary would do
+    check = data.write().check()
+    assert found(check) == {"missing_file": 1} and check.findings.total() == 1
+    assert examples(check, "missing_file", "none") == [
+        (None, "no such folder (PRETRAINED.DIR); training starts from it")
+    ]
+
+
 def test_damaged_captions_are_all_named(data):
     data.captions["train"][102] = "not JSON"
     data.captions["train"][103] = "[]"
@@ -218,6 +233,40 @@ def test_a_split_that_is_part_of_another_evaluation_split_is_no_leak(data):
     assert found(data.write().check()) == {"leak_id": 1}, "a partial overlap is one"
 
 
+def test_one_id_for_two_pictures_is_never_fine(data):
+    data.captions["test"].update({i: [f"Image {i + 100} caption {n}" for n in range(5)] for i in DEV})
+    check = data.write().check()
+    assert found(check) == {"two_pictures": 2, "repeated_captions": 20}
+    expected = "image 201: 'image 201 caption 0' in minival, 'Image 301 caption 0' in test"
+    assert examples(check, "two_pictures", "test_captions.pt")[0] == (None, expected)
+    repeated = "'image 301 caption 0' of split 'test' is that of image 301 and 201"
+    assert examples(check, "repeated_captions", "test_captions.pt")[0] == (None, repeated)
+
+
+def test_what_prepared_captions_belong_to(data):
+    data.write()
+    folder, source = data.root / "coco_ir", data.root / "mine.jsonl"
+    lines = [{"image": f"{i}.jpg", "captions": c, "split": "minival"} for i, c in data.captions["minival"].items()]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for name in ("minival_captions.pt", "top.pt"):
+        (folder / name).unlink()
+    prepare(source, folder, DevLists("minival", size=10), command="prepare it")
+    (folder / "minival_caption_indexs_top10.pt").rename(folder / "top.pt")
+    assert found(data.check()) == {}
+    source.write_text(source.read_text().replace("caption 0", "caption zero"))
+    check = data.check()
+    assert found(check) == {"stale_captions": 1}
+    text = "mine.jsonl has changed since minival_captions.pt was made of it; make both again: prepare it --overwrite"
+    assert examples(check, "stale_captions", "minival_captions.pt")[0][1].endswith(text)
+    other = {i: json.dumps([f"other {i} {n}" for n in range(5)]) for i in DEV}
+    (folder / "minival_captions.pt").write_bytes(pickle.dumps(other, 2))
+    check = data.check()
+    assert found(check) == {"stale_captions": 1, "other_lists": 1}
+    assert "chosen for other captions than those of split 'minival'" in examples(check, "other_lists", "top.pt")[0][1]
+    (folder / "image_names.json").write_text('{"x": 1}')
+    assert found(data.check()).keys() >= {"bad_list"}
+
+
 def test_lists(data):
     data.candidates[202] = json.dumps([[201, 0]] * 9 + [[202, 5]])
     del data.candidates[201]
@@ -248,11 +297,11 @@ def changed(image_id, region, column, value):
 
 COLUMNS = Columns(3, num_boxes=1, features=2)  # VinVL's
 DAMAGED_FEATURES = {
+    "empty_image": [("102\t0\t", "number of boxes is 0")],
     "bad_row": [
         ("102", "1 columns"),
         ("102\t2", "2 columns"),
         ("102\ttwo\tAAAA", "number of boxes is 'two'"),
-        ("102\t0\t", "number of boxes is 0"),
         (feature_row(102, regions_of(102))[:-1], "broken base64"),
         (feature_row(102, regions_of(102))[:-8] + "!!!!!!!!", "broken base64"),
         (feature_row(102, regions_of(102))[:-4], "expected 16432 (2 boxes x 2054 values x 4 bytes)"),
@@ -389,6 +438,8 @@ DAMAGED_TAGS = {
         (tag_row(102, detections(names=("dog", " "))), "detection 2: 'class' is ' '"),
         (tag_row(102, detections(rects=[[0, 0, 1, 1], [0, 0, 1]])), "detection 2: 'rect' is [0, 0, 1]"),
         (tag_row(102, detections(rects=[[0, 0, 1, 10**400]])), "expected four numbers"),
+        (tag_row(102, detections(rects=[[0, 0, 0.5, 1], [0.1, 0.2, 0.3, 0.4]])), "between 0 and 1: fractions?"),
+        (tag_row(102) + tag_row(103), "102: 3 columns, the others have 2: two rows run together"),
         (tag_row(102, image_h=0), "image_h is 0, image_w is 640"),
         (tag_row(102, image_w="640"), "image_w is '640'"),
     ],
@@ -578,13 +629,45 @@ def test_ones_own_images(data):
             arrays = {"features": regions_of(image_id)[:, :2048], "boxes": np.array(RECTS, np.float32)}
             if image_id == 302:
                 arrays["boxes"] = arrays["boxes"] * 3
-            np.savez(folder / "features" / f"{name}.npz", **arrays, image_w=WIDTH, image_h=HEIGHT, tags=["dog", "ball"])
+            np.savez(
+                folder / "features" / f"{name}.npz", **arrays, image_w=WIDTH, image_h=HEIGHT, tags=["dog", "red ball"]
+            )
     (folder / "captions.jsonl").write_text("\n".join(lines))
     data.settings.update({"DATASET.DATA_DIR": str(folder), "EVAL.EVAL_CAPTION_INDEX_FILE": ""})
     check = data.check()
     assert found(check) == {"bad_row": 1}
     assert "picture 302.npz" in examples(check, "bad_row", "features")[0][1]
-    assert check.tags == dict.fromkeys(EVERYTHING, "dog ball") and len(check.regions) == 8
+    assert check.tags == dict.fromkeys(EVERYTHING, "dog red ball") and len(check.regions) == 8
+    assert check.classes == {"dog": 9, "red ball": 9} and check.tag_counts == [2] * 9  # tags, not words
+    np.savez(folder / "features" / "picture 302.npz", features=regions_of(302)[:0], tags=[])
+    assert found(data.check()) == {"empty_image": 1, "no_tags": 1}
+    data.settings["DATASET.EMPTY_IMAGES"] = "skip"
+    assert found(data.check()) == {"skipped_image": 1, "no_tags": 1}
+    (folder / "captions.jsonl").write_text("\n".join(lines).replace("picture 303.jpg", "more/picture 301.png"))
+    check = data.check()
+    assert found(check)["shared_features"] == 3  # splits
+    ((_, text), *_) = examples(check, "shared_features", "features")
+    assert "picture 301.jpg (image 301) and more/picture 301.png (image 303) both read" in text
+    assert "(captions.jsonl line 7; " in text and "captions.jsonl line 9)" in text
+
+
+def test_rows_with_the_names_of_pictures(data):
+    """features.tsv and predictions.tsv as VinVL's extractor writes them; ids are numbers of the captions file."""
+    names = {i: f"COCO_{i}" for i in EVERYTHING}
+    for rows in (data.features, data.tags):
+        rows[:] = [f"{names[int(row.split(chr(9))[0])]}\t{row.split(chr(9), 1)[1]}" for row in rows]
+    data.write()
+    (data.root / "coco_ir" / "image_names.json").write_text(json.dumps({i: f"a/{n}.jpg" for i, n in names.items()}))
+    for options in ({}, {"max_images": 4}):
+        check = data.check(**options)
+        assert found(check) == {} and set(check.regions) <= set(EVERYTHING) and len(check.regions) in (4, 9)
+        assert check.tags.keys() == check.regions.keys() and check.agreement[0] == len(check.regions)
+    data.features[2] = feature_row("COCO_103", [], 0)
+    check = data.write().check()
+    assert found(check) == {"empty_image": 1}
+    assert examples(check, "empty_image", "features.tsv") == [
+        (3, "image 103: number of boxes is 0; expected at least 1")
+    ]
 
 
 def test_a_packed_store_beside_the_features(data):

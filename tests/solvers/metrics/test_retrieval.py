@@ -13,6 +13,7 @@ from oscar_paddle.config.errors import DataError
 from oscar_paddle.solvers.metrics import retrieval
 from oscar_paddle.solvers.metrics.retrieval import (
     candidate_ranks,
+    equal_sentence_ranks,
     five_fold_metrics,
     format_recall_line,
     image_to_text_ranks,
@@ -91,6 +92,15 @@ def test_candidate_ranks_worked_by_hand():
     assert candidate_ranks(margins, positive).tolist() == [2, 4, 0]
 
 
+def test_equal_sentences_are_right_for_all_their_images():
+    margins = matrix([3, 3, 1, 0], [5, 5, 0, 2], [0, 0, 4, 4])  # captions 0 and 1 are one sentence
+    caption_image, sentences = np.array([0, 1, 2, 2]), np.array([0, 0, 1, 2])
+    assert image_to_text_ranks(margins, caption_image).tolist() == [1, 1, 0]  # tied with their equals
+    i2t, t2i = equal_sentence_ranks(margins, caption_image, sentences)
+    assert i2t.tolist() == [0, 0, 0] and t2i.tolist() == [0, 0, 0, 0]
+    assert text_to_image_ranks(margins, caption_image).tolist() == [1, 0, 0, 0]
+
+
 # ---- ranks against slow and obvious loops ----
 
 
@@ -125,6 +135,11 @@ def test_ranks_equal_a_slow_sort(pairs, ties, block_values):
         i2t = image_to_text_ranks(margins, caption_image, ties)
         t2i = text_to_image_ranks(margins, caption_image, ties)
         candidates = candidate_ranks(margins, positive, ties)
+        sentences = np.arange(margins.shape[1]) % 4
+        equal = equal_sentence_ranks(margins, caption_image, sentences)
+    shared = np.array([row @ (sentences[:, None] == sentences) > 0 for row in positive])
+    assert equal[0].tolist() == [slow_rank(*pair, "worst") for pair in zip(margins, shared, strict=True)]
+    assert equal[1].tolist() == [slow_rank(*pair, "worst") for pair in zip(margins.T, shared.T, strict=True)]
     assert i2t.tolist() == [slow_rank(row, is_own, ties) for row, is_own in zip(margins, positive, strict=True)]
     assert t2i.tolist() == [slow_rank(row, is_own, ties) for row, is_own in zip(margins.T, positive.T, strict=True)]
     assert candidates.tolist() == i2t.tolist()

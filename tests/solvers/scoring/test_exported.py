@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import types
+from collections import Counter
 from pathlib import Path
 from unittest import mock
 
@@ -14,7 +15,8 @@ import pytest
 from paddle.jit.dy2static import convert_call_func
 from tiny import LENGTHS, SCORED, tiny_model
 
-from oscar_paddle.config.errors import ConfigError, UserError
+from oscar_paddle.config.errors import ConfigError, DataError, UserError
+from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import backends, exported
@@ -205,10 +207,44 @@ def test_pooled_vectors_equal_the_models(model, data, tmp_path, precision):
     built = build_backend(model, "inference", precision, "weights", tmp_path / "programs", Ranks(), "pooled")
     eager = EagerBackend(model)
     for _, batch, regions in PairScorer(eager, data, 120).block_batches(EVERYTHING):
-        wanted = eager.pooled(batch, regions)
+        wanted = eager.pooled(batch, regions).numpy()
         found = built.pooled(batch, regions.numpy())
         assert found.shape == wanted.shape == (len(batch.order), model.config.hidden_size)
         assert np.abs(found - wanted).mean() < (1e-6 if precision == "float32" else 0.02)
+
+
+def test_in_half_precision_the_head_is_float32(model, data, tmp_path, monkeypatch):
+    """The program that then runs, in bfloat16, ends before the head."""
+    monkeypatch.setattr(paddle.base.core, "supports_bfloat16", lambda: True)
+    predictor = exported._predictor
+    monkeypatch.setattr(exported, "_predictor", lambda folder, precision: predictor(folder, "float32"))
+    built = build_backend(model, "inference", "bfloat16", "weights", tmp_path / "programs", Ranks())
+    program = built.pooled
+    monkeypatch.setattr(built, "pooled", lambda *batch: halved(program(*batch)))
+    for _, batch, regions in PairScorer(built, data, 120).block_batches(EVERYTHING):
+        with paddle.no_grad():
+            wanted = match_margin(model.classifier(paddle.to_tensor(halved(program(batch, regions))))).numpy()
+        np.testing.assert_array_equal(built.margins(batch, regions), wanted)
+
+
+def halved(values):
+    """Rounded to bfloat16."""
+    return paddle.to_tensor(values).astype("bfloat16").astype("float32").numpy()
+
+
+def test_a_paddle_with_cuda_has_a_program_of_its_own(model, tmp_path, monkeypatch):
+    """It would record linear layers as one operator, which oneDNN does not fuse."""
+    of_cpu = exported_program(model, "weights", tmp_path / "programs")
+    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+    of_gpu = exported_program(model, "weights", tmp_path / "programs")
+    assert of_gpu != of_cpu
+    assert operators(of_gpu) == operators(of_cpu)
+    assert operators(of_cpu)["1.matmul"] > 10 and "1.linear" not in operators(of_gpu)
+
+
+def operators(folder):
+    """How often a program has each operator."""
+    return Counter(re.findall(r'"#":"([^"]+)"', (folder / "program.json").read_text()))
 
 
 def test_eager_paddle_keeps_its_threads(model, programs, data):
@@ -217,3 +253,22 @@ def test_eager_paddle_keeps_its_threads(model, programs, data):
     backend = InferenceBackend(EagerBackend(model), exported_program(model, "weights", programs))
     PairScorer(backend, data, 120).score(EVERYTHING)
     assert mkl.MKL_Get_Max_Threads() == int(os.environ["OMP_NUM_THREADS"]) > 1
+
+
+def test_other_code_makes_its_own_program(model, programs, monkeypatch):
+    """What older code has left, with other inputs or outputs, is never run."""
+    known = exported_program(model, "weights", programs)
+    monkeypatch.setattr(exported, "code_version", lambda: "another")
+    assert exported_program(model, "weights", programs) != known
+
+
+def test_a_nan_is_no_margin(data, tmp_path):
+    """Neither with an MLP head, whose ReLU made 0 of it: eager and exported."""
+    model = exported_model(classifier="mlp")
+    model.bert.pooler.dense.bias.set_value(paddle.full([32], float("nan")))
+    for backend in (
+        EagerBackend(model),
+        InferenceBackend(EagerBackend(model), exported_program(model, "nan", tmp_path)),
+    ):
+        with pytest.raises(DataError, match="caption 0 of image [0-9]+: the margin is NaN"):
+            PairScorer(backend, data, 4096).score(EVERYTHING)
