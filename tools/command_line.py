@@ -74,6 +74,13 @@ def load_task_config(cfg_file, opts=(), task=None):
     return load_config(cfg_file, opts, functools.partial(task_class(name or "retrieval").needs, action=action))
 
 
+def task_names():
+    """The tasks there are: names of files in solvers/tasks."""
+    folder = os.path.join(os.path.dirname(__file__), "..", "solvers", "tasks")
+    names = sorted(os.path.splitext(name)[0] for name in os.listdir(folder) if name.endswith(".py"))
+    return [name for name in names if name not in ("task", "questions")]
+
+
 def task_class(name):
     """The Task of solvers/tasks/<name>.py, which loads no Paddle."""
     return importlib.import_module(f"oscar_paddle.solvers.tasks.{name}").TASK

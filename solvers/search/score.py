@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError, WeightsError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.array_files import read_npz
 from oscar_paddle.datasets.regions.one_file_each import REGION_ARRAYS, regions_of_arrays, tags_of_arrays
 from oscar_paddle.datasets.regions.source import RegionSource

@@ -1,6 +1,6 @@
 """GQA: the one answer to a compositional question about an image."""
 
-from oscar_paddle.datasets.gqa_dataset import gqa_layout
+from oscar_paddle.datasets.gqa_dataset import LABEL_FILES, gqa_layout, made_files, official_questions, question_files
 from oscar_paddle.solvers.metrics.accuracy import accuracy
 from oscar_paddle.solvers.tasks.questions import QuestionTask, for_the_server
 
@@ -23,6 +23,9 @@ class GqaTask(QuestionTask):
         "OPTIMIZATION.LOSS_TYPE": ("xe", "sfmx"),
     }
     layout, results = staticmethod(gqa_layout), staticmethod(gqa_results)
+    official, question_files, label_files = staticmethod(official_questions), staticmethod(question_files), LABEL_FILES
+    made_files = staticmethod(made_files)
+    own_keys = ("DATASET.TRAIN_DATA_TYPE", "DATASET.EVAL_DATA_TYPE", "DATASET.LABEL_FILE", "DATASET.LABEL2ANS_FILE")
 
     @staticmethod
     def metrics(data, predicted):

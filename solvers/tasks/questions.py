@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from oscar_paddle.config.checks import all_see_all, choices, folders
+from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions.examples import TRUTHS, build_examples
 from oscar_paddle.models.checkpoints.input_settings import check_meaning
 from oscar_paddle.solvers.scoring.examples import COLUMNS, ExampleScorer, example_blocks
 from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, names_of
 
+SPLIT_KEYS = ("DATASET.TRAIN", "DATASET.DEV", "DATASET.TEST")
 log = logging.getLogger(__name__)
 
 
@@ -31,14 +33,18 @@ class QuestionTask(Task):
 
     Attributes:
         layout: function (cfg, split) -> Layout.
+        question_files: function (cfg, split) -> [(path, where it comes from), ...].
+        official: function list of paths -> Questions of the files as their authors publish them.
+        label_files: published names of the two answer dictionaries, () where there is no list of answers.
+        min_count: of how many questions an answer is the commonest where such a list is made.
         has_soft_targets: whether the loss takes the soft score of every answer, or the first answer only.
         choices: {key: the values that the task has}.
         score: the one of the metrics that `best` follows. shown: the further ones in the line for people.
         scoring_keys: see `Evaluation`.
     """
 
-    terms = {"answer": Term()}
-    has_soft_targets, score, shown, scoring_keys, choices = False, "accuracy", (), (), {}
+    terms, min_count = {"answer": Term()}, 1
+    has_soft_targets, score, shown, scoring_keys, choices, label_files = False, "accuracy", (), (), {}, ()
 
     @classmethod
     def needs(cls, cfg, action):
@@ -55,6 +61,24 @@ class QuestionTask(Task):
     def results(question_ids, answers):
         """What the evaluation server takes of these answers, or None where there is no server."""
         return None
+
+    @classmethod
+    def files(cls, cfg):
+        splits = dict.fromkeys(name for key in SPLIT_KEYS for name in cls.choices[key])
+        return [path for split in splits for path, _ in cls.question_files(cfg, split)]
+
+    @classmethod
+    def made_files(cls, folder, split):
+        """[(path, whether for balanced questions only), ...] of the files that a split becomes, see `official`."""
+        cfg = get_cfg_defaults()
+        cfg.DATASET.DATA_DIR, cfg.DATASET.EVAL_DATA_TYPE = folder, "all"
+        return [(cls.question_files(cfg, split)[0][0], False)]
+
+    @classmethod
+    def check(cls, cfg, split_names, *, picture_files=None, **options):
+        from oscar_paddle.datasets.checks.questions import check_questions
+
+        return check_questions(cfg, cls, split_names, **options)
 
     @classmethod
     def build_data(cls, cfg, tokenizer, split):

@@ -57,6 +57,17 @@ class RetrievalTask(Task):
             how += ", or set MONITOR.EVAL_FREQ and EVAL_STEPS to 0"
         yield ("EVAL.EVAL_CROSS_IMAGE", "EVAL.EVAL_CAPTION_INDEX_FILE"), undecided, how
 
+    @classmethod
+    def files(cls, cfg):
+        splits, endings = (cfg.DATASET.TRAIN, cfg.DATASET.DEV, cfg.DATASET.TEST), (".pt", ".pd")
+        return [f"{cfg.DATASET.DATA_DIR}/{split}_captions{ending}" for split in splits for ending in endings]
+
+    @classmethod
+    def check(cls, cfg, split_names, **options):
+        from oscar_paddle.datasets.checks.dataset import check_dataset
+
+        return check_dataset(cfg, split_names, **options)
+
     def training_data(self, tokenizer):
         return build_training_data(self.cfg, tokenizer)
 

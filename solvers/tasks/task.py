@@ -92,11 +92,12 @@ class Task:
         answers: list of str, what the classes are, for its checkpoints; None where they need no words.
         terms: {name: Term} of the loss.
         recipe: Recipe.
+        own_keys: keys that other tasks do not read, by which a configuration shows what it is for.
     """
 
     name, unit, rows_per_example, dev_keys = "", "examples", 1, "DATASET.DEV"
     terms, answers, model_config = {"loss": Term()}, None, None
-    recipe = Recipe()
+    recipe, own_keys = Recipe(), ()
 
     def __init__(self, cfg, train=None, dev=None):
         self.cfg, self.train, self.dev = cfg, train, dev
@@ -104,6 +105,21 @@ class Task:
     @staticmethod
     def needs(cfg, action):
         """Rows for `config.checks.contradiction`; `action` is "train" or "eval"."""
+        raise NotImplementedError
+
+    # ---- checking the data
+
+    @classmethod
+    def files(cls, cfg):
+        """Paths of which at least one is there where the configuration's data are for this task."""
+        return []
+
+    @classmethod
+    def check(cls, cfg, split_names, *, max_images, processes, picture_files, seed):
+        """Check the data of splits (None = those of the configuration): an object as `datasets.checks.dataset` or
+        `datasets.checks.questions` gives, which `tools.pages.dataset` reports; the arguments are those of
+        `check_dataset`.
+        """
         raise NotImplementedError
 
     # ---- training
