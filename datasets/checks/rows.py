@@ -12,7 +12,7 @@ import numpy as np
 
 from oscar_paddle.datasets.checks.figures import KEPT_DRAWINGS, ImageRegions
 from oscar_paddle.datasets.regions.rows import Columns, parse_regions
-from oscar_paddle.datasets.regions.values import BOX_DIM, VISUAL_DIM, WrongWidth
+from oscar_paddle.datasets.regions.values import BOX_DIM, FRACTIONS, VISUAL_DIM, WrongWidth, are_fractions
 from oscar_paddle.datasets.regions.vinvl import DEFAULT_SIZE, parse_detections
 
 BOX_TOLERANCE = 0.01  # of the image; extractors round, and some count a pixel more
@@ -137,6 +137,9 @@ class TagChecker:
             if not isinstance(rect, list) or len(rect) != 4 or not all(map(_is_finite, rect)):
                 yield "bad_tags", f"detection {number}: 'rect' is {str(rect)[:60]}; expected four numbers"
                 return
+        if are_fractions(rects, *(size or DEFAULT_SIZE.values())):
+            yield "bad_tags", f"{FRACTIONS} ('rect')"
+            return
         kind, wrong, more = _wrong_rects(rects, size)
         if wrong:
             rect = ", ".join(f"{value:.5g}" for value in rects[wrong[0]])

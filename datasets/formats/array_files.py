@@ -42,7 +42,8 @@ def read_npz(path, names):
     except Exception as error:  # zipfile and zlib fail in many ways on damaged archives; callers see one error class
         what = foreign(path)
         damage = f"damaged, or not a .npz file ({type(error).__name__}: {str(error)[:120]})"
-        raise DataError(f"{path}: {damage if what is None or 'zip' in what else f'{what}, not a .npz file'}") from None
+        other = f"{what}, not a .npz file with a detector's regions of a picture (docs/own_images.md)"
+        raise DataError(f"{path}: {damage if what is None or 'zip' in what else other}") from None
 
 
 def read_shape(path, name=None):

@@ -75,14 +75,15 @@ def check_count(fields, count, where):
 
 def box_count(fields, columns, where):
     """The number of boxes that a row says it has."""
+    text = b"".join(fields[columns.num_boxes : columns.num_boxes + 1])
     try:
-        count = int(fields[columns.num_boxes][:39])  # whatever fills a damaged column
-    except (ValueError, IndexError):
+        count = int(text[:39])  # whatever fills a damaged column
+    except ValueError:
         longest = max(range(len(fields)), key=lambda at: len(fields[at]))
-        if len(fields) > columns.num_boxes and longest not in (columns.features, columns.boxes):
+        if longest not in (columns.features, columns.boxes) and len(fields) == columns.count:
             there = f"in column {longest + 1}, in the others in column {columns.features + 1}"
             raise DataError(f"{where}: the base64 of the features is {there}") from None
-        shown = repr(fields[columns.num_boxes][:20].decode(errors="replace")) if len(fields) > 1 else "missing"
+        shown = repr(text[:20].decode(errors="replace"))
         raise DataError(f"{where}: number of boxes is {shown}; expected an integer") from None
     if count < 0:
         raise DataError(f"{where}: number of boxes is {count}; expected at least 1")

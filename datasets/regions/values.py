@@ -25,25 +25,21 @@ class WrongWidth(DataError):
 
 
 def as_regions(array, feature_dim, where):
-    """An array from a file (expected: [R, feature_dim] of a float type) as the regions of an image.
+    """An array from a file as the regions of an image: [R, feature_dim] float32; R may be 0.
 
-    Args:
-        where: file and image, for messages.
-    Returns:
-        [R, feature_dim] float32; R may be 0.
     Raises:
-        DataError: another shape or type.
+        DataError: another shape, or a type that is no float; begins with `where`, the file and image.
     """
-    if not isinstance(array, np.ndarray):
+    if isinstance(array, np.ndarray):
+        found = f"{array.dtype} {list(array.shape)}"
+    else:
         keys = f" with the keys {', '.join(map(str, list(array)[:6]))}" if isinstance(array, dict) and array else ""
-        found = f"{type(array).__name__}{keys}"
-        raise DataError(f"{where}: the regions are {found}; expected float32 [regions, {feature_dim}]")
+        found, array = f"{type(array).__name__}{keys}", np.empty(())
     if array.ndim and not len(array):
         return np.zeros((0, feature_dim), "<f4")
     if array.ndim == 2 and array.dtype.kind in "iu" and array.itemsize == 2 and array.shape[1] == feature_dim:
         return _of_type(np.ascontiguousarray(array).tobytes(), array.shape, f"{where}: {array.dtype}")
     if array.dtype.kind != "f" or array.ndim != 2:
-        found = f"{array.dtype} {list(array.shape)}"
         raise DataError(f"{where}: the regions are {found}; expected float32 [regions, {feature_dim}]")
     if array.shape[1] != feature_dim:
         turned = array.shape[0] in (feature_dim, feature_dim - BOX_DIM) and "; are rows and columns exchanged?"
@@ -52,12 +48,9 @@ def as_regions(array, feature_dim, where):
 
 
 def regions_of_bytes(data, num_boxes, widths, where):
-    """The values of the boxes of an image, from bytes of float32, or of another type where there is no doubt of it.
+    """The values of an image's boxes, from bytes of float32, or of another type where there is no doubt of it:
+    [num_boxes, one of `widths`] float32, of which the first is the expected one.
 
-    Args:
-        widths: how many values a box may have, the usual number first.
-    Returns:
-        [num_boxes, one of `widths`] float32.
     Raises:
         DataError: another number of bytes, or a type that can only be guessed.
     """
@@ -117,13 +110,11 @@ def check_finite(regions, where):
 
 
 def box_values(boxes, image_w, image_h):
-    """The six box values of regions.
+    """The six box values of regions: [R, 6] float32 of x1/W, y1/H, x2/W, y2/H, (x2-x1)/W, (y2-y1)/H.
 
     Args:
         boxes: [R, 4] x1, y1, x2, y2 in pixels.
         image_w, image_h: size of the picture in pixels.
-    Returns:
-        [R, 6] float32: x1/W, y1/H, x2/W, y2/H, (x2-x1)/W, (y2-y1)/H.
     Source: docs/reference.md, regions.
     """
     corners = np.asarray(boxes, np.float64) / np.array([image_w, image_h, image_w, image_h], np.float64)
@@ -145,9 +136,15 @@ def checked_box_values(boxes, image_w, image_h, where):
             f"{where}: the box of region {region + 1} is {boxes[region].tolist()}; expected x1, y1, x2, y2 in pixels, "
             f"in a picture of {size}"
         )
-    if len(boxes) and max(image_w, image_h) > 2 and boxes.max() <= 1.01:  # a box has pixels; extractors round
-        raise DataError(
-            f"{where}: the boxes lie between 0 and 1: fractions? expected pixels, in a picture of {size} "
-            f"(multiply x by {image_w:g} and y by {image_h:g})"
-        )
+    if are_fractions(boxes, image_w, image_h):
+        remedy = f"(multiply x by {image_w:g} and y by {image_h:g})"
+        raise DataError(f"{where}: {FRACTIONS}, in a picture of {size} {remedy}")
     return box_values(boxes, image_w, image_h)
+
+
+FRACTIONS = "the boxes lie between 0 and 1: fractions? expected pixels"
+
+
+def are_fractions(boxes, image_w, image_h):
+    """Whether no box of a picture (rows of x1, y1, x2, y2) has a pixel of it; extractors round."""
+    return len(boxes) > 0 and max(image_w, image_h) > 2 and np.max(boxes) <= 1.01

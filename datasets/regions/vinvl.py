@@ -22,6 +22,7 @@ from oscar_paddle.datasets.regions.rows import (
     usual_count,
 )
 from oscar_paddle.datasets.regions.source import ByName, RegionSource, image_key
+from oscar_paddle.datasets.regions.values import FRACTIONS, are_fractions
 
 _LAYOUTS = (
     "a .tsv of VinVL, LXMERT or bottom-up attention, a .pt or .pd of Oscar v1 (image id -> tensor), a .packed store, "
@@ -52,11 +53,12 @@ def parse_detections(fields, where, columns=2):
 class _Rows(ByName):
     """Rows by image id (see `ByName`), from `imageid2idx.json` or else from the first fields of the rows."""
 
-    def _open_rows(self, expected, map_path=None):
-        """Open the file at `path`; `expected` is what it should hold, for the message where it is another kind."""
+    def _open_rows(self, fewest, expected, map_path=None):
+        """Open the file at `path`; `expected` says what else it should be, where no row has the `fewest` columns."""
         self._first = first_rows(self.path)
-        what = foreign(self.path) or ("no text with tabs between columns" if max(map(len, self._first)) == 1 else None)
-        if what:  # before anything is written beside it
+        most = max(map(len, self._first))
+        few = f"its rows have {most} columns with tabs between them, fewer than {fewest}" if 0 < most < fewest else None
+        if what := foreign(self.path) or few:  # before anything is written beside it
             raise DataError(f"{self.path}: {what}; {expected}")
         self._tsv = TsvFile(self.path)
         self._numbers = self._read_map(map_path) if map_path else None
@@ -126,7 +128,7 @@ class RegionFeatures(_Rows, RegionSource):
 
     def _open(self):
         map_path = os.path.join(os.path.dirname(self.path), "imageid2idx.json")
-        self._open_rows(f"the regions are read from {_LAYOUTS}", map_path)
+        self._open_rows(3, f"the regions are read from {_LAYOUTS}", map_path)
         self._columns = columns_of(self._first)
         return {}
 
@@ -155,7 +157,7 @@ class ObjectTags(_Rows):
     def __init__(self, predictions_file):
         self.path = str(predictions_file)
         first_file([self.path], "; it holds the object tags, which INPUT.ADD_OD_LABEL: True asks for")
-        self._open_rows("expected rows of image id and JSON")
+        self._open_rows(2, "expected rows of image id and JSON")
         self._columns = usual_count(self._first, (2,))
 
     def __getitem__(self, image_id):
@@ -179,6 +181,8 @@ class ObjectTags(_Rows):
         size = {**DEFAULT_SIZE, **(row if isinstance(row, dict) else {})}
         if not all(type(size[name]) in (int, float) and size[name] > 0 for name in ("image_h", "image_w")):
             raise DataError(f"{where}: image_h and image_w are {size['image_h']!r} and {size['image_w']!r}, not sizes")
+        if are_fractions(rects, size["image_w"], size["image_h"]):
+            raise DataError(f"{where}: {FRACTIONS} ('rect')")
         return rects, size["image_h"], size["image_w"]
 
     def _detections(self, image_id):

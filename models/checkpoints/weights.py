@@ -205,7 +205,7 @@ def _read_safetensors(path):
     with open(path, "rb") as file:
         head = file.read(min(int.from_bytes(file.read(8), "little"), path.stat().st_size))
     try:
-        types = {name: info["dtype"] for name, info in json.loads(head).items() if name != "__metadata__"}
+        types = {name: str(info["dtype"]) for name, info in json.loads(head).items() if name != "__metadata__"}
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
         types = {}  # the library says what is wrong
     for name, kind in types.items():

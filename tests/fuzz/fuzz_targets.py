@@ -133,17 +133,25 @@ def _tsv_sound():
     detections = [{"class": "dog", "conf": 0.5, "rect": [0, 1, 20, 30]}, {"class": "red ball", "rect": [1, 2, 3.5, 4]}]
     whole = {"objects": detections, "image_h": 40, "image_w": 50}
     tags = [b"%d\t%s\n" % (i, _json(detections if i == 8 else whole)) for i in IMAGES]
-    files = {"imageid2idx.json": b'{"7": 0, "8": 1, "9": 2}'}
-    for name, lines in (("features", rows), ("predictions", tags)):
-        starts = np.cumsum([0, *map(len, lines)])[:-1]
-        files |= {f"{name}.tsv": b"".join(lines), f"{name}.lineidx": b"".join(b"%d\n" % start for start in starts)}
-    return [files]
+    boxes = [base64.b64encode(np.array([[0, 0, 5, 5]] * len(_regions(i)), np.float32).tobytes()) for i in IMAGES]
+    visual = [base64.b64encode(_regions(i)[:, :-6].tobytes()) for i in IMAGES]
+    parts = [(i, len(_regions(i)), *pair) for i, *pair in zip(IMAGES, boxes, visual, strict=True)]
+    bottom_up = [b"%d\t10\t12\t%d\t%s\t%s\n" % part for part in parts]
+    lxmert = [b"%d\t12\t10\tAAAA\tAAAA\tAAAA\tAAAA\t%d\t%s\t%s\n" % part for part in parts]
+    sets = []
+    for features in (rows, bottom_up, lxmert):
+        files = {"imageid2idx.json": b'{"7": 0, "8": 1, "9": 2}'}
+        for name, lines in (("features", features), ("predictions", tags)):
+            starts = np.cumsum([0, *map(len, lines)])[:-1]
+            files |= {f"{name}.tsv": b"".join(lines), f"{name}.lineidx": b"".join(b"%d\n" % start for start in starts)}
+        sets.append(files)
+    return sets
 
 
 def _read_tsv(folder):
     def features():
         source = RegionFeatures(folder / "features.tsv", feature_dim=DIM, max_region=2)
-        _each([*source.ids[:20], *IMAGES], source.__getitem__)
+        _each([*source.ids[:20], *IMAGES], source.__getitem__, source.number_of_regions)
         source.fingerprint(IMAGES)
 
     def tags():
@@ -169,7 +177,8 @@ def _layout_sound():
 def _read_layouts(folder):
     def layout(split, place):
         source = open_regions(folder, split, str(folder / place), feature_dim=DIM, max_region=2)
-        _each(IMAGES, source.__getitem__, source.open_tags(folder, split, "vg").__getitem__)
+        tags = source.open_tags(folder, split, "vg")
+        _each(IMAGES, source.__getitem__, source.number_of_regions, tags.__getitem__)
 
     places = (("u", "u_img_frcnn_feats.pt"), ("v", "v_img_frcnn_feats"), ("w", "features"), ("w", "packed"))
     _all(*[functools.partial(layout, *place) for place in places])

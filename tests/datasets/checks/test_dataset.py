@@ -438,6 +438,8 @@ DAMAGED_TAGS = {
         (tag_row(102, detections(names=("dog", " "))), "detection 2: 'class' is ' '"),
         (tag_row(102, detections(rects=[[0, 0, 1, 1], [0, 0, 1]])), "detection 2: 'rect' is [0, 0, 1]"),
         (tag_row(102, detections(rects=[[0, 0, 1, 10**400]])), "expected four numbers"),
+        (tag_row(102, detections(rects=[[0, 0, 0.5, 1], [0.1, 0.2, 0.3, 0.4]])), "between 0 and 1: fractions?"),
+        (tag_row(102) + tag_row(103), "102: 3 columns, the others have 2: two rows run together"),
         (tag_row(102, image_h=0), "image_h is 0, image_w is 640"),
         (tag_row(102, image_w="640"), "image_w is '640'"),
     ],

@@ -1,5 +1,6 @@
 """Which region features a run reads, and that the same data in any layout make the same batches."""
 
+import base64
 import json
 import logging
 import pickle
@@ -156,7 +157,27 @@ def ones_own(folder, captions, regions, tags):
     return NpzFeatures
 
 
-@pytest.mark.parametrize("layout", [paddle_port, oscar_v1, ones_own])
+def rows_by_name(folder, captions, regions, tags):
+    """As VinVL's own extractor writes them: the first column is the name of the picture."""
+    ones_own(folder, captions, regions, tags)
+    shutil.rmtree(folder / "features")
+    with open(folder / "features.tsv", "w") as features, open(folder / "predictions.tsv", "w") as predictions:
+        for image_id, array in regions.items():
+            features.write(f"p{image_id}\t{len(array)}\t{base64.b64encode(array.tobytes()).decode()}\n")
+            found = [{"class": tag} for tag in tags[image_id].split()]
+            predictions.write(f"p{image_id}\t{json.dumps(found)}\n")
+    return RegionFeatures
+
+
+def dictionary_by_name(folder, captions, regions, tags):
+    ones_own(folder, captions, regions, tags)
+    shutil.rmtree(folder / "features")
+    dump(folder / "test_vg_labels.pt", {f"p{image_id}.jpg": text for image_id, text in tags.items()})
+    dump(folder / "test_img_frcnn_feats.pt", {f"p{image_id}.jpg": array for image_id, array in regions.items()})
+    return DictionaryFeatures
+
+
+@pytest.mark.parametrize("layout", [paddle_port, oscar_v1, ones_own, rows_by_name, dictionary_by_name])
 def test_every_layout_makes_the_same_batches(build, parts, tmp_path, layout):
     kind = layout(tmp_path, *parts)
     expected, found = build(), build(tmp_path)

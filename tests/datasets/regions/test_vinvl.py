@@ -331,6 +331,14 @@ def test_damaged_boxes(predictions, value):
         ObjectTags(path).boxes(10)
 
 
+def test_boxes_as_fractions(predictions):
+    half = [0.0, 0.1, 0.5, 1.0]
+    tags = ObjectTags(predictions([{"class": "dog", "rect": half}, {"class": "cat", "rect": [0, 0, 1, 1]}]))
+    with pytest.raises(DataError, match=r"\(image 10\): the boxes lie between 0 and 1: fractions\? expected pixels"):
+        tags.boxes(10)
+    assert tags[10] == "dog cat"
+
+
 def test_missing_tags(predictions, tmp_path):
     with pytest.raises(DataError, match="no row for image 99"):
         ObjectTags(predictions([]))[99]
@@ -338,7 +346,7 @@ def test_missing_tags(predictions, tmp_path):
         ObjectTags(tmp_path / "nowhere.tsv")
     path = tmp_path / "one_column.tsv"
     path.write_text("10\n")
-    with pytest.raises(DataError, match="no text with tabs"):
+    with pytest.raises(DataError, match="its rows have 1 columns"):
         ObjectTags(path)[10]
 
 

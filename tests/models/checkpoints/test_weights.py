@@ -256,6 +256,12 @@ def test_types_of_weights_that_nobody_can_read(tmp_path, kind):
         read_state(tmp_path)
 
 
+def test_a_type_that_is_no_text(tmp_path):
+    write_safetensors(tmp_path / "model.safetensors", {"bert.a": (["F32"], (2,), bytes(8))})
+    with pytest.raises(WeightsError, match=r"model\.safetensors: tensor 'bert\.a' has the type"):
+        read_state(tmp_path)
+
+
 def test_whole_numbers_are_no_weights(model, tmp_path):
     state = {**to_state(model), "classifier.bias": np.array([1, 2], np.int8)}
     with pytest.raises(WeightsError, match=r"do not fit the model; no floats: classifier\.bias int8"):
