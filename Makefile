@@ -10,7 +10,7 @@ SIZES ?= $(if $(FAST),--train 60 --dev 10 --test 12,--train 3000 --dev 100 --tes
 MODEL ?= $(if $(FAST),--hidden_size 32 --num_hidden_layers 1 --intermediate_size 64,--hidden_size 96 --intermediate_size 384)
 MODEL_WORDS ?= $(if $(FAST),1 layer of width 32,3 layers of width 96), from scratch
 
-.PHONY: fuzz help install install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 report-picture test lint clean
+.PHONY: fuzz fuzz-tokenizer test-install help install install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 report-picture test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z0-9 -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,8 +19,15 @@ install: $(VENV)/.installed  ## create .venv and install what training and evalu
 
 install-dev: $(VENV)/.installed-dev  ## the same and what the tests need
 
-$(VENV)/.installed: requirements.txt requirements-common.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# Packages belong to one version of Python: the environment is made anew when PYTHON is another than it was made with.
+WANTED := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+FOUND  := $(shell sed -nE 's/^version(_info)? *= *([0-9]+\.[0-9]+).*/\2/p' $(VENV)/pyvenv.cfg 2>/dev/null)
+OTHER  := $(filter-out $(WANTED),$(FOUND))
+
+$(VENV)/.installed: requirements.txt requirements-common.txt pyproject.toml $(if $(OTHER),FORCE)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
+	@$(if $(OTHER),echo "== making $(VENV) anew: it was made with Python $(OTHER) and PYTHON is $(WANTED)")
+	@$(if $(OTHER),$(PYTHON) -m venv --clear $(VENV),test -x $(BIN)/python || $(PYTHON) -m venv $(VENV))
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
@@ -108,6 +115,12 @@ report-picture: install  ## draw the README's picture of quickstart/report.html 
 
 test: install-dev lint  ## install everything and run all checks
 	$(BIN)/python -m pytest
+
+test-install:  ## build a wheel, install it beside current Hugging Face packages, train, evaluate and score with it
+	$(PYTHON) tests/check_install.py
+
+fuzz-tokenizer: install-dev  ## compare the ids of a million odd texts with those that PaddleNLP gives
+	$(BIN)/python tests/fuzz/compare_tokenizers.py
 
 fuzz: install-dev  ## feed damaged files to every reader for some minutes (MINUTES=5)
 	$(BIN)/python tests/fuzz/fuzz_readers.py --minutes $(MINUTES)

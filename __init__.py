@@ -6,18 +6,31 @@ PaddleNLP.
 
     import oscar_paddle
     oscar_paddle.score("checkpoint", "image.npz", ["a dog catches a frisbee", "two cats asleep"])
+    scorer = oscar_paddle.ImageScorer("checkpoint")  # read once, for many pictures
+    model = oscar_paddle.load("checkpoint")  # the network itself
 """
 
-__all__ = ["score"]
+import importlib
+
+__version__ = "0.2.0"
+
+_ERRORS = ("UserError", "ConfigError", "DataError", "WeightsError", "TrainingError")
+_HOMES = {
+    "score": "solvers.search.score",
+    "ImageScorer": "solvers.search.score",
+    "load": "solvers.build",
+    **dict.fromkeys(_ERRORS, "config.errors"),
+}
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name):
-    if name == "score":
-        from oscar_paddle.solvers.search.score import score
-
-        return score
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _ERRORS:
+        importlib.import_module("oscar_paddle.solvers.machine").load_paddle()
+    return getattr(importlib.import_module(f"oscar_paddle.{_HOMES[name]}"), name)
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *_HOMES])

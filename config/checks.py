@@ -14,15 +14,12 @@ def contradiction(cfg, needs=None):
     """The first settings that cannot be meant together, or that a task cannot do without.
 
     Args:
-        cfg: complete CfgNode whose values are each allowed.
-        needs: called with `cfg`, gives the rows of a task; None: only what holds whatever the configuration is for.
+        cfg: complete CfgNode whose values are each allowed. needs: function cfg -> the rows of a task, or None.
     Returns:
         (keys, remedy): the full names involved and what to do about them; (None, None) when all is well.
     """
-    for keys, wrong, remedy in (*_pairs(cfg), *(needs(cfg) if needs else ())):
-        if wrong:
-            return keys, remedy
-    return None, None
+    rows = (*_pairs(cfg), *(needs(cfg) if needs else ()))
+    return next(((keys, remedy) for keys, wrong, remedy in rows if wrong), (None, None))
 
 
 def evaluates_while_training(cfg):
@@ -40,13 +37,9 @@ def folders(cfg, action, files):
 
 
 def choices(cfg, action, who, allowed):
-    """Rows: some keys have fewer values in one task than elsewhere.
+    """Rows: some keys have fewer values in one task (`who`) than elsewhere; what its tool does not read is free.
 
-    Args:
-        cfg: the configuration.
-        action: "train" or "eval"; keys that this one does not read may have any value.
-        who: the task's name, for the remedy.
-        allowed: {full name of a key: the values that the task's files and its loss have}.
+    action: "train" or "eval"; allowed: {full name of a key: the values that the task's files and its loss have}.
     """
     for key, values in allowed.items():
         unread = key in _UNREAD[action] or (key == "DATASET.DEV" and not evaluates_while_training(cfg))

@@ -81,7 +81,8 @@ KEYS = {
         skip (training leaves them out; evaluation counts each as one region of the whole picture, all zeros but for its
         box, so that no image or question is lost)."""),
     "DATASET.TRAIN": Key("train", "fixed to train in the reference, VQA --do_train_val", _SPLIT).means("""
-        Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val; GQA, NLVR2: train."""),
+        Split to train on: the xxx of xxx_captions.pt; VQA: train | train+val (one file, or else
+        those of both); GQA, NLVR2: train."""),
     "DATASET.DEV": Key("minival", "fixed to minival in the reference", _SPLIT).means("""
         Split evaluated during training; VQA, GQA, NLVR2: val."""),
     "DATASET.TEST": Key("test", "--test_split, --do_test, --do_test_dev", _SPLIT).means("""
@@ -90,11 +91,11 @@ KEYS = {
     "DATASET.TXT_DATA_DIR": Key("", "--txt_data_dir").means("""
         VQA: folder of the question files of train and val ('' = DATA_DIR, where those of test always are)."""),
     "DATASET.LABEL_FILE": Key("", "--label_file").means("""
-        VQA, GQA: pickle answer -> label, in the order that numbers the classes. '' = the published name in DATA_DIR or
-        its folder cache."""),
+        VQA, GQA: pickle or JSON answer -> label, in the order that numbers the classes. '' = the published name in
+        DATA_DIR or its folder cache."""),
     "DATASET.LABEL2ANS_FILE": Key("", "--label2ans_file").means("""
-        VQA, GQA: pickle with the answers by label. '' = the published name beside LABEL_FILE, if it is there; without
-        it the answers are those of LABEL_FILE."""),
+        VQA, GQA: pickle or JSON with the answers by label. '' = the published name beside LABEL_FILE, if it is there;
+        without it the answers are those of LABEL_FILE."""),
     "DATASET.TRAIN_DATA_TYPE": Key("all", "--train_data_type", one_of("bal", "all")).means("""
         GQA: which file trains: bal (gqa_bal_qla_train.json) | all."""),
     "DATASET.EVAL_DATA_TYPE": Key("bal", "--eval_data_type", one_of("bal", "all", "unbal")).means("""
@@ -220,11 +221,7 @@ KEYS = {
 
 
 def get_cfg_defaults():
-    """The default settings, as a new node that the caller may change.
-
-    Returns:
-        yacs CfgNode: sections (`cfg.INPUT`, ...) of keys (`cfg.INPUT.MAX_REGION`, ...), not frozen.
-    """
+    """The default settings as a new yacs CfgNode, not frozen: sections of keys, such as `cfg.INPUT.MAX_REGION`."""
     cfg = CfgNode()
     for name, key in KEYS.items():
         section, _, short = name.partition(".")

@@ -1,4 +1,4 @@
-"""From YAML files and `--opts` to one frozen configuration, and back to a file.
+"""From YAML files and `--opts` to one frozen configuration.
 
 Later wins: the defaults, the files named by `_BASE_` (in their order, each with its own bases first), the YAML file
 itself, then `--opts KEY VALUE ...`. Every value is checked where it is set, so an error names the file and line (or
@@ -9,11 +9,9 @@ import difflib
 import os
 import re
 
-import yaml
-
 from oscar_paddle.config.checks import contradiction
 from oscar_paddle.config.default import KEYS, get_cfg_defaults, value_of
-from oscar_paddle.config.errors import ConfigError, UserError
+from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.config.yaml_file import BASE_KEY, Setting, Unfit, one_line, read_yaml_settings
 
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -27,16 +25,13 @@ def load_config(cfg_file, opts=(), needs=None):
 
     Args:
         cfg_file: path of the YAML file.
-        opts: flat sequence KEY, VALUE, KEY, VALUE ...; values are text, or already of the key's type. A key named
-            twice takes its last value.
+        opts: flat sequence KEY, VALUE, KEY, VALUE ...; values are text, or already of the key's type.
         needs: what a task needs, as a function cfg -> rows (see `checks`); None: nothing. By the task's name it is
             `tools.command_line.load_task_config`.
     Returns:
         CfgNode: complete, checked and frozen.
     Raises:
-        ConfigError: one line that names the key and the file (or `--opts`): a file that is missing, unreadable or not
-            YAML, a circular `_BASE_`, a key that is unknown or given twice, a value of the wrong type or out of range,
-            settings that contradict each other, or a missing one that the task needs.
+        ConfigError: one line that names the key and the file (or `--opts`).
     """
     cfg_file = os.fspath(cfg_file)
     cfg = get_cfg_defaults()
@@ -58,43 +53,8 @@ def load_config(cfg_file, opts=(), needs=None):
     return cfg
 
 
-def dump_config(cfg, path):
-    """Writes a configuration as YAML that `load_config` reads back to the same values.
-
-    The file appears whole or not at all: it is written beside its final place and then renamed.
-
-    Args:
-        cfg: CfgNode, frozen or not.
-        path: file to write; its folder is made when missing.
-    Raises:
-        UserError: the file cannot be written.
-    """
-    path = os.fspath(path)
-    sections = {section: dict(keys) for section, keys in cfg.items()}
-    breaks = {"\x85", "\u2028", "\u2029"}  # line ends to YAML: unescaped, it reads them back as blanks
-    readable = not any(breaks & set(str(value)) for keys in sections.values() for value in keys.values())
-    unfinished = f"{path}.{os.getpid()}.tmp"
-    try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with open(unfinished, "w", encoding="utf-8") as file:
-            yaml.safe_dump(sections, file, sort_keys=False, allow_unicode=readable)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the configuration: {error.strerror or error}") from error
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
-
-
 def _settings_from_file(path, chain=()):
-    """All settings of a YAML file, those of its bases first.
-
-    Args:
-        path: the file, as the user or a `_BASE_` names it.
-        chain: the files whose `_BASE_` led here, outermost first.
-    """
+    """All settings of a YAML file, those of its bases first; chain: the files whose `_BASE_` led here."""
     own, bases = read_yaml_settings(path, named_by=chain[-1] if chain else None)
     if os.path.realpath(path) in map(os.path.realpath, chain):
         raise ConfigError(f"{chain[-1]}: {BASE_KEY} goes round in a circle: {' -> '.join((*chain, path))}")
@@ -104,13 +64,12 @@ def _settings_from_file(path, chain=()):
 def _settings_from_opts(opts):
     """The settings in a flat sequence KEY, VALUE, KEY, VALUE ..."""
     opts = [os.fspath(word) if isinstance(word, os.PathLike) else word for word in opts]
-    keys, values = [str(key) for key in opts[::2]], opts[1::2]
-    for key in keys:
+    for key in map(str, opts[::2]):
         if "=" in key:
             raise ConfigError(f"--opts: {one_line(key)}: put a blank between key and value, KEY VALUE")
-    if len(keys) > len(values):
-        raise ConfigError(f"--opts: {one_line(keys[-1])} has no value: expected pairs KEY VALUE KEY VALUE ...")
-    return [Setting(key, value, "--opts") for key, value in zip(keys, values, strict=True)]
+    if len(opts) % 2:
+        raise ConfigError(f"--opts: {one_line(opts[-1])} has no value: expected pairs KEY VALUE KEY VALUE ...")
+    return [Setting(str(key), value, "--opts") for key, value in zip(opts[::2], opts[1::2], strict=True)]
 
 
 def _check_known(cfg, setting):
@@ -125,7 +84,7 @@ def _check_known(cfg, setting):
 
 def _nearest(wrong):
     """The full key name most like a wrong one. A right name in a wrong section, or in none, counts nearly in full."""
-    wrong = wrong[:100].upper()
+    wrong = wrong[:100].upper().replace("-", "_")
 
     def likeness(known):
         whole = difflib.SequenceMatcher(None, wrong, known).ratio()
@@ -138,9 +97,11 @@ def _nearest(wrong):
 def _checked_value(setting):
     """The value of a setting as its key's type, within what the key allows."""
     kind = type(KEYS[setting.key].default)
-    value = _convert(setting.value, kind)
+    value, hint = _convert(setting.value, kind), ""
+    if kind is str and not isinstance(setting.value, Unfit):
+        hint = "; write '' for an empty text" if setting.value is None else "; put it in quotes to make it text"
     if value is None:
-        problem = f"expected {kind.__name__}, found {_describe(setting.value)}{_hint(setting, kind)}"
+        problem = f"expected {kind.__name__}, found {_describe(setting.value)}{hint}"
     else:
         problem = KEYS[setting.key].problem(value)
     if problem:
@@ -168,12 +129,6 @@ def _convert(value, kind):
         return kind(value)
     except (ValueError, OverflowError):
         return None
-
-
-def _hint(setting, kind):
-    if kind is not str or isinstance(setting.value, Unfit):
-        return ""
-    return "; write '' for an empty text" if setting.value is None else "; put it in quotes to make it text"
 
 
 def _describe(value):

@@ -12,6 +12,7 @@ import yaml
 from oscar_paddle.config.errors import ConfigError
 
 BASE_KEY = "_BASE_"
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -30,31 +31,37 @@ class Unfit(NamedTuple):
 
 
 def read_yaml_settings(path, named_by=None):
-    """The settings and the bases in one YAML file.
+    """The settings and the bases in one YAML file; named_by: the file whose `_BASE_` led here, for errors.
 
-    Args:
-        path: the file.
-        named_by: the file whose `_BASE_` led here, for errors.
     Returns:
         (settings, bases): list of Setting in file order; list of paths, relative ones resolved against this file.
     Raises:
         ConfigError: missing or unreadable file, not YAML, not sections of keys, a key given twice in one mapping.
     """
+    path = located(path)
     text = _read_text(path, f" ({BASE_KEY} of {named_by})" if named_by else "")
     settings, bases = [], []
     for name, node in _entries(_root(text, path), path, text):
         if name == BASE_KEY:
-            bases = [os.path.join(os.path.dirname(path), os.path.expanduser(base)) for base in _bases(node, path, text)]
+            bases = [located(base, os.path.dirname(path)) for base in _bases(node, path, text)]
         elif "." in name:
             section, _, key = name.partition(".")
             raise ConfigError(f"{_place(path, node)}: {name}: in a file, write '{section}:' and '{key}:' below it")
-        elif isinstance(node, yaml.MappingNode) and node.value:
-            for key, leaf in _entries(node, path, text):
-                settings.append(Setting(f"{name}.{key}", _value(leaf, text), _place(path, leaf)))
+        elif isinstance(node, yaml.MappingNode):
+            leaves = [(f"{name}.{key}", _value(leaf, text), leaf) for key, leaf in _entries(node, path, text)]
+            for key, value, leaf in leaves or [(name, None, node)]:
+                settings.append(Setting(key, value, _place(path, leaf)))
         else:
-            nothing_below = isinstance(node, yaml.MappingNode)
-            settings.append(Setting(name, None if nothing_below else _value(node, text), _place(path, node)))
+            settings.append(Setting(name, _value(node, text), _place(path, node)))
     return settings, bases
+
+
+def located(path, folder=""):
+    """A path relative to a folder; `configs/...` that is not there is the file that the package brings along."""
+    here = os.path.join(folder, os.path.expanduser(path))
+    packaged = os.path.join(_PACKAGE, os.path.normpath(path))
+    brought = os.path.dirname(packaged) == os.path.join(_PACKAGE, "configs") and os.path.isfile(packaged)
+    return packaged if brought and not os.path.exists(here) else here
 
 
 def one_line(text, limit=200):

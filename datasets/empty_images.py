@@ -3,9 +3,8 @@
 import logging
 from contextlib import suppress
 
-from tqdm import tqdm
-
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 
 log = logging.getLogger(__name__)
 _LOOKED_AT = 16  # images, spread evenly

@@ -2,10 +2,12 @@
 
 import os
 
+from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions.answers import read_answer_labels
 from oscar_paddle.datasets.questions.examples import Layout
-from oscar_paddle.datasets.questions.records import field
+from oscar_paddle.datasets.questions.prepare import ORIGIN, Question, image_names, own_questions
+from oscar_paddle.datasets.questions.records import BY_KEY, field, read_records
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder
 
 LABEL_FILES = ("trainval_testdev_all_ans2label.pkl", "trainval_testdev_all_label2ans.pkl")
@@ -56,3 +58,29 @@ def _answer(record, labels, where):
     if type(numbers[0]) is not int:
         raise DataError(f"{where}: the answer is {str(numbers[0])[:40]!r}; expected the number of a label")
     return [(labels.class_of(numbers[0], where), 1.0)]  # Upstream: the first one counts
+
+
+def official_questions(paths):
+    """GQA's questions as its authors publish them, an object by question id, in one or several files; or a JSONL."""
+    for path in paths:
+        if path.endswith(".jsonl"):
+            yield from own_questions(path)
+            continue
+        for question_id, record in read_records(path, ORIGIN, BY_KEY):
+            where = f"{path} question {question_id}"
+            answers = {field(record, "answer", str, where): 1.0} if "answer" in record else None
+            images = (image_names(str(field(record, "imageId", (int, str), where))),)
+            text, is_balanced = field(record, "question", str, where), record.get("isBalanced", True) is True
+            yield Question(where, text, question_id, images, answers, is_balanced)
+
+
+def made_files(folder, split):
+    """[(path, whether it holds the balanced questions only), ...] of a split's question files."""
+    files = {}
+    for kind in ("all", "bal"):
+        cfg = get_cfg_defaults()
+        cfg.DATASET.DATA_DIR = folder
+        for key in _CHOSEN_BY.values():
+            cfg.DATASET[key] = kind
+        files.setdefault(question_files(cfg, split)[0][0], kind == "bal")
+    return list(files.items())

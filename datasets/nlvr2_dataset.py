@@ -5,7 +5,8 @@ import re
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions.examples import Layout, joined_or_halves
-from oscar_paddle.datasets.questions.records import field
+from oscar_paddle.datasets.questions.prepare import ORIGIN, Question, image_names
+from oscar_paddle.datasets.questions.records import LINES, field, read_records
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder, PairedLongestFirstBuilder
 
 _SIDES = {"left", "right"}
@@ -52,6 +53,25 @@ def question_files(cfg, split):
     if name != "nlvr2_dev_test1.json":
         return [file]
     return joined_or_halves(file, [question_files(cfg, half)[0] for half in ("val", "test1")])
+
+
+def official_statements(paths):
+    """NLVR2's statements as its authors publish them, or one's own: an object on each line, with `sentence`, `label`,
+    and `identifier` ("dev-850-0-1": the images are dev-850-0-img0 and -img1) or `left` and `right`."""
+    for path in paths:
+        for number, record in read_records(path, ORIGIN, LINES):
+            where = f"{path} record {number}"
+            label = {"true": 1, "false": 0, "1": 1, "0": 0}.get(str(record.get("label")).lower())
+            if label is None:
+                raise DataError(f"{where}: the label is {str(record.get('label'))[:40]!r}; expected true or false")
+            if "identifier" in record:
+                identifier = field(record, "identifier", str, where)
+                pair = identifier.rpartition("-")[0]
+                names = [(f"nlvr2_{pair}-img{n}", f"{pair}-img{n}", f"{pair}-img{n}.png") for n in (0, 1)]
+            else:
+                identifier = str(record.get("question_id", number))
+                names = [image_names(str(field(record, side, (int, str), where))) for side in ("left", "right")]
+            yield Question(where, field(record, "sentence", str, where), identifier, tuple(names), {label: 1.0})
 
 
 def sentence_keys(examples):

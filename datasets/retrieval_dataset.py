@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import ConfigError, DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.captions.own_pictures import read_names, read_split_captions, use_names
 from oscar_paddle.datasets.captions.prepared import OTHER_LISTS, captions_digest
 from oscar_paddle.datasets.captions.published import read_caption_index, read_image_keys

@@ -20,9 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.whole_files import remove_leftovers, user_cache, whole_file
 
 logger = logging.getLogger(__name__)

@@ -1,12 +1,9 @@
 """Text to word-piece ids, exactly as the reference tokenizer of Oscar and VinVL makes them.
 
-The only file that imports PaddleNLP, and only when a word has to be cut or a vocabulary fetched by name:
-the import takes seconds, and a warm token cache (token_cache.py) needs neither.
-
-What comes from PaddleNLP: the greedy WordPiece search, and vocabularies by model name. What does not: the
-steps before WordPiece. PaddleNLP 2.8.1 also splits at symbols ("€5" becomes two words, the reference keeps one),
-so its ids are not always those the published weights were trained with; and it tokenises every word anew, where
-remembering the ids of each distinct word is ten times as fast (566,000 COCO captions in about six seconds).
+The greedy WordPiece search is that of the `tokenizers` package; the steps before it are here, for no library has
+exactly the reference's (PaddleNLP 2.8.1 also splits at symbols: "€5" becomes two words, the reference keeps one), and
+every distinct word is cut once (566,000 COCO captions in about six seconds). This is the only file that imports
+PaddleNLP, and only to fetch a vocabulary by name.
 
 Source: docs/reference.md, tokenizer.
 """
@@ -14,11 +11,17 @@ Source: docs/reference.md, tokenizer.
 import hashlib
 import json
 import re
+import sys
+import traceback
 import unicodedata
 import warnings
 from pathlib import Path
 
+from tokenizers.models import WordPiece
+
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.signals import keeping_sigterm
+from oscar_paddle.config.yaml_file import one_line
 
 VOCAB_FILE = "vocab.txt"
 CONFIG_FILE = "tokenizer_config.json"
@@ -29,6 +32,7 @@ SPECIAL_TOKENS = (*REQUIRED_TOKENS, MASK)
 # Part of every fingerprint: raise it when a change in this file can change an id.
 TOKENIZER_VERSION = "oscar-wordpiece-1"
 MAX_REMEMBERED_WORDS = 1_000_000  # about 200 MB; COCO has some 60,000 different words
+MAX_WORD_CHARACTERS = 100  # upstream: a longer word is unknown
 
 _SPECIAL_IN_TEXT = re.compile("(" + "|".join(re.escape(token) for token in SPECIAL_TOKENS) + ")")
 _CJK = re.compile(
@@ -37,14 +41,12 @@ _CJK = re.compile(
 
 
 def build_tokenizer(vocab_dir_or_name, do_lower_case):
-    """The tokenizer of a checkpoint folder, a vocabulary file, or a model name.
+    """The `Tokenizer` of a checkpoint folder, a vocabulary file, or a model name.
 
     Args:
         vocab_dir_or_name: a folder holding vocab.txt, the path of such a file, or a name PaddleNLP knows
             ("bert-base-uncased"), fetched once over the network.
         do_lower_case: True to lower-case and strip accents (INPUT.DO_LOWER_CASE).
-    Returns:
-        A `Tokenizer`.
     Raises:
         DataError: the vocabulary is missing, damaged, lacks a required token, or cannot be fetched.
     """
@@ -74,10 +76,8 @@ class Tokenizer:
         DataError: no tokens, a repeated token, or one of [PAD] [UNK] [CLS] [SEP] missing.
 
     Attributes:
-        vocab: dict, token -> id; the id is the line number from 0.
-        vocab_size: number of tokens.
+        vocab: dict, token -> id, the line number from 0; vocab_size: their number.
         cls_id, sep_id, pad_id, unk_id: int. mask_id: int, or None when the vocabulary has no [MASK].
-        do_lower_case: bool.
         fingerprint: hex string; equal fingerprints give equal ids for every text.
     """
 
@@ -89,17 +89,14 @@ class Tokenizer:
         self.mask_id = self.vocab.get(MASK)
         # Character classes and case tables come with Python: a newer one may know more characters.
         parts = [TOKENIZER_VERSION, unicodedata.unidata_version, str(self.do_lower_case), *self.vocab]
-        self.fingerprint = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+        self.fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         self._word_ids = {}  # word -> tuple of ids; exact, since no step after clean-up looks beyond one word
-        self._wordpiece = None
+        self._wordpiece = WordPiece(self.vocab, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS)
 
     def encode(self, text):
-        """Word-piece ids of a text; no [CLS] or [SEP] is added.
+        """Word-piece ids of a text, a list of int; no [CLS] or [SEP] is added.
 
-        Args:
-            text: str. The five special tokens, written in capitals, become themselves wherever they stand.
-        Returns:
-            list of int, empty for a text without visible characters.
+        The five special tokens, written in capitals, become themselves wherever they stand.
         """
         ids = []
         # The capture group makes re.split alternate: ordinary text, special token, ordinary text, ...
@@ -114,29 +111,20 @@ class Tokenizer:
         return ids
 
     def save(self, folder):
-        """Write vocab.txt and tokenizer_config.json, readable by PaddleNLP and Hugging Face too.
-
-        Args:
-            folder: path, created if missing.
-        """
+        """Write vocab.txt and tokenizer_config.json into a folder, readable by PaddleNLP and Hugging Face too."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / VOCAB_FILE, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{token}\n" for token in self.vocab)
+        (folder / VOCAB_FILE).write_bytes("".join(f"{token}\n" for token in self.vocab).encode())
         settings = {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": self.do_lower_case,
             "tokenize_chinese_chars": True,
             **{f"{token.strip('[]').lower()}_token": token for token in (UNK, SEP, PAD, CLS, MASK)},
         }
-        with open(folder / CONFIG_FILE, "w", encoding="utf-8") as file:
-            json.dump(settings, file, indent=2)
-            file.write("\n")
+        (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     def _encode_word(self, word):
         """Ids of one cleaned word, remembered for next time."""
-        if self._wordpiece is None:
-            self._wordpiece = _paddlenlp().WordpieceTokenizer(vocab=self.vocab, unk_token=UNK)
         plain = word
         # Upstream: clean-up can leave a word that now reads [SEP] ("[SE<zero width space>P]"). It is spared
         # lower-casing and then split at its brackets all the same.
@@ -144,7 +132,7 @@ class Tokenizer:
             decomposed = unicodedata.normalize("NFD", word.lower())
             plain = "".join(char for char in decomposed if unicodedata.category(char) != "Mn")
         spaced = "".join(f" {char} " if _is_punctuation(char) else char for char in plain)
-        word_ids = tuple(self.vocab[piece] for piece in self._wordpiece.tokenize(spaced))
+        word_ids = tuple(piece.id for part in spaced.split() for piece in self._wordpiece.tokenize(part))
         if len(self._word_ids) >= MAX_REMEMBERED_WORDS:
             self._word_ids.clear()
         self._word_ids[word] = word_ids
@@ -210,20 +198,28 @@ def _index_tokens(tokens, source):
 
 def _fetch_vocab(name):
     """Tokens of a model PaddleNLP knows by name; its own cache makes the second time work offline."""
-    bert = _paddlenlp()
+    here = f"put {VOCAB_FILE} into the checkpoint folder, or set INPUT.BERT_MODEL to a folder that holds one"
     try:
-        vocab = bert.BertTokenizer.from_pretrained(name).vocab
+        with warnings.catch_warnings(), keeping_sigterm():
+            warnings.simplefilter("ignore")  # about compilers and setuptools: nothing its user can act on
+            from paddlenlp.transformers.bert.tokenizer import BertTokenizer
+    except Exception as error:  # whatever the packages raise that it imports
+        raise DataError(
+            f"vocabulary '{name}': no such folder, and PaddleNLP, which fetches by name, cannot be imported "
+            f"because of {_in_the_way(error)}; {here}; or pip install 'oscar-paddle[vocab]' (Python 3.10 to 3.12)"
+        ) from error
+    try:
+        vocab = BertTokenizer.from_pretrained(name).vocab
         return [vocab.idx_to_token[index] for index in range(len(vocab))]
     except Exception as error:  # PaddleNLP documents none of what it raises: network, names, files
         raise DataError(
-            f"vocabulary '{name}': neither a folder nor a model PaddleNLP could fetch ({type(error).__name__}); "
-            f"put {VOCAB_FILE} into the checkpoint folder, or set INPUT.BERT_MODEL to a folder that holds one"
+            f"vocabulary '{name}': neither a folder nor a model PaddleNLP could fetch ({type(error).__name__}); {here}"
         ) from error
 
 
-def _paddlenlp():
-    """PaddleNLP's BERT tokenizer module, imported on first use (about 3 s)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about compilers and setuptools: nothing its user can act on
-        from paddlenlp.transformers.bert import tokenizer
-    return tokenizer
+def _in_the_way(error):
+    """The package that an import failed at, with its version: the one it names, or the one that raised."""
+    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
+    package = (getattr(error, "name", None) or raised_in).split(".")[0]
+    version = getattr(sys.modules.get(package), "__version__", "")
+    return f"{' '.join(filter(None, (package, version)))} ({type(error).__name__}: {one_line(error)})"

@@ -3,12 +3,16 @@
 import os
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.formats.reading import reading
+from oscar_paddle.datasets.questions.answer_text import normalised, soft_scores
 from oscar_paddle.datasets.questions.answers import read_answer_labels
 from oscar_paddle.datasets.questions.examples import Layout, joined_or_halves
-from oscar_paddle.datasets.questions.records import field
+from oscar_paddle.datasets.questions.prepare import ORIGIN, Question, image_names, own_questions
+from oscar_paddle.datasets.questions.records import field, first_byte, read_records
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder
 
 LABEL_FILES = ("trainval_ans2label.pkl", "trainval_label2ans.pkl")
+PICTURES = (".jpg", ".jpeg", ".png")  # VizWiz has one question a picture, named by it
 TEST_SPLITS = ("test2015", "test-dev2015")
 
 
@@ -65,6 +69,59 @@ def _question_file(cfg, split):
     return os.path.join(folder, name), f"it holds the questions of {split} and comes with {where}"
 
 
+def official_questions(paths):
+    """Questions of VQA v2 (the questions file, and the annotations file where there are answers), of VizWiz (one list,
+    `answers` in it), or a JSONL."""
+    with reading(paths[0], f"; {ORIGIN}"), open(paths[0], "rb") as file:
+        is_list = first_byte(file) == b"["
+    if paths[0].endswith(".jsonl") or is_list:
+        for path in paths:
+            yield from _vizwiz(path) if is_list else own_questions(path)
+        return
+    if len(paths) > 2:
+        raise DataError(f"{paths[2]}: expected two files of VQA v2 at most, the questions and the annotations")
+    answers = _annotations(paths[1]) if len(paths) == 2 else None
+    for number, record in read_records(paths[0], ORIGIN, "questions.item"):
+        where = f"{paths[0]} record {number}"
+        question_id, image_id = (field(record, name, (int, str), where) for name in ("question_id", "image_id"))
+        found = None if answers is None else answers.pop(str(question_id), None)
+        if answers is not None and found is None:
+            raise DataError(f"{where}: question {question_id} has no answers in {paths[1]}, or is there twice")
+        text = field(record, "question", str, where)
+        yield Question(where, text, str(question_id), (image_names(image_id),), found)
+    if answers:
+        raise DataError(f"{paths[1]}: question {next(iter(answers))} is not in {paths[0]} ({len(answers)} are not)")
+
+
+def _annotations(path):
+    """{question id: {answer: soft score}}, the answer that counts for the list first."""
+    found = {}
+    for number, record in read_records(path, ORIGIN, "annotations.item"):
+        where = f"{path} record {number}"
+        question_id = str(field(record, "question_id", (int, str), where))
+        if question_id in found:
+            raise DataError(f"{where}: question {question_id} is there twice")
+        scores = soft_scores(_texts(record, where))
+        commonest = normalised(field(record, "multiple_choice_answer", str, where)) if scores else ""
+        found[question_id] = {commonest: scores[commonest], **scores} if commonest in scores else scores
+    return found
+
+
+def _vizwiz(path):
+    for number, record in read_records(path, ORIGIN):
+        where, image = f"{path} record {number}", field(record, "image", str, f"{path} record {number}")
+        answers = soft_scores(_texts(record, where)) if "answers" in record else None
+        yield Question(where, field(record, "question", str, where), image, (image_names(image),), answers)
+
+
+def _texts(record, where):
+    """The answers of a list of {"answer": text}."""
+    answers = field(record, "answers", list, where)
+    if not all(isinstance(answer, dict) and isinstance(answer.get("answer"), str) for answer in answers):
+        raise DataError(f"{where}: the field 'answers' is {str(answers)[:60]}; expected objects with an 'answer'")
+    return [answer["answer"] for answer in answers]
+
+
 def _soft_answers(record, labels, where):
     """[(class, soft score), ...] of a record, in its order; [] where it has no answer."""
     if not record.get("an"):
@@ -79,6 +136,7 @@ def _soft_answers(record, labels, where):
 
 def _question_id(record, where):
     question_id = str(field(record, "q_id", (int, str), where))
-    if not (question_id.isascii() and question_id.isdigit()):
-        raise DataError(f"{where}: the question id is {question_id[:40]!r}; expected a number")
+    if not (question_id.isascii() and question_id.isdigit()) and not question_id.endswith(PICTURES):
+        expected = f"a number, or the name of a picture ({', '.join(PICTURES)}: VizWiz)"
+        raise DataError(f"{where}: the question id is {question_id[:40]!r}; expected {expected}")
     return question_id

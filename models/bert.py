@@ -62,7 +62,7 @@ class EqualRows(NamedTuple):
 
 
 class Linear(nn.Linear):
-    """nn.Linear whose bias gradient is a matrix product.
+    """nn.Linear whose bias is added in place and whose bias gradient is a matrix product.
 
     On the CPU, Paddle's own way to it, a sum over rows, takes as long as a quarter of the layer's matrix products.
     """
@@ -71,8 +71,26 @@ class Linear(nn.Linear):
         """[P, in] -> [P, out]; more dimensions are taken as nn.Linear does."""
         if not self.training or hidden.ndim != 2 or not hidden.place.is_cpu_place():
             return super().forward(hidden)
-        ones = paddle.ones([hidden.shape[0], 1], hidden.dtype)
-        return paddle.matmul(hidden, self.weight) + paddle.matmul(ones, self.bias.unsqueeze(0))
+        return _Product.apply(hidden, self.weight, self.bias)
+
+
+class _Product(PyLayer):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias):
+        ctx.save_for_backward(hidden, weight)
+        ctx.wanted = [not tensor.stop_gradient for tensor in (hidden, weight, bias)]
+        return paddle.matmul(hidden, weight).add_(bias)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        hidden, weight = ctx.saved_tensor()
+        of_hidden, of_weight, of_bias = ctx.wanted
+        over_rows = paddle.ones([1, gradient.shape[0]])
+        return (
+            paddle.matmul(gradient, weight, transpose_y=True) if of_hidden else None,
+            paddle.matmul(hidden, gradient, transpose_x=True) if of_weight else None,
+            paddle.matmul(over_rows, gradient)[0] if of_bias else None,
+        )
 
 
 class Dropout(nn.Dropout):
@@ -85,10 +103,11 @@ class Dropout(nn.Dropout):
     def forward(self, hidden):
         if not self.training or not self.p or not hidden.place.is_cpu_place():
             return super().forward(hidden)
-        random = np.random.Generator(np.random.SFC64(paddle.randint(0, 2**31 - 1, [1]).item()))
+        random = np.random.SFC64(paddle.randint(0, 2**31 - 1, [1]).item())
+        draws = random.random_raw(-(-hidden.size // 4)).view(np.uint16)[: hidden.size]
         threshold = round(self.p * 65536)
-        kept = np.frombuffer(random.bytes(2 * hidden.size), np.uint16).reshape(hidden.shape) >= threshold
-        return hidden * paddle.to_tensor(np.multiply(kept, 65536 / (65536 - threshold), dtype=np.float32))
+        mask = (draws >= threshold).reshape(hidden.shape) * np.float32(65536 / (65536 - threshold))
+        return hidden * paddle.utils.dlpack.from_dlpack(mask)  # shares the memory, where to_tensor copies
 
 
 class LayerNorm(nn.LayerNorm):
@@ -119,8 +138,9 @@ class _Normalise(PyLayer):
 
         centred = hidden - mean(hidden)
         scale = paddle.rsqrt(mean(centred * centred) + ctx.epsilon)
-        normal, inner = centred * scale, gradient * weight
-        of_hidden = (inner - mean(inner) - normal * mean(inner * normal)) * scale
+        normal, inner = centred.multiply_(scale), gradient * weight
+        along = normal * mean(inner * normal)
+        of_hidden = inner.subtract_(mean(inner)).subtract_(along).multiply_(scale)
         return of_hidden, paddle.matmul(over_rows, gradient * normal)[0], paddle.matmul(over_rows, gradient)[0]
 
 
@@ -182,6 +202,8 @@ class BertSelfAttention(nn.Layer):
         """[B, N, A, D] each, and the bias of the scores -> [B, N, A, D]."""
         queries = queries.transpose([0, 2, 1, 3]) * (1.0 / math.sqrt(self.head_width))
         scores = paddle.matmul(queries, keys.transpose([0, 2, 1, 3]), transpose_y=True)
+        if self.training and scores.place.is_cpu_place():
+            bias = bias.expand(scores.shape)  # there, an addition that broadcasts takes eight times this one
         weights = self.dropout(F.softmax(scores + bias, axis=-1))
         return paddle.matmul(weights, values.transpose([0, 2, 1, 3])).transpose([0, 2, 1, 3])
 

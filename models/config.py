@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from oscar_paddle.config.errors import WeightsError
+from oscar_paddle.config.places import no_checkpoint
 
 CONFIG = "config.json"
 
@@ -50,10 +51,9 @@ class BertConfig:
             size = getattr(self, key)
             if type(size) is not int or size < 1:
                 raise WeightsError(f"{key} is {size!r:.40}, expected a whole number from 1 on")
-        if self.hidden_size % self.num_attention_heads:
-            raise WeightsError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
-            )
+        heads = self.num_attention_heads
+        if self.hidden_size % heads:
+            raise WeightsError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {heads}")
         if self.hidden_act != "gelu":
             raise WeightsError(f"hidden_act {self.hidden_act!r} is not supported, expected 'gelu'")
 
@@ -62,17 +62,10 @@ class BertConfig:
 
 
 def read_model_config(folder):
-    """`config.json` of a checkpoint folder as a BertConfig.
-
-    Raises:
-        WeightsError: no such folder, or its config.json is missing, is not a JSON object, or describes no model that
-            can be built.
-    """
+    """`config.json` of a checkpoint folder as a BertConfig; WeightsError: missing, damaged, or no model's."""
     path = Path(folder) / CONFIG
-    if not path.parent.is_dir():
-        raise WeightsError(f"{folder}: no such checkpoint folder")
     if not path.exists():
-        raise WeightsError(f"{path}: not found; a checkpoint folder needs a {CONFIG}")
+        raise WeightsError(no_checkpoint(folder) or f"{path}: not found; a checkpoint folder needs a {CONFIG}")
     values = read_json_object(path)
     try:
         return BertConfig(**values)
@@ -81,11 +74,7 @@ def read_model_config(folder):
 
 
 def read_json_object(path):
-    """A JSON file of a checkpoint folder as a dict.
-
-    Raises:
-        WeightsError: it cannot be read, or holds something else.
-    """
+    """A JSON file of a checkpoint folder as a dict; WeightsError: it cannot be read, or holds something else."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

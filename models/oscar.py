@@ -8,7 +8,7 @@ import paddle.nn as nn
 
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.models.bert import BertEmbeddings, BertEncoder, BertPooler, Dropout, LayerNorm, Linear, Packing
-from oscar_paddle.models.heads import build_classifier, build_pair_classifier
+from oscar_paddle.models.heads import build_classifier
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.packing import PackedBatch
 
@@ -82,15 +82,15 @@ class OscarModel(nn.Layer):
 class OscarForClassification(nn.Layer):
     """Oscar with a classification head on the pooled vector: pairs of image and caption, questions."""
 
+    rows = 1  # of an example
+
     def __init__(self, config):
         super().__init__()
         self.config = config
         self.bert = OscarModel(config)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.classifier = self._build_classifier(config)
+        self.classifier = build_classifier(config, self.rows)
         self.apply(self._initialise)
-
-    _build_classifier = staticmethod(build_classifier)
 
     def forward(self, packed):
         """PackedBatch -> logits [B, num_labels]."""
@@ -118,7 +118,7 @@ class OscarForImagePairs(OscarForClassification):
     Rows 2i and 2i + 1 of a batch belong together: logits are [B / 2, num_labels].
     """
 
-    _build_classifier = staticmethod(build_pair_classifier)
+    rows = 2
 
     def classify(self, pooled):
         """[B, H] -> logits [B / 2, num_labels]."""

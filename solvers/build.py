@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import NamedTuple
 
 import paddle
 
@@ -27,33 +26,12 @@ def load_tokenizer(cfg, folder):
     return build_tokenizer(str(source), cfg.INPUT.DO_LOWER_CASE)
 
 
-class Head(NamedTuple):
-    """What a task puts on the trunk.
-
-    Attributes:
-        model_class: OscarForClassification, or a class like it.
-        config: dict, what config.json says of the head.
-        adds_layernorm: whether a start from plain BERT gets a LayerNorm on the embedded regions, as retrieval's does.
-    """
-
-    model_class: type
-    config: dict
-    adds_layernorm: bool = False
-
-
-def retrieval_head(cfg):
-    return Head(OscarForClassification, {"num_labels": cfg.OUTPUT.NUM_LABELS}, adds_layernorm=True)
-
-
-def model_for_training(cfg, tokenizer, head=None):
+def model_for_training(cfg, tokenizer, head):
     """A model that starts from PRETRAINED.DIR, with the settings of this run in its config.
 
-    Plain BERT gets a fresh image embedding; PRETRAINED.FROM_SCRATCH starts every weight afresh.
-
-    Args:
-        head: Head; None is retrieval's.
+    Plain BERT gets a fresh image embedding; PRETRAINED.FROM_SCRATCH starts every weight afresh. `head` is the task's.
     """
-    head, folder = head or retrieval_head(cfg), cfg.PRETRAINED.DIR
+    folder = cfg.PRETRAINED.DIR
     model_config = read_model_config(folder)
     state = {} if cfg.PRETRAINED.FROM_SCRATCH else read_state(folder)
     if cfg.PRETRAINED.FRESH_HEAD:
@@ -88,10 +66,20 @@ def model_for_training(cfg, tokenizer, head=None):
 def model_for_evaluation(cfg, tokenizer, model_class=OscarForClassification):
     """The model of EVAL.CHECKPOINT_DIR, built from its own config.json; every weight must be there."""
     folder = cfg.EVAL.CHECKPOINT_DIR
-    model_config = read_model_config(folder)
-    check_input_fits(cfg, model_config, tokenizer, folder)
-    model = model_class(model_config)
-    load_into(model, read_state(folder), folder)
+    check_input_fits(cfg, read_model_config(folder), tokenizer, folder)
+    return load(folder, model_class)
+
+
+def load(checkpoint, model_class=OscarForClassification):
+    """The network of a checkpoint folder (PyTorch, Hugging Face, VinVL-Paddle or our own), in evaluation mode.
+
+    Args:
+        model_class: OscarForImagePairs for statements about two images. `model.config` has what config.json says.
+    Raises:
+        WeightsError: the folder is missing, damaged, or does not hold every weight of this network and no other.
+    """
+    model = model_class(read_model_config(checkpoint))
+    load_into(model, read_state(checkpoint), checkpoint)
     model.eval()
     return model
 

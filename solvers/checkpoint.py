@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import TrainingError, WeightsError
+from oscar_paddle.config.places import no_checkpoint
 from oscar_paddle.datasets.formats.whole_files import flush, whole_folder
 from oscar_paddle.models.checkpoints.weights import file_hash, load_into, write_model
 
@@ -67,8 +68,9 @@ def read_training_state(folder):
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         digest, hashes = state.pop("digest"), state["hashes"]
-    except FileNotFoundError:
-        raise WeightsError(f"{folder}: no {STATE_FILE} here, so training cannot be resumed from it") from None
+    except (FileNotFoundError, NotADirectoryError):
+        missing = f"{folder}: no {STATE_FILE} here, so training cannot be resumed from it"
+        raise WeightsError(no_checkpoint(folder) or missing) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: not a trainer state: {error}") from None
     if digest != _digest(state):

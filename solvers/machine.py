@@ -7,6 +7,9 @@ import sys
 import warnings
 from pathlib import Path
 
+from oscar_paddle.config.errors import UserError
+from oscar_paddle.config.signals import keeping_sigterm
+
 # malloc.h of glibc: mallopt(parameter, value)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -78,9 +81,17 @@ def load_paddle():
     These are that no compiler cache is installed, and that OMP_NUM_THREADS, which `prepare` sets, is not 1. Whatever
     else it says is shown.
     """
-    with warnings.catch_warnings(), contextlib.redirect_stderr(_WithoutRemarks(sys.stderr)):
+    with keeping_sigterm(), warnings.catch_warnings(), contextlib.redirect_stderr(_WithoutRemarks(sys.stderr)):
         warnings.filterwarnings("ignore", message="No ccache found")
-        import paddle  # noqa: F401
+        try:
+            import paddle  # noqa: F401
+        except ModuleNotFoundError as error:
+            if error.name != "paddle":
+                raise
+            raise UserError(
+                "Paddle is not installed: pip install 'oscar-paddle[cpu]', or for NVIDIA GPUs paddlepaddle-gpu from "
+                "Paddle's own package index (requirements-gpu.txt says how)"
+            ) from None
 
 
 class _WithoutRemarks:

@@ -1,16 +1,13 @@
 """What a person sees of a training run: progress bar, log lines, metrics.jsonl, VisualDL scalars, curves.png."""
 
 import logging
-import sys
 import time
 
-from tqdm import tqdm
-
+from oscar_paddle.config.errors import UserError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.solvers.curves import draw_run, recalls
 
 log = logging.getLogger(__name__)
-
-_BAR_SECONDS = 0.5 if sys.stderr.isatty() else 30.0  # between two updates of the bar; in a file each is a line
 
 
 class Monitor:
@@ -38,7 +35,7 @@ class Monitor:
             unit="step",
             disable=not active,
             dynamic_ncols=True,
-            mininterval=_BAR_SECONDS,
+            mininterval=0.5,
         )
         self.scalars = _visualdl_writer(run_folder, first_step) if options.VISUALDL and active else None
 
@@ -116,6 +113,8 @@ def draw_curves(run_folder):
 
 def _visualdl_writer(run_folder, first_step):
     """A new file for every start of the run; VisualDL shows the files of a folder as one."""
-    from visualdl import LogWriter
-
+    try:
+        from visualdl import LogWriter
+    except ModuleNotFoundError:
+        raise UserError("MONITOR.VISUALDL needs the package visualdl: pip install 'oscar-paddle[visualdl]'") from None
     return LogWriter(logdir=str(run_folder.path / "visualdl"), file_name=f"vdlrecords.from-step-{first_step}.log")

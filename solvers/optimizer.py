@@ -39,15 +39,10 @@ class AdamW(paddle.optimizer.Adam):
             parameter.optimize_attr["learning_rate"] = group.lr
             if group.decays and weight_decay > 0:
                 self.decays.append((parameter, weight_decay, group.lr))
-        super().__init__(
-            learning_rate=0.0,
-            beta1=self.BETA1,
-            beta2=self.BETA2,
-            epsilon=epsilon,
-            parameters=[p for _, p in self.named],
-        )
+        parameters = [p for _, p in self.named]
+        super().__init__(0.0, self.BETA1, self.BETA2, epsilon, parameters)
         block = paddle.base.framework.default_main_program().global_block()
-        self._create_accumulators(block, [p for _, p in self.named])  # now rather than at the first step
+        self._create_accumulators(block, parameters)  # now rather than at the first step
 
     @paddle.no_grad()
     def update(self, lr):
@@ -92,37 +87,26 @@ def global_norm(parameters):
 
 @paddle.no_grad()
 def clip_gradients(parameters, how, bound, norm):
-    """Keep gradients within a bound, in place.
+    """Keep the gradients of a list of parameters within a bound, in place.
 
     Args:
-        parameters: list of parameters.
         how: "global": scale all by bound / (norm + 1e-6) when their norm together exceeds it; "tensor": the same for
             each gradient with its own norm; "value": cut every element to [-bound, bound].
         bound: 0 turns clipping off.
         norm: float, the global norm before clipping.
     Source: torch.nn.utils.clip_grad_norm_ and clip_grad_value_, as the reference systems call them.
     """
-    gradients = [p.grad for p in parameters if p.grad is not None]
     if bound <= 0:
         return
-    if how == "value":
-        for gradient in gradients:
-            gradient.clip_(-bound, bound)
-    elif how == "tensor":
-        for parameter in parameters:
-            if parameter.grad is not None and (own := float(global_norm([parameter]))) > bound:
-                parameter.grad.scale_(bound / (own + 1e-6))
-    elif norm > bound:
-        for gradient in gradients:
-            gradient.scale_(bound / (norm + 1e-6))
+    for parameter in [p for p in parameters if p.grad is not None]:
+        if how == "value":
+            parameter.grad.clip_(-bound, bound)
+        elif (own := norm if how == "global" else float(global_norm([parameter]))) > bound:
+            parameter.grad.scale_(bound / (own + 1e-6))
 
 
 def group_of(name, groups):
-    """The first group that has a parameter of this name.
-
-    Raises:
-        ConfigError: none has it.
-    """
+    """The first group that has a parameter of this name; ConfigError if none has."""
     for group in groups:
         if not group.parts or any(part in name for part in group.parts):
             return group
@@ -130,12 +114,6 @@ def group_of(name, groups):
 
 
 def build_optimizer(model, options, recipe):
-    """The optimizer that the section OPTIMIZATION and a task's Recipe ask for.
-
-    Raises:
-        ConfigError: OPTIMIZATION.OPTIMIZER is not "adamw".
-    """
-    if options.OPTIMIZER != "adamw":
-        raise ConfigError(f"OPTIMIZATION.OPTIMIZER: {options.OPTIMIZER!r} is unknown, expected 'adamw'")
+    """The optimizer that the section OPTIMIZATION and a task's Recipe ask for."""
     named = list(model.named_parameters())
     return AdamW(named, weight_decay=options.WEIGHT_DECAY, epsilon=options.EPSILON, recipe=recipe)

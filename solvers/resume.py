@@ -15,7 +15,6 @@ def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints
     """What a checkpoint remembers of its run, as a JSON-serialisable dict.
 
     Args:
-        cfg: the frozen config.
         world_size: number of processes.
         model_config: dict, the contents of the model's config.json.
         has_dropout: whether any layer drops values.
@@ -64,11 +63,9 @@ def check_resumable(saved, present, where):
     batches.update({key: (saved["keys"][key], present["keys"][key]) for key in _BATCH_KEYS})
     changed = {key: values for key, values in batches.items() if values[0] != values[1]}
     before, after = (math.prod(values) for values in zip(*batches.values(), strict=True))
+    why = "; dropout masks depend on it (only a run with DROPOUT and ATTENTION_DROPOUT 0 may change it)"
     if before != after:
-        key, (old, new) = next(iter(changed.items()))
         why = f"; {' x '.join(batches)} must stay {before} (it would be {after})"
-        refuse(key, old, new, why)
-    if changed and present["has_dropout"]:
+    if before != after or (changed and present["has_dropout"]):
         key, (old, new) = next(iter(changed.items()))
-        why = "; dropout masks depend on it (only a run with DROPOUT and ATTENTION_DROPOUT 0 may change it)"
         refuse(key, old, new, why)

@@ -5,30 +5,24 @@ import errno
 import json
 import logging
 import os
-import re
 import shutil
 from pathlib import Path
 
 import filelock
+import yaml
 
 from oscar_paddle.config.errors import TrainingError, UserError
+from oscar_paddle.config.places import checkpoints_in
 from oscar_paddle.datasets.formats.whole_files import flush, whole_file
 
 log = logging.getLogger(__name__)
 
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _TEMPORARY = ".tmp-"  # names of what is being written or deleted; never read
 _LOCK_SECONDS = 20  # the processes of a killed run may take a moment to die
 
 
 class RunFolder:
-    """Paths and small files of one run.
-
-    Args:
-        path: <OUTPUT.CHECKPOINT_DIR>/<OUTPUT.SAVE_NAME>; created when missing.
-    Raises:
-        TrainingError: the folder cannot be created or written.
-    """
+    """Paths and small files of one run; `path` is created when missing. What cannot be written is a TrainingError."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -39,23 +33,17 @@ class RunFolder:
             raise TrainingError(f"{self.path}: the run folder cannot be written; see OUTPUT.CHECKPOINT_DIR")
 
     def claim(self):
-        """Lock the folder for this process, until it ends, and delete what a killed process left half-written.
-
-        Raises:
-            TrainingError: another process is training here.
-        """
+        """Lock the folder for this process, until it ends, and delete what a killed process left half-written."""
+        taken = f"{self.path}: another process is training in this run folder"
         with writing(self.path / ".lock"):
-            self._lock = lock_folder(
-                self.path, f"{self.path}: another process is training in this run folder", _LOCK_SECONDS, TrainingError
-            )
+            self._lock = lock_folder(self.path, taken, _LOCK_SECONDS, TrainingError)
         for path in self.path.glob(f"{_TEMPORARY}*"):
             log.info("removing %s, left half-written by an earlier process", path)
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def checkpoints(self):
         """Checkpoint folders as {step: path}, oldest first."""
-        found = [(int(m[1]), p) for p in self.path.iterdir() if (m := _CHECKPOINT.fullmatch(p.name)) and p.is_dir()]
-        return dict(sorted(found))
+        return checkpoints_in(self.path)
 
     def checkpoint(self, step):
         return self.path / f"checkpoint-{step}"
@@ -78,14 +66,11 @@ class RunFolder:
                     shutil.rmtree(doomed)
 
     def return_to(self, step, best_step):
-        """Bring the folder back to how it was after a step: what came later will be made again.
+        """Bring the folder back to how it was after a step (0: a fresh start): what came later will be made again.
 
         `last` and `best` point to the checkpoints of `step` and `best_step`, or to nothing where these are not here;
-        later checkpoints are renamed set-aside-checkpoint-<step> (they are damaged, or of a run that was left).
-
-        Args:
-            step: updates done; 0 for a fresh start.
-            best_step: step of the best evaluation so far; 0 if there was none.
+        later checkpoints are renamed set-aside-checkpoint-<step> (they are damaged, or of a run that was left), and
+        later records leave metrics.jsonl, as does a half-written last line.
         """
         for name, target in (("last", step), ("best", best_step)):
             if self.checkpoint(target).is_dir():
@@ -99,10 +84,6 @@ class RunFolder:
             with writing(aside):
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
-        self._keep_metrics_until(step)
-
-    def _keep_metrics_until(self, step):
-        """Drop records of later steps, and a half-written last line, from metrics.jsonl."""
         kept = [json.dumps(record) + "\n" for record in self.read_metrics() if record["step"] <= step]
         with writing(self.metrics_file), whole_file(self.metrics_file) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
@@ -128,6 +109,15 @@ class RunFolder:
         return records
 
 
+def dump_config(cfg, path):
+    """Write a CfgNode as YAML that `load_config` reads back to the same values, whole or not at all."""
+    sections = {section: dict(keys) for section, keys in cfg.items()}
+    breaks = {"\x85", "\u2028", "\u2029"}  # line ends to YAML: unescaped, it reads them back as blanks
+    readable = not any(breaks & set(str(value)) for keys in sections.values() for value in keys.values())
+    with writing(path, "cannot write the configuration"), whole_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(sections, sort_keys=False, allow_unicode=readable), encoding="utf-8")
+
+
 @contextlib.contextmanager
 def writing(path, what="cannot be written"):
     """Turn an OSError inside into a TrainingError that names the path."""
@@ -138,14 +128,9 @@ def writing(path, what="cannot be written"):
 
 
 def lock_folder(folder, taken, seconds=0, error=UserError):
-    """Hold `.lock` in a folder until `release`, or until this process ends.
+    """Hold `.lock` in a folder until `release` of the FileLock, or until this process ends.
 
-    Args:
-        taken: message of the error where another process holds it for longer than `seconds`.
-    Returns:
-        filelock.FileLock.
-    Raises:
-        UserError, or a kind of it: it is taken.
+    Where another process holds it for longer than `seconds`, an `error` says `taken`.
     """
     lock = filelock.FileLock(folder / ".lock")
     try:

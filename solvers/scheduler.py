@@ -1,18 +1,16 @@
 """Learning rate by step."""
 
-from oscar_paddle.config.errors import ConfigError
+
+def constant(step, warmup_steps, total_steps):
+    """Multiplier of the base rate: up from 0 over the warm-up, then 1."""
+    return step / warmup_steps if step < warmup_steps else 1.0
 
 
 def linear(step, warmup_steps, total_steps):
     """Multiplier of the base rate: up from 0 over the warm-up, then down to 0 at `total_steps`."""
     if step < warmup_steps:
-        return step / max(1, warmup_steps)
+        return constant(step, warmup_steps, total_steps)
     return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
-
-
-def constant(step, warmup_steps, total_steps):
-    """Multiplier of the base rate: up from 0 over the warm-up, then 1."""
-    return step / max(1, warmup_steps) if step < warmup_steps else 1.0
 
 
 SCHEDULES = {"linear": linear, "constant": constant}
@@ -31,10 +29,6 @@ def learning_rate(update, options, recipe, total_steps):
         total_steps: updates of the whole run.
     Source: docs/reference.md, optimizer.
     """
-    if recipe.schedule is None and options.LR_SCHEDULER not in SCHEDULES:
-        raise ConfigError(
-            f"OPTIMIZATION.LR_SCHEDULER: {options.LR_SCHEDULER!r} is unknown, expected one of {', '.join(SCHEDULES)}"
-        )
     schedule = recipe.schedule or SCHEDULES[options.LR_SCHEDULER]
     step = update if recipe.schedule_first else update - 1
     return options.LR * schedule(step, options.WARMUP_STEPS, total_steps)

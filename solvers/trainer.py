@@ -16,7 +16,6 @@ import numpy as np
 import paddle
 
 from oscar_paddle.config.errors import TrainingError
-from oscar_paddle.config.loader import dump_config
 from oscar_paddle.datasets.sampling import epoch_order, update_slices, updates_per_epoch
 from oscar_paddle.solvers.checkpoint import newest_checkpoint, read_training_state, restore_checkpoint, save_checkpoint
 from oscar_paddle.solvers.loss_scaler import LossScaler
@@ -24,6 +23,7 @@ from oscar_paddle.solvers.monitor import Monitor
 from oscar_paddle.solvers.optimizer import clip_gradients, global_norm
 from oscar_paddle.solvers.prefetch import prefetch
 from oscar_paddle.solvers.resume import check_resumable, settings_for_resume
+from oscar_paddle.solvers.run_folder import dump_config
 from oscar_paddle.solvers.scheduler import learning_rate
 from oscar_paddle.solvers.scoring.evaluation import evaluate_in_training
 

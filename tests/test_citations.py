@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = "docs/reference.md"
-# Pages of the authors' repository, which official_files.py names as such.
+# Pages of the authors' repository, which official_files.ini names as such.
 ELSEWHERE = {"DOWNLOAD.md", "VinVL_DOWNLOAD.md", "MODEL_ZOO.md", "VinVL_MODEL_ZOO.md"}
 
 

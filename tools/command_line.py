@@ -5,21 +5,31 @@ its `main`.
 """
 
 import argparse
+import contextlib
 import functools
 import importlib
 import os
+import re
+import signal
 import sys
 import textwrap
+import threading
 import traceback
+from pathlib import Path
 
+from oscar_paddle.config.default import KEYS, value_of
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.config.yaml_file import one_line
+from oscar_paddle.tools.options import OptionParser, rank_words
 
-SUCCESS, FAILURE, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, FAILURE, INTERRUPTED, TERMINATED = 0, 1, 130, 143
+REPOSITORY = Path(__file__).resolve().parents[1]
+PARTS = {"DATASET.FEAT_FILE": "vinvl", "PRETRAINED.DIR": "weights", "DATASET.DATA_DIR": "captions"}  # who has what
+STARTS_AGAIN = "what was not finished is lost, nothing is left half-written; the same command starts again"
 
 
-def run_tool(description, main, task, example, extra=None, argv=None):
+def run_tool(description, main, task, example, extra=None, argv=None, kept=lambda args: STARTS_AGAIN):
     """Reads the command line and the configuration, runs a tool, and turns what goes wrong into one line on stderr.
 
     A tool ends with ``sys.exit(run_tool(...))``.
@@ -31,35 +41,47 @@ def run_tool(description, main, task, example, extra=None, argv=None):
         example: a whole working command for `--help`, or several, one a line.
         extra: called with the argparse parser, to add the tool's own arguments.
         argv: the words after the program's name; None = those of this process.
+        kept: function of the parsed arguments (`args.cfg` is the configuration) -> what an interrupted run has lost
+            and how to go on, in words.
     Returns:
-        int exit code: 0 success; 1 failure at run time; 2 bad arguments or configuration; 130 interrupted (Ctrl-C).
+        int exit code: 0 success; 1 failure at run time; 2 bad arguments or configuration; 130 interrupted (Ctrl-C);
+        143 terminated (SIGTERM).
     """
 
     def add_arguments(parser):
-        parser.add_argument("--cfg_file", required=True, metavar="FILE", help="YAML file with the settings")
+        which = "YAML file with the settings; configs/... is the package's own where there is none here"
+        parser.add_argument("--cfg_file", required=True, metavar="FILE", help=which)
         over = "settings that override the file, for example: --opts OPTIMIZATION.LR 1e-5 MISC.SEED 7"
         parser.add_argument("--opts", nargs="*", action="extend", default=[], metavar="KEY VALUE", help=over)
         if extra:
             extra(parser)
 
     def configured(args):
-        main(load_task_config(args.cfg_file, args.opts, task), args)
+        args.cfg, args.task = load_task_config(args.cfg_file, args.opts, task), (task or "").partition("_")[2]
+        main(args.cfg, args)
 
-    return run_plain_tool(description, configured, add_arguments, example, argv)
+    return run_plain_tool(description, configured, add_arguments, example, argv, kept)
 
 
 def load_task_config(cfg_file, opts=(), task=None):
     """`load_config` that also checks what a task needs.
 
-    `task` is "train" or "eval" for retrieval, "train_<name>" or "eval_<name>" for a task with a file of that name in
-    `solvers/tasks`, or None. Raises ValueError or ModuleNotFoundError where there is no such task.
+    `task` is "train", "eval" or "search" for retrieval, "train_<name>" or "eval_<name>" for a task with a file of that
+    name in `solvers/tasks`, or None. Raises ValueError or ModuleNotFoundError where there is no such task.
     """
     if task is None:
         return load_config(cfg_file, opts)
     action, _, name = task.partition("_")
-    if action not in ("train", "eval"):
-        raise ValueError(f"task is {task!r}; expected train..., eval... or None")
+    if action not in ("train", "eval", "search"):
+        raise ValueError(f"task is {task!r}; expected train..., eval..., search or None")
     return load_config(cfg_file, opts, functools.partial(task_class(name or "retrieval").needs, action=action))
+
+
+def task_names():
+    """The tasks there are: names of files in solvers/tasks."""
+    folder = os.path.join(os.path.dirname(__file__), "..", "solvers", "tasks")
+    names = sorted(os.path.splitext(name)[0] for name in os.listdir(folder) if name.endswith(".py"))
+    return [name for name in names if name not in ("task", "questions")]
 
 
 def task_class(name):
@@ -73,14 +95,15 @@ def add_output_dir(parser):
     parser.add_argument("--output_dir", metavar="DIR", default="", help=where)
 
 
-def run_plain_tool(description, main, add_arguments, example, argv=None):
+def run_plain_tool(description, main, add_arguments, example, argv=None, kept=lambda args: STARTS_AGAIN):
     """The same for a tool that reads no YAML file.
 
     `main` is called as `main(args)`, `add_arguments` with the argparse parser; the rest as for `run_tool`.
     """
-    parser = _Parser(
+    parser = OptionParser(
+        KEYS,
         description=description,
-        epilog="example:\n" + textwrap.indent(textwrap.dedent(example), "  "),
+        epilog="example:\n" + textwrap.indent(_as_typed(textwrap.dedent(example)), "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -91,23 +114,68 @@ def run_plain_tool(description, main, add_arguments, example, argv=None):
     except SystemExit as stop:  # --help, or bad arguments: argparse has said all there is to say
         return stop.code
     try:
-        main(args)
-    except KeyboardInterrupt:
-        return _report("interrupted", INTERRUPTED, args.debug)
+        with _heeding_sigterm():
+            main(args)
+    except KeyboardInterrupt as stop:
+        what, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+        return _report(f"{what}: {rank_words()}{kept(args)}", code, args.debug)
     except UserError as error:
-        return _report(f"error: {_rank()}{one_line(error, limit=2000)}", error.exit_code, args.debug)
+        line = one_line(error, limit=2000)
+        return _report(f"error: {rank_words()}{line}{_about_missing(line, args)}", error.exit_code, args.debug)
     except Exception as error:
         what = f"unexpected {type(error).__name__}: {_gist(error)}"
         hint = "" if args.debug else " (run again with --debug for the traceback)"
-        return _report(f"error: {_rank()}{what}{hint}", FAILURE, args.debug)
+        return _report(f"error: {rank_words()}{what}{hint}", FAILURE, args.debug)
     return SUCCESS
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, with errors in the form of all our errors: one line, code 2."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, at which a tool ends as at Ctrl-C."""
 
-    def error(self, message):
-        self.exit(BAD_USAGE, f"error: {_rank()}{message} (--help shows a working command)\n")
+
+@contextlib.contextmanager
+def _heeding_sigterm():
+    """SIGTERM becomes Terminated inside, once. Not in one of several processes: it may wait for the others for ever."""
+    alone = not rank_words() and threading.current_thread() is threading.main_thread()
+    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` and others send it twice
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _about_missing(line, args):
+    """What a person needs to know of "<path>: no such ...": who names it and has it, where it was looked for and is."""
+    found = re.match(r"(?:--?\w+:? )?(\S.*?)(?: and .*?)?: no such (?:file|folder|checkpoint folder)", line)
+    if not found:
+        return ""
+    path, cfg, hints = found[1], getattr(args, "cfg", None), []
+    for key in KEYS if cfg else ():
+        value = value_of(cfg, key)
+        if key in line or not value or not isinstance(value, str):
+            continue
+        if path == os.path.join(cfg.DATASET.DATA_DIR, value) != value:
+            hints.append(f"{key} is the name of a file in DATASET.DATA_DIR" if os.sep in value else f"{key} says so")
+        elif Path(value) == Path(path) or Path(value) in Path(path).parents:
+            hints.append(f"{key} says so")
+    named = [part for key, part in PARTS.items() if key in " ".join([line, *hints])]
+    if named:
+        task = "" if args.task in ("", "retrieval") or named[0] == "weights" else args.task
+        hints.append(f"published files: ./download_dataset.sh --what {task or named[0]}")
+    if not os.path.isabs(path):
+        places = [REPOSITORY, *Path(getattr(args, "cfg_file", None) or ".").absolute().parents]
+        there = next((place for place in places if (place / path).exists()), None)
+        hints.append(f"looked for in {os.getcwd()}" + (f", it is in {there}: start the tool there" if there else ""))
+    return "".join(f"; {hint}" for hint in hints)
 
 
 def _report(line, code, debug):
@@ -117,12 +185,14 @@ def _report(line, code, debug):
     return code
 
 
-def _rank():
-    """Which of several training processes speaks; paddle.distributed.launch sets both variables."""
-    many = os.environ.get("PADDLE_TRAINERS_NUM", "1") not in ("", "0", "1")
-    return f"rank {os.environ.get('PADDLE_TRAINER_ID', '?')}: " if many else ""
-
-
 def _gist(error):
     """An exception's message in one line; of Paddle's long ones, the part after the C++ stack."""
     return one_line(str(error).rpartition("Error Message Summary:")[2].strip(" -\n"), limit=500)
+
+
+def _as_typed(example):
+    """The same for who started tools/console.py, and has no tools/ perhaps."""
+    if not sys.argv[0].startswith("oscar-paddle "):
+        return example
+    launched = example.replace("launch tools/", "launch $(command -v oscar-paddle) ")
+    return launched.replace("python tools/", "oscar-paddle ").replace(".py ", " ")

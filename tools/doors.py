@@ -1,16 +1,14 @@
 """The two doors of every task: the whole of a tools/train_<task>.py and of a tools/eval_<task>.py but its words."""
 
+from pathlib import Path
+
+from oscar_paddle.config.places import checkpoints_in
 from oscar_paddle.solvers.machine import prepare
 from oscar_paddle.tools.command_line import add_output_dir, run_tool, task_class
 
 
 def train_door(description, name):
-    """Exit code of a training tool.
-
-    Args:
-        description: what the tool does, for `--help`.
-        name: of the task in file names, such as "retrieval".
-    """
+    """Exit code of a training tool; `name`: of the task in file names, such as "retrieval"."""
     tool = f"tools/train_{name}.py --cfg_file configs/{name}_train.yaml"
     example = f"python {tool}\npython -m paddle.distributed.launch {tool}\npython {tool} --opts PRETRAINED.RESUME auto"
 
@@ -20,7 +18,7 @@ def train_door(description, name):
 
         run_training(cfg, machine, task_class(name)(cfg))
 
-    return run_tool(description, main, task=settings_name("train", name), example=example)
+    return run_tool(description, main, task=f"train_{name}", example=example, kept=_kept_of_training)
 
 
 def eval_door(description, name, example, extra=add_output_dir, arguments=lambda args: {}):
@@ -43,9 +41,18 @@ def eval_door(description, name, example, extra=add_output_dir, arguments=lambda
         run_evaluation(cfg, machine, task_class(name)(cfg, **arguments(args)), args.output_dir)
 
     examples = "\n".join([tool, *(f"{tool} {words}" for words in example)])
-    return run_tool(description, main, task=settings_name("eval", name), example=examples, extra=extra)
+
+    def kept(args):
+        return "what was scored is kept; the same command goes on from there"
+
+    return run_tool(description, main, task=f"eval_{name}", example=examples, extra=extra, kept=kept)
 
 
-def settings_name(action, name):
-    """What `load_config` calls the needs of this door."""
-    return action if name == "retrieval" else f"{action}_{name}"
+def _kept_of_training(args):
+    """What a run that was stopped has lost, and how to go on."""
+    folder = args.cfg and Path(args.cfg.OUTPUT.CHECKPOINT_DIR) / args.cfg.OUTPUT.SAVE_NAME
+    checkpoints = checkpoints_in(folder) if folder and folder.is_dir() else {}
+    if not checkpoints:
+        return "nothing is kept before the first checkpoint (OUTPUT.SAVE_STEPS); the same command starts again"
+    again = "" if args.cfg.PRETRAINED.RESUME == "auto" else " with --opts PRETRAINED.RESUME auto"
+    return f"what came after {[*checkpoints.values()][-1]} is lost; the same command{again} goes on from there"

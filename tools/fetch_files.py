@@ -1,83 +1,96 @@
-"""Download the files that the authors of Oscar and VinVL published; `download_dataset.sh` runs this.
-
-Runs with `curl` and the standard library alone, before anything is installed.
-"""
+"""What download_dataset.sh runs, before anything is installed: the standard library and curl (7.54 or newer)."""
 
 import argparse
+import configparser
 import fcntl
+import filecmp
+import fnmatch
 import hashlib
 import json
+import lzma
 import os
+import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
-import types
-from functools import partial
+import tempfile
+import time
+import zipfile
+import zlib
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":  # what pyproject.toml does once the project is installed
-    if sys.version_info < (3, 10):  # noqa: UP036 (nothing has checked it yet)
-        sys.exit("download_dataset: Python 3.10 or newer is needed; name one with PYTHON=/path/to/python3")
-    root = types.ModuleType("oscar_paddle")
-    root.__path__ = [str(REPOSITORY)]
-    sys.modules["oscar_paddle"] = root
+    sys.modules["oscar_paddle"] = type(sys)("oscar_paddle")
+    sys.modules["oscar_paddle"].__path__ = [str(REPOSITORY)]
 
-from oscar_paddle.config.errors import DataError, UserError  # noqa: E402
-from oscar_paddle.datasets.download.curl import Curl, DownloadError  # noqa: E402
-from oscar_paddle.datasets.download.official_files import CHECKS, PARTS, STORAGE  # noqa: E402
-from oscar_paddle.datasets.download.plan import make_plan  # noqa: E402
-from oscar_paddle.datasets.download.unpacking import free_space, place_of, show_size, unpack  # noqa: E402
+from oscar_paddle.config.errors import ConfigError, DataError, UserError  # noqa: E402
 
-EXAMPLES = """
-examples:
+TABLE = configparser.ConfigParser(delimiters="=", interpolation=configparser.ExtendedInterpolation())
+TABLE.optionxform = str
+TABLE.read(REPOSITORY / "datasets/download/official_files.ini", encoding="utf-8")
+PARTS, STORAGE = dict(TABLE["parts"]), TABLE["names"]["storage"]
+ABOUT = f"Downloads what the authors of Oscar and VinVL published, from\n{STORAGE}\n\nparts:\n"
+EXAMPLES = """examples:
   ./download_dataset.sh --what captions vinvl weights --dry-run
-  ./download_dataset.sh --what captions vinvl
   ./download_dataset.sh --what weights --only 'pretrained/vinvl_base/checkpoint-1340000/*'
   ./download_dataset.sh --what captions --mirror /mnt/copy --checksums /mnt/copy/SHA256SUMS
+The same command goes on where an interrupted one was. Files that are in place already, from wherever you have them,
+are compared and kept. Exit codes: 0 everything is there, 1 something failed, 2 wrong arguments."""
+ADVICE = """What to try: the same command again, which goes on where it was (--retries N tries longer). Without an
+answer, check the network and the proxy variables (https_proxy, no_proxy). HTTP 4xx: the official storage refuses
+everybody (github.com/microsoft/Oscar/issues/205), or the file has been moved; --mirror PREFIX names a copy of the files
+under the same paths, on a server or in a folder, --query STRING an access string, if the authors have given you one.
+Files from elsewhere, put at the places above, are checked and used when you run this again."""
+CURL = "curl --disable --globoff --location --fail --suppress-connect-headers --proto =http,https,file --speed-limit 1"
+# curl's: no name, no connection, HTTP/2, cut, silence, no ranges, TLS broken off, nothing sent, lost; and HTTP's.
+PASSING = {5, 6, 7, 16, 18, 28, 33, 35, 52, 55, 56, 92, 408, 416, 425, 429, 500, 502, 503, 504}
 
-An interrupted download goes on where it was when the same command is given again. Files that are in place already,
-from wherever you have them, are compared and kept. Exit codes: 0 everything is there, 1 something failed, 2 wrong
-arguments."""
 
-TRY = """What to try:
-  --mirror PREFIX  a copy of the files under the same paths, on a server or in a folder
-  --query STRING   an access string, if the authors have given you one
-  azcopy           {azcopy}
-  or put files you have from elsewhere at the places above and run this again: they are checked and used"""
-REFUSED = f"The storage refuses public access, to everybody (github.com/microsoft/Oscar/issues/205). {TRY}"
-MISSING = f"Not at this address; the authors may have moved it. {TRY}"
-UNREACHABLE = """No server was reached: check the network and the proxy variables (https_proxy, no_proxy), then give
-the same command again, which goes on where it was; or try --mirror PREFIX with another server or a folder."""
-DROPPED = "Give the same command again: it goes on where it was. --retries N tries longer at a time."
-ADVICE = {401: REFUSED, 403: REFUSED, 409: REFUSED, 404: MISSING, 410: MISSING}
+@dataclass
+class Item:
+    """One file of a download: its place in the table of official files, and what is known about it."""
+
+    part: str
+    place: str  # below the target folder
+    path: str
+    url: str
+    optional: bool
+    about: float  # bytes, roughly; 0 = not published
+    routes: list  # of an archive, see `unpack`
+    sha256: str | None
+    size: int | None = None  # bytes as the server says
+    version: str = ""  # strong ETag or date as the server says
+    problem: str = ""  # what came instead of a size
+
+    @property
+    def growing(self):
+        """Where the file grows: another place for another size, version or address, as two must never be mixed."""
+        return f"{self.path}.{hashlib.sha256(f'{self.size} {self.version} {self.url}'.encode()).hexdigest()[:8]}.part"
+
+    def settled(self):
+        """Whether nothing needs to be fetched: the file, or all that came out of the archive, is in place."""
+        if not self.routes:
+            return os.path.exists(self.path)
+        try:
+            files = json.loads(Path(self.path + ".unpacked.json").read_text(encoding="utf-8"))
+            return all(os.path.getsize(self.path.removesuffix(self.place) + name) == files[name] for name in files)
+        except (OSError, ValueError):
+            return False
+
+
+def size_of(path):
+    return os.path.getsize(path) if os.path.isfile(path) else 0
 
 
 def main(argv=None):
-    args = parse_arguments(argv)
-    try:
-        return run(args)
-    except KeyboardInterrupt:
-        print("\ndownload_dataset: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except (UserError, OSError) as error:
-        if args.debug:
-            raise
-        where = getattr(error, "filename", None)  # of an OSError: a folder that cannot be made, for example
-        print(f"download_dataset: error: {f'{where}: {error.strerror}' if where else error}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
-
-
-def parse_arguments(argv=None):
-    parts = "\n".join(f"  {name:10} {text}" for name, text in PARTS.items())
-    parser = argparse.ArgumentParser(
-        prog="download_dataset.sh",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        epilog=EXAMPLES,
-        description=f"Downloads what the authors of Oscar and VinVL published, from\n{STORAGE}\n\nparts:\n{parts}",
-    )
+    about = {"description": ABOUT + "\n".join(map("  {0[0]:12} {0[1]}".format, PARTS.items())), "epilog": EXAMPLES}
+    kind = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser("download_dataset.sh", **about, **kind)
     add = parser.add_argument
     add("--what", nargs="+", action="extend", required=True, choices=PARTS, metavar="PART", help="one or more parts")
     add("--target", default=str(REPOSITORY / "data"), metavar="DIR", help="folder to fill (default: %(default)s)")
@@ -92,23 +105,43 @@ def parse_arguments(argv=None):
     add("--keep-archives", action="store_true", help="do not delete archives once unpacked")
     add("--no-check", action="store_true", help="do not run tools/check_dataset.py at the end")
     add("--debug", action="store_true", help="show the traceback of an error")
-    args = parser.parse_args(argv)
-    if args.retries < 0:
-        parser.error(f"argument --retries: {args.retries}; expected a number from 0 on")
-    if not (0 < args.backoff < 86400 and 0 < args.timeout < 86400):
-        parser.error("argument --backoff or --timeout: expected seconds, more than 0 and less than a day")
-    return args
+    args = parser.parse_args(argv, argparse.Namespace(silent=""))
+    if args.retries < 0 or not (0 < args.backoff < 86400 and 0 < args.timeout < 86400):
+        parser.error("--retries: expected 0 or more; --backoff, --timeout: expected seconds, less than a day")
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        print("\ndownload_dataset: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (UserError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"download_dataset: error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
 
 
 def run(args):
-    items = make_plan(args.what, args.target, args.mirror, args.only, args.checksums)
+    items, failures = make_plan(args), 0
     if not shutil.which("curl"):
         raise UserError("no curl here; install it (for example: apt-get install curl) and give the same command again")
-    retries = 0 if args.dry_run else args.retries
-    curl = Curl(retries=retries, backoff=args.backoff, timeout=args.timeout, query=args.query)
-    ask_sizes(items, curl)
+    args.retries *= not args.dry_run
+    for item in items:
+        try:
+            headers = {} if item.routes and item.settled() else curl(item, args, "--head")
+            size, tag = headers.get("content-length", ""), headers.get("etag", "")
+            item.size = int(size) if size.isdecimal() else None
+            item.version = tag if tag[:1] == '"' else headers.get("last-modified", "")  # a weak ETag promises little
+        except ConnectionError as error:
+            item.problem = str(error)
     if args.dry_run:
-        show_plan(items)
+        rows = [("part", "MB", "place", "address", "note")]
+        for item in items:
+            size = item.size if item.size is not None else item.about
+            notes = ["optional"] * item.optional + ["already there"] * item.settled() + [item.problem or ""]
+            megabytes = f"{'~' * (item.size is None)}{size / 1e6:,.2f}" if size else "?"
+            rows.append((item.part, megabytes, item.path, item.url, ", ".join(filter(None, notes))))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        print("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
         return 0
     os.makedirs(os.path.join(args.target, "downloads"), exist_ok=True)
     with open(os.path.join(args.target, "downloads", ".lock"), "w") as lock:
@@ -116,165 +149,216 @@ def run(args):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:  # it would spoil the files of the first
             raise UserError(f"{args.target}: another download into this folder is running") from None
-        check_room(items, args.target)
-        failures = fetch_all(items, curl, args.keep_archives)
+        to_come = [item for item in items if not item.settled() and not item.problem]
+        sizes = [(item.size or item.about) * (1 + bool(item.routes)) for item in to_come]  # archives: and their content
+        have = sum(size_of(item.path) or size_of(item.growing) for item in to_come)
+        needed, free = sum(sizes) - have, shutil.disk_usage(args.target).free
+        room = f"{needed / 1e9:,.3f} GB to come, {sizes.count(0)} files of unknown size; {free / 1e9:,.3f} GB free"
+        if needed > free:
+            raise UserError(f"{args.target}: no room: {room}; another --target, or fewer parts with --what or --only")
+        print(f"{args.target}: {room}", flush=True)
+        for number, item in enumerate(items, 1):
+            try:
+                done = obtain(item, args)
+            except (UserError, OSError) as error:
+                needed = not (item.optional and isinstance(error, ConnectionError))
+                failures += needed
+                done = f"failed: {item.url}: {error}" if needed else "not to be had, but not needed either"
+            print(f"[{number}/{len(items)}] {item.path}: {done}", flush=True)
     if failures:
-        print(f"\ndownload_dataset: {failure_report(failures)}", file=sys.stderr)
+        print(f"{failures} files missing or wrong. {ADVICE}", file=sys.stderr)
         return 1
     print(f"{args.target}: everything asked for is there")
-    return 0 if args.no_check else check(args.what, args.target)
+    return 0 if args.no_check else check(args.what, Path(args.target).resolve())
 
 
-def ask_sizes(items, curl):
-    """Fills in size and version, or the problem, of every item; a server that does not answer is not asked again."""
-    silent = None
-    for item in items:
-        if item.file.routes and item.settled():
-            continue
-        try:
-            if silent:
-                raise silent
-            item.size, item.version = curl.size(item.address)
-        except DownloadError as error:
-            # A server without HEAD may still give the file.
-            item.problem = error if error.status not in (405, 501) else None
-            silent = error if error.unreachable else None
+def make_plan(args):
+    """[Item] in the table's order, from the options what, target, mirror, only and checksums; ConfigError if wrong."""
+    mirror, items = (args.mirror or STORAGE).rstrip("/"), []
+    if not re.match("https?://[^/]|file:///", mirror):
+        if not os.path.isdir(mirror):
+            raise ConfigError(f"--mirror {mirror}: no such folder; expected http(s)://..., file:///... or a folder")
+        mirror = Path(mirror).resolve().as_uri()
+    if os.path.isfile(args.target):
+        raise ConfigError(f"--target {args.target}: is a file; expected a folder")
+    if args.checksums and not os.path.isfile(args.checksums):
+        raise ConfigError(f"--checksums {args.checksums}: no such file")
+    text = Path(args.checksums).read_text(errors="replace") if args.checksums else ""
+    sums = {name: sum.lower() for sum, name in re.findall(r"^([\da-fA-F]{64})[ \t]+\*?(?:\./)*(.+?)\s*$", text, re.M)}
+    if len(sums) < len(re.findall(r"^[^#\s]", text, re.M)):
+        raise ConfigError(f"--checksums {args.checksums}: expected lines of 64 hex digits and a name, each name once")
+    for folder, value in TABLE["files"].items():
+        (part, address, *words), routes, place = value.split(), [], folder
+        if address.endswith(".zip"):
+            routes = [word.split(">") for word in words] or [["*", folder + "/{path}"]]
+            place, address, *words = f"downloads/{os.path.dirname(address)}", *os.path.split(address)
+        for name, _, about in (word.partition("~") for word in words if part in args.what):
+            names = [f"{place}/{name.lstrip('?')}", f"{address}/{name.lstrip('?')}"]
+            fills = names + [route.partition("/{")[0] for _, route in routes]
+            if any(fnmatch.fnmatchcase(fill, pattern) for fill in fills for pattern in args.only or "*"):
+                path, digest = os.path.join(args.target, names[0]), sums.get(names[0]) or sums.get(names[1])
+                known = {"optional": name[0] == "?", "about": float(about or 0), "routes": routes, "sha256": digest}
+                items.append(Item(part, names[0], path, f"{mirror}/{names[1]}", **known))
+    if not items:
+        raise ConfigError(f"--only {' '.join(args.only)}: matches none of the files of --what {' '.join(args.what)}")
+    if sums and not any(item.sha256 for item in items):
+        raise ConfigError(f"--checksums {args.checksums}: names none of the files to fetch, such as {items[0].place}")
+    return items
 
 
-def show_plan(items):
-    for part in dict.fromkeys(item.file.part for item in items):
-        print(f"{part}: {PARTS[part]}")
-        for item in (item for item in items if item.file.part == part):
-            guess = f"~{show_size(item.file.about)}" if item.file.about else "unknown"
-            notes = ["optional"] * item.file.optional + ["already there"] * item.settled()
-            notes += [str(item.problem).removeprefix(f"{item.address}: ")] if item.problem else []
-            size, note = (
-                guess if item.size is None else show_size(item.size),
-                f"  ({'; '.join(notes)})" if notes else "",
-            )
-            print(f"  {size:>8}  {item.path}  {item.address}{note}")
-    print(
-        f"{len(items)} files: {_total([item.size or item.file.about or 0 for item in items])}. Nothing was downloaded."
-    )
+def curl(item, args, *head):
+    """Runs curl until it succeeds, fails for good, or fails args.retries times more in vain; returns the last headers.
+
+    Without "--head" the file grows at `item.growing`. Not by curl's own --retry, which throws away what an attempt has
+    brought. A server that does not answer is not waited for again with every further file.
+    """
+    command = [*CURL.split(), "--connect-timeout", str(args.timeout), "--speed-time", str(max(1, round(args.timeout)))]
+    command += ["--proto-redir", "=https" if item.url.startswith("https:") else "=http,https"]  # never less encryption
+    command += [*head, "--show-error", "--silent" if head or not sys.stderr.isatty() else "--progress-bar"]
+    command += [f"{item.url}?{args.query.lstrip('?')}" if args.query and item.url[:5] != "file:" else item.url]
+    failures, best, growing = 0, size_of(item.growing), os.devnull if head else item.growing
+    while not args.silent:
+        more = ["--continue-at", str(size_of(growing)), "--header", f"If-Range: {item.version}"]  # or all, if changed
+        more = more if size_of(growing) and item.version else []
+        with (
+            tempfile.NamedTemporaryFile("r", errors="replace") as answers,
+            open(growing, "ab" if more else "wb") as out,
+        ):
+            # Through a pipe, not to a file: a curl that outlives us (kill -9) must not write where the next run does.
+            with subprocess.Popen([*command, *more, "--dump-header", answers.name], stdout=subprocess.PIPE) as process:
+                shutil.copyfileobj(process.stdout, out)
+            answer, code = answers.read().strip().split("\n\n")[-1], process.returncode  # before it: redirects
+        headers = {name.lower(): value for name, value in re.findall(r"^([\w-]+):\s*(.*?)\s*$", answer, re.M)}
+        reason = answer.partition("\n")[0].partition(" ")[2] if answer.startswith("HTTP/") else ""
+        if not (code or re.search("^content-(encoding: (?!identity)|type: text/html)", answer, re.I | re.M)):
+            return headers
+        trouble = f"curl error {code}, see above" if code else "a web page or a packed file came, not the plain file"
+        if code == 22:
+            trouble = f"HTTP {reason} {headers.get('x-ms-error-code', '')}".rstrip()
+        if more and (code == 33 or reason[:3] == "416"):  # it cannot go on in the middle, or has another file now
+            os.remove(growing)
+        # 1 MB starts the count again, but of new ground: a server that always starts over must not go on for ever.
+        grown = size_of(growing) >= best + (1 << 20)
+        failures, best = (1, size_of(growing)) if grown else (failures + 1, best)
+        if (int(reason[:3]) if code == 22 else code) not in PASSING:
+            raise ConnectionError(trouble)
+        if failures > args.retries:
+            trouble += f"; gave up after attempt {failures}"
+            args.silent = "" if reason else trouble
+            raise ConnectionError(trouble)
+        pause = min(60, args.backoff * 2 ** (failures - 1))
+        print(f"{item.url}: {trouble}; attempt {failures + 1} of {args.retries + 1} in {pause:g} s", file=sys.stderr)
+        time.sleep(pause)
+    raise ConnectionError(args.silent)
 
 
-def check_room(items, target):
-    to_come = [item.to_come() for item in items if not item.settled() and not item.problem]
-    needed, free = sum(to_come), free_space(target)
-    print(f"{target}: {len(to_come)} files still to come, {_total(to_come)}; {show_size(free)} free", flush=True)
-    if needed > free:
-        hint = "choose another --target, or fewer parts with --what or --only"
-        raise UserError(f"{target}: {show_size(needed)} needed, but only {show_size(free)} free; {hint}")
-
-
-def _total(sizes):
-    return show_size(sum(sizes)) + (f" and {sizes.count(0)} of unknown size" if 0 in sizes else "")
-
-
-def fetch_all(items, curl, keep_archives):
-    """Gets every file; returns [(item, error)] of those that are needed and failed."""
-    failures, silent = [], None
-    for number, item in enumerate(items, 1):
-        item.problem = item.problem or silent  # do not wait for a silent server again with every further file
-        try:
-            done = obtain(item, curl, keep_archives)
-        except UserError as error:
-            silent = error if getattr(error, "unreachable", False) else silent
-            done = f"failed: {str(error).removeprefix(f'{item.address}: ')}"
-            if item.file.optional and isinstance(error, DownloadError):
-                done = "not to be had, but not needed either"
-            else:
-                failures.append((item, error))
-        print(f"[{number}/{len(items)}] {item.path}: {done}", flush=True)
-    return failures
-
-
-def obtain(item, curl, keep_archive):
+def obtain(item, args):
     """Brings one file, or the content of one archive, into place; returns what was done, in words."""
-    if item.file.routes and item.settled():
+    if item.routes and item.settled():
         return "unpacked already"
-    if os.path.exists(item.path):
-        done = f"there already, {compare(item, item.path)}"
-    elif item.problem:
-        raise item.problem
-    else:
-        item.take_over()
-        curl.fetch(item.address, item.part, item.size, item.version)
-        done = f"downloaded, {show_size(os.path.getsize(item.part))}, {compare(item, item.part)}"
-        os.replace(item.part, item.path)
-    if not item.file.routes:
+    done, path, digest = "there already", item.path, hashlib.sha256()
+    if not os.path.exists(path):
+        if item.problem and not re.match("HTTP (405|501)", item.problem):  # without HEAD it may still give the file
+            raise ConnectionError(item.problem)
+        done, path = "downloaded", item.growing
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        for part in set(Path(path).parent.glob(f"{os.path.basename(item.path)}.*.part")) - {Path(path)}:
+            os.remove(part)
+        if size_of(path) != (item.size or -1):
+            curl(item, args)
+    with open(path, "rb") as file:
+        while item.sha256 and (chunk := file.read(1 << 20)):
+            digest.update(chunk)
+    for what, expected, found in ("size", item.size, size_of(path)), ("sha256", item.sha256, digest.hexdigest()):
+        if expected not in (None, found):
+            raise UserError(f"{path}: {what} is {found}; expected {expected}; delete it to download it again")
+        done += f", {what} {'not known' if expected is None else 'as expected'}"
+    os.replace(path, item.path)
+    if not item.routes:
         return done
-    print(f"unpacking {item.path}", file=sys.stderr)
-    own, kept = unpack(item.path, item.target, partial(place_of, item.file))
-    missing = [place for place in item.file.expects if not os.path.isfile(os.path.join(item.target, place))]
-    if missing:
-        raise DataError(f"{item.path}: unpacked, but it did not hold {', '.join(missing)}")
+    own, kept = unpack(item.path, args.target, item.routes)
     # "kept" files may be changed by their owner later; only what is the archive's own is worth a comparison.
-    Path(item.record).write_text(json.dumps({"address": item.address, "files": own}, indent=1), encoding="utf-8")
-    if not keep_archive:
+    Path(item.path + ".unpacked.json").write_text(json.dumps(own, indent=1), encoding="utf-8")
+    if not args.keep_archives:
         os.remove(item.path)
-    also = f"; left alone, as they were there and differ: {', '.join(kept)}" if kept else ""
-    return f"{done}, {len(own) + len(kept)} files unpacked{also}"
+    return f"{done}, {len(own)} files unpacked; left alone, as they were there and differ: {', '.join(kept) or 'none'}"
 
 
-def compare(item, path):
-    """Checks a file as far as anything is known about it; returns by what, in words."""
-    size, hint = os.path.getsize(path), "delete it to download it again"
-    if item.sha256:
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        if (found := digest.hexdigest()) != item.sha256:
-            hint += ", or correct the checksum list"
-            raise UserError(f"{path}: sha256 is {found}; expected {item.sha256}; {hint}")
-        return "verified by sha256"
-    if item.size not in (None, size):
-        raise UserError(f"{path}: has {size} bytes, the server's file {item.size}; {hint}")
-    return "not compared: no size, no checksum" if item.size is None else "same size as the server's"
+def unpack(archive, folder, routes=(("*", "{path}"),)):
+    """Unpacks a zip file from strangers; files that are there already stay, others are complete or not there.
+
+    routes: (pattern, place below the folder) in order; {path} in a place is the member's name below the inner folder
+    that is called like the archive, or from the top where there is none; {name} its last part. Returns {place: bytes}
+    of what is there as in the archive, and [place] of what was there already and differs. Raises DataError.
+    """
+    own, kept, growing = {}, [], os.path.join(folder, ".unpacking")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with zipfile.ZipFile(archive) as opened:
+            for place, info in choose(opened.infolist(), archive, folder, routes).items():
+                with opened.open(info) as source, open(growing, "wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+                path = os.path.join(folder, place)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                if os.path.lexists(path) and not (os.path.isfile(path) and filecmp.cmp(growing, path, shallow=False)):
+                    kept.append(place)
+                else:
+                    os.replace(growing, path)
+                    own[place] = size_of(path)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+        raise DataError(f"{archive}: damaged, cut short or no archive ({error}); delete it to fetch it again") from None
+    except OSError as error:
+        raise DataError(f"{archive}: cannot unpack: {error}") from None
+    finally:
+        if os.path.lexists(growing):
+            os.remove(growing)
+    return own, kept
 
 
-def failure_report(failures):
-    """What failed, why and what to try, for [(item, error)]; equal failures are told once."""
-    kinds = {}
-    for item, error in failures:
-        kinds.setdefault(getattr(error, "status", 0) or getattr(error, "unreachable", str(error)), []).append(
-            (item, error)
-        )
-    lines = []
-    for (item, error), *more in kinds.values():
-        lines.append(f"error: {error}" + (f" (and {len(more)} more likewise)" if more else ""))
-        notes = [other.file.note for other, _ in [(item, error), *more] if isinstance(error, DownloadError)]
-        lines += [f"Known trouble: {note}." for note in notes if note]
-        if isinstance(error, DownloadError):
-            advice = UNREACHABLE if error.unreachable else ADVICE.get(error.status, DROPPED)
-            azcopy = shlex.join(["azcopy", "copy", f"{STORAGE}/{item.file.address}", item.path])
-            lines.append(advice.format(azcopy=azcopy) + "\n")
-    return "\n".join([*lines, f"{len(failures)} files missing or wrong"])
+def choose(members, archive, folder, routes):
+    """{place: ZipInfo} of all files that are wanted; DataError, before the first byte is written, if one is refused."""
+    chosen, needed, free = {}, 0, shutil.disk_usage(folder).free
+    for info in members:
+        # zipfile's own name is already mended (cut at a NUL, for example); judge what stands in the file.
+        name, kind, wrong = info.orig_filename, stat.S_IFMT(info.external_attr >> 16), ""
+        parts = re.split(r"[/\\]", name)  # on some systems a backslash separates
+        if "\0" in name or not parts[0] or re.match("[A-Za-z]:", name) or ".." in parts:
+            wrong = "absolute, leads upwards or holds a NUL"
+        elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):  # 0: from a system without modes
+            wrong = "a link, a device or a pipe"
+        elif info.flag_bits & 1:
+            wrong = "encrypted"
+        elif not info.is_dir() and "__MACOSX" not in parts:
+            while Path(archive).stem in parts[:-1]:
+                parts = parts[parts.index(Path(archive).stem) + 1 :]
+            path = "/".join(parts)
+            place = next(place for pattern, place in routes if fnmatch.fnmatchcase(path, pattern))
+            place = os.path.normpath(place.format(path=path, name=parts[-1]))
+            wrong = f"for the place of {chosen[place].filename!r}, {place}" if place in chosen else ""
+            chosen[place] = info
+            needed += 0 if os.path.exists(os.path.join(folder, place)) else info.file_size
+        if wrong:
+            raise DataError(f"{archive}: member {name!r} is {wrong}; expected a plain file; nothing was unpacked")
+    if needed > free:
+        raise DataError(f"{archive}: {needed} bytes to unpack, but {folder} has {free} free; nothing was unpacked")
+    return chosen
 
 
 def check(parts, target):
     """Runs the data set checker for what has been fetched; returns the exit code."""
-    from importlib.metadata import distributions  # slow to import
-
-    code, target = 0, Path(target).resolve()
-    for entry in CHECKS:
-        if not set(entry.parts) & set(parts):
-            continue
-        missing = [place for place in entry.places if not (target / place).exists()]
-        tool, settings = REPOSITORY / "tools" / "check_dataset.py", REPOSITORY / entry.settings
-        command = [sys.executable, str(tool), "--cfg_file", str(settings)]
-        if target != REPOSITORY / "data":
-            there = [(key, target / place) for key, place in entry.opts.items() if (target / place).exists()]
-            command += ["--opts", *(word for key, path in there for word in (key, str(path)))]
-        if missing:
-            print(f"{entry.settings} cannot be checked yet: {', '.join(missing)} still to be fetched")
-        elif any(distributions(name="oscar-paddle")):
-            print(f"checking: {shlex.join(command)}", flush=True)
-            code = max(code, min(1, abs(subprocess.run(command, cwd=REPOSITORY, check=False).returncode)))
-        else:
-            print(f"to check the files, once the project is installed: {shlex.join(command)}")
-    return code
+    code = 0
+    for settings, value in TABLE["checks"].items():
+        wanted, _, words = value.partition(":")
+        places = {target / place: key for key, _, place in (word.rpartition("=") for word in words.split())}
+        missing = [str(place) for place, key in places.items() if key[:10] != "PRETRAINED" and not place.exists()]
+        options = [word for place, key in places.items() if key and place.exists() for word in (key, str(place))]
+        command = [sys.executable, "tools/check_dataset.py", "--cfg_file", settings, "--opts", *options]
+        if set(wanted.split()) & set(parts):
+            here = f"cannot be checked yet: {', '.join(missing)} to be fetched" if missing else shlex.join(command)
+            print(f"{settings}{': once the project is installed' * (not find_spec('yacs'))}: {here}", flush=True)
+            if not missing and find_spec("yacs"):
+                code |= subprocess.run(command, cwd=REPOSITORY, check=False).returncode != 0
+    return int(code)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ def main(cfg, args):
         raise ConfigError(f"--top is {args.top}; expected at least 1")
     if args.images and not args.html:
         raise ConfigError("--images: the pictures are for the page; name it with --html FILE")
+    if not cfg.EVAL.EVAL_CROSS_IMAGE:  # a search has no use for lists of candidates, but for all captions
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.EVAL.EVAL_CROSS_IMAGE, cfg.EVAL.EVAL_CAPTION_INDEX_FILE = True, ""
+        cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV = 0
     prepare(cfg.MISC.NUM_THREADS)
     # Paddle loads here, after threads and maths path are chosen.
     from oscar_paddle.datasets.captions.own_pictures import read_names
@@ -65,7 +70,7 @@ def main(cfg, args):
     pictures = find_pictures(args.images, data, names)
     pairs = max(data.num_images if args.query_txt else 0, data.num_captions if args.query_img else 0)
     backend = make_backend(cfg, model_for_evaluation(cfg, tokenizer), pairs)
-    collection = Collection(data, tokenizer, backend, cfg.EVAL.BATCH_TOKENS)
+    collection = Collection(data, tokenizer, backend=backend, batch_tokens=cfg.EVAL.BATCH_TOKENS)
     text_query = image_query = None
     if args.query_txt.strip():
         text_query = args.query_txt, collection.images_for(args.query_txt, args.top)
@@ -96,4 +101,4 @@ def make_backend(cfg, model, pairs):
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(__doc__, main, task="eval", example=EXAMPLE, extra=add_arguments))
+    sys.exit(run_tool(__doc__, main, task="search", example=EXAMPLE, extra=add_arguments))

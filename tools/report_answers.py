@@ -23,8 +23,9 @@ def main(args):
     arguments = page_arguments(args, "questions", "wrong")
     from oscar_paddle.tools.pages.answers import Answers, read_guessing, score_rows, write_answers
 
-    path = write_answers(**arguments, guessing=args.guessing, num_random=args.questions, num_wrong=args.wrong)
-    say_page(path, score_table(score_rows(Answers(args.eval_dir), read_guessing(args.guessing, args.eval_dir))))
+    answers, guessing = Answers(args.eval_dir), read_guessing(args.guessing, args.eval_dir)
+    path = write_answers(answers, **arguments, guessing=guessing, num_random=args.questions, num_wrong=args.wrong)
+    say_page(path, score_table(score_rows(answers, guessing)))
 
 
 def score_table(rows):

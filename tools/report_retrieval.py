@@ -24,11 +24,11 @@ def add_page_arguments(parser, tool, title, title_words):
     """What the report of every evaluation, which `tool` wrote, is made from; title_words: how `--help` says `title`."""
     add = parser.add_argument
     add("--eval_dir", required=True, metavar="DIR", help=f"folder that {tool} wrote")
-    add("--images", required=True, metavar="DIR", help="pictures, named by image id")
+    add("--images", required=True, metavar="DIR", help="pictures, named by image id or as the data set names them")
     add("--output", required=True, metavar="FILE", help="the page to write, such as report.html")
-    boxes = "predictions.tsv, or the features.tsv beside it: the page can then show boxes and tags"
-    add("--features", metavar="FILE", default="", help=boxes)
-    names = "DATASET.DATA_DIR, where it names the pictures' files (your own images: docs/own_images.md)"
+    boxes = "predictions.tsv, the features.tsv beside it, or a folder of .npz: the page can then show boxes and tags"
+    add("--features", metavar="PATH", default="", help=boxes)
+    names = "DATASET.DATA_DIR, where it names the pictures and the evaluation folder does not (docs/own_images.md)"
     add("--data_dir", metavar="DIR", default="", help=names)
     add("--run_folder", metavar="DIR", default="", help="folder of the training run, for its curves")
     add("--title", default=title, help=f"heading of the page (default: {title_words})")
@@ -45,7 +45,7 @@ def page_arguments(args, *counts):
     for fact in facts:
         if len(fact) != 2:
             raise ConfigError(f"--fact {fact[0]!r}: expected NAME=TEXT")
-    names = ("eval_dir", "images", "output", "features", "run_folder", "data_dir", "title")
+    names = ("images", "output", "features", "run_folder", "data_dir", "title")
     return {"facts": facts, **{name: getattr(args, name) for name in names}}
 
 
@@ -54,8 +54,8 @@ def main(args):
     from oscar_paddle.tools.pages.retrieval import RetrievalResults, write_report
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    path = write_report(**arguments, num_queries=args.queries, num_hardest=args.hardest, seed=args.seed)
     results = RetrievalResults(args.eval_dir)
+    path = write_report(results, **arguments, num_queries=args.queries, num_hardest=args.hardest, seed=args.seed)
     say_page(path, recall_table(results.metrics, results.chance()))
 
 
@@ -66,10 +66,8 @@ def say_page(path, table):
 
 def recall_table(metrics, chance):
     """Recalls of each direction in percent, above what a random order would reach."""
-    names = {
-        "i2t_retrieval": "text retrieval (a picture finds captions)",
-        "t2i_retrieval": "image retrieval (a caption finds pictures)",
-    }
+    names = {"i2t_retrieval": "text retrieval (a picture finds captions)"}
+    names["t2i_retrieval"] = "image retrieval (a caption finds pictures)"
     lines = [" " * 44 + "".join(f"{column:>9}" for column in chance["i2t_retrieval"])]
     for key, by_chance in chance.items():
         for label, recalls in ((names[key], metrics[key]), ("  by chance", by_chance)):

@@ -43,7 +43,8 @@ def main(args):
     # Paddle loads here, after threads and maths path are chosen.
     from oscar_paddle.solvers.search.score import ImageScorer
 
-    scorer = ImageScorer(args.checkpoint, args.max_seq_len, args.max_region, add_tags=False if args.no_tags else None)
+    add_tags = False if args.no_tags else None
+    scorer = ImageScorer(args.checkpoint, max_seq_len=args.max_seq_len, max_region=args.max_region, add_tags=add_tags)
     scores = scorer.score(args.features, args.caption)
     if args.json:
         found = {"checkpoint": args.checkpoint, "features": args.features, "scores": [s._asdict() for s in scores]}

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.captions.candidates import candidate_lists
 from oscar_paddle.datasets.captions.own_pictures import SharedFeatures, read_annotations, use_names
 from oscar_paddle.datasets.captions.prepared import NAMES_FILE, captions_digest, read_names_file, source_of

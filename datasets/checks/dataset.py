@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.checks.captions import check_captions
 from oscar_paddle.datasets.checks.figures import KEPT_DRAWINGS, Figures, Scope
 from oscar_paddle.datasets.checks.findings import Findings, file_and_text
@@ -74,12 +74,12 @@ def check_dataset(cfg, split_names=None, max_images=0, processes=1, picture_file
     for split in splits:
         images.update((image_id, split.name) for image_id in split.images if image_id not in images)
     rng = np.random.default_rng(seed)
-    chosen = _draw(rng, images, max_images) if 0 < max_images < len(images) else None
+    chosen = draw(rng, images, max_images) if 0 < max_images < len(images) else None
     looked_into = images if chosen is None else sorted(chosen, key=str)
     pictured = [image_id for image_id in looked_into if str(image_id) in picture_files]
-    show = _draw(rng, pictured or looked_into, shown)
-    files, total = _check_files(Scope(cfg, findings, processes, chosen, show), splits), Figures()
-    agreement = _check_images(files, images, cfg.INPUT.MAX_REGION, findings)
+    show = draw(rng, pictured or looked_into, shown)
+    files, total = check_files(Scope(cfg, findings, processes, chosen, show), splits), Figures()
+    agreement = check_images(files, images, cfg.INPUT.MAX_REGION, findings)
     for _, figures in files:
         total += figures
     total.marked = dict(list(total.marked.items())[:KEPT_DRAWINGS])
@@ -103,12 +103,13 @@ def check_dataset(cfg, split_names=None, max_images=0, processes=1, picture_file
     )
 
 
-def _draw(rng, image_ids, count):
+def draw(rng, image_ids, count):
+    """Set of so many of the image ids, drawn at random."""
     ids = list(image_ids)
     return {ids[index] for index in rng.choice(len(ids), min(count, len(ids)), replace=False)}
 
 
-def _check_files(scope, splits):
+def check_files(scope, splits):
     """Check the features and tags of every split, splits that share a file together: [(path, Figures), ...]."""
     cfg, by_path, files = scope.cfg, defaultdict(list), []
     for split in splits:
@@ -130,8 +131,9 @@ def _check_files(scope, splits):
     return files
 
 
-def _check_images(files, images, limit, findings):
-    """Compare what features and tags say of images: see `DatasetCheck.agreement`."""
+def check_images(files, images, limit, findings):
+    """Compare what the features say of the images (dict image id -> split), and what the tags say: see
+    `DatasetCheck.agreement`."""
     owners, agreement = {}, []
     for path, figures in files:
         for image in figures.features:

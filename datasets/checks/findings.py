@@ -86,6 +86,16 @@ PROBLEMS = {  # what stops training or spoils its numbers
     "blank_row": Kind("Empty rows inside the file", "Remove them, then the index files beside the file."),
     "lineidx": Kind(".lineidx does not fit its .tsv", "Delete the .lineidx; it is built again at the next start."),
     "id_map": Kind("imageid2idx.json does not fit features.tsv", "Delete it; the ids are then read from the rows."),
+    "bad_labels": Kind("List of answers is damaged", "Make it again, or correct DATASET.LABEL_FILE / LABEL2ANS_FILE."),
+    "bad_question": Kind(
+        "Questions that cannot be used",
+        "Make the file again (tools/prepare_questions.py) with the same list of answers.",
+    ),
+    "no_questions": Kind("No question with an answer in the list", "Is this list of answers that of these questions?"),
+    "blank_question": Kind("Empty questions", "Write the missing text, or remove them."),
+    "repeated_question": Kind(
+        "A question id stands twice", "Give every question an id of its own: servers take one answer for each."
+    ),
     "unknown_pieces": Kind(
         "Many unknown word pieces", "Is this the vocabulary and casing of the model? See PRETRAINED.DIR, DO_LOWER_CASE."
     ),
@@ -104,6 +114,13 @@ NOTICES = {  # what to know, though nothing breaks on it
     ),
     "no_positive": Kind("Candidate lists without a right caption", "Such images can never count as found."),
     "shared_id": Kind("The same image in two evaluation splits", "Fine where one split is a part of the other."),
+    "unanswered": Kind("Questions without an answer in the list", "They do not count, in training and in scores."),
+    "no_question_tags": Kind("Questions without object tags", "Fine if all are; else make the file again with tags."),
+    "same_pictures": Kind("Both pictures of a pair are the same", "Is the right one meant to be another?"),
+    "question_cut": Kind("Questions that lose word pieces", "Raise INPUT.MAX_SEQ_LEN, if the model has the positions."),
+    "question_tags_cut": Kind(
+        "Tags that do not fit behind the question", "Raise INPUT.MAX_SEQ_LEN, or accept the cut."
+    ),
     "box_flat": Kind("Boxes without area", "Harmless, but they say little; check the detector's settings."),
     "same_features": Kind("Images with equal features", "Probably the same picture twice."),
     "packed_stale": Kind("Packed features are not used", "Pack them again: tools/pack_features.py; see --help."),

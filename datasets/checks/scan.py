@@ -12,9 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.checks.figures import Figures
 from oscar_paddle.datasets.checks.findings import Findings
 from oscar_paddle.datasets.formats.reading import reading

@@ -2,15 +2,16 @@
 readers: image by image, collecting what each reader complains about."""
 
 from concurrent.futures import ThreadPoolExecutor
-
-from tqdm import tqdm
+from contextlib import suppress
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.captions.own_pictures import SharedFeatures, read_names, use_names
 from oscar_paddle.datasets.checks.figures import Figures
 from oscar_paddle.datasets.checks.findings import file_and_text
-from oscar_paddle.datasets.checks.rows import check_regions
+from oscar_paddle.datasets.checks.rows import DRAWN, check_regions
 from oscar_paddle.datasets.regions.layouts import open_regions
+from oscar_paddle.datasets.regions.one_file_each import NpzFeatures
 from oscar_paddle.datasets.regions.packed import find_store
 from oscar_paddle.datasets.regions.source import EmptyImage
 
@@ -41,6 +42,12 @@ def check_other_layout(scope, path, split):
     for image_id, regions in read:
         for kind, text in check_regions(image_id, regions, figures):
             findings.add(kind, source.path, f"image {image_id}: {text}")
+    for image_id in filter(images.__contains__, scope.show if isinstance(source, NpzFeatures) else ()):
+        with suppress(DataError):  # what is damaged has been told
+            boxes, height, width = source.labelled_boxes(image_id)
+            side = width or 1000, height or 1000
+            pixels = [(tag, [share * s for share, s in zip(box, side * 2, strict=True)]) for tag, box in boxes[:DRAWN]]
+            figures.drawings[image_id] = pixels, side[1], side[0]
     figures.read_bytes = sum(image.count for image in figures.features) * cfg.INPUT.IMG_FEATURE_DIM * 4
     if cfg.INPUT.ADD_OD_LABEL:
         try:

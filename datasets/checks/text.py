@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 
@@ -69,7 +69,7 @@ def check_text(cfg, splits, chosen, tags, findings):
         (TextFigures of captions, of tags, RowLengths); None where nothing can be said: no vocabulary (a finding says
         so), no split, no tags.
     """
-    tokenizer = _tokenizer(cfg, findings)
+    tokenizer = open_tokenizer(cfg, findings, "captions and tags")
     if tokenizer is None or not splits:
         return None, None, None
     path, tag_text = splits[0].path, None
@@ -90,9 +90,9 @@ def check_text(cfg, splits, chosen, tags, findings):
     return captions, tag_text, rows
 
 
-def _tokenizer(cfg, findings):
-    """The tokenizer of the config, or None with a finding."""
-    what = "word pieces and lengths of captions and tags"
+def open_tokenizer(cfg, findings, texts):
+    """The tokenizer of the config, which is to cut these texts, or None with a finding."""
+    what = f"word pieces and lengths of {texts}"
     folders = {"PRETRAINED.DIR": cfg.PRETRAINED.DIR, "EVAL.CHECKPOINT_DIR": cfg.EVAL.CHECKPOINT_DIR}
     if cfg.PRETRAINED.DIR and not os.path.isdir(cfg.PRETRAINED.DIR):
         findings.add("missing_file", cfg.PRETRAINED.DIR, "no such folder (PRETRAINED.DIR); training starts from it")

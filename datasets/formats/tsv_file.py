@@ -9,9 +9,9 @@ import threading
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.reading import RandomAccessFile
 from oscar_paddle.datasets.formats.whole_files import whole_file
 

@@ -280,16 +280,21 @@ def open_features(cfg, layout):
     return JoinedFeatures(parts, max_region=layout.per_image, **options)
 
 
-def _open_named(cfg, name, max_region, cache_bytes):
+def feature_file(cfg, name):
+    """DATASET.FEAT_FILE, or the file without boxes that INPUT.IMG_FEATURE_DIM asks for, if it is there."""
     feat_file = cfg.DATASET.FEAT_FILE
     if cfg.INPUT.IMG_FEATURE_DIM == 2048 and not feat_file:  # names of files without boxes
         for ending in ("obj_feats.pt", "feats_obj.pt"):
             path = os.path.join(cfg.DATASET.DATA_DIR, f"{name}_img_frcnn_{ending}")
             feat_file = path if os.path.isfile(path) else feat_file
+    return feat_file
+
+
+def _open_named(cfg, name, max_region, cache_bytes):
     return open_regions(
         cfg.DATASET.DATA_DIR,
         name,
-        feat_file,
+        feature_file(cfg, name),
         cfg.INPUT.IMG_FEATURE_TYPE,
         cfg.DATASET.PACKED,
         feature_dim=cfg.INPUT.IMG_FEATURE_DIM,

@@ -1,4 +1,4 @@
-"""Records of the question tasks: JSON lists of objects, read one object at a time.
+"""Records of the question tasks: JSON objects in a list, by key or on lines of their own, read one at a time.
 
 The largest such file has 14 to 16 million records, too many to hold as Python objects.
 """
@@ -8,11 +8,12 @@ import os
 
 import ijson
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.reading import reading
 
+LIST, LINES, BY_KEY = "item", "", None  # where the records lie; "questions.item": in the list of that name
 _BLOCK = 1 << 12  # bytes parsed at a time
 _MAX_RECORD = 1 << 24  # bytes of one record; more is a damaged file
 _MAX_NESTING = 500  # brackets open at once: the parser keeps the path to each of them, whose lengths add up
@@ -20,40 +21,56 @@ _STEPS = np.zeros(256, np.int8)  # byte -> whether it opens (1) or closes (-1) s
 _STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 
-def read_records(path, origin):
-    """The records of a JSON list of objects.
+def read_records(path, origin, inside=LIST):
+    """The records of a file of JSON objects.
 
     Args:
         path: the file.
         origin: where the file comes from and which setting looks for it, for the message when it is missing.
+        inside: where the records lie: LIST, LINES (one after another), BY_KEY (the values of one object), or
+            "<name>.item" (the list of that name in one object).
     Yields:
-        (number of the record from 0, its dict).
+        (number of the record from 0, or its key; its dict).
     Raises:
-        DataError: no such file, or not such a list; names the record.
+        DataError: no such file, or no such records; names the record.
     """
     with reading(path, f"; {origin}"):
         file, size = open(path, "rb"), os.path.getsize(path)  # noqa: SIM115 (closed below)
     name = os.path.basename(path)
     with file, tqdm(total=size, desc=f"reading {name}", unit="B", unit_scale=True, delay=2, leave=False) as bar:
-        first = next((byte for byte in iter(lambda: file.read(1), b"") if not byte.isspace()), b"")
-        if first != b"[":
+        first = first_byte(file)
+        if first != (b"[" if inside == LIST else b"{"):
             found = repr((first + file.read(19)).decode(errors="replace")) if first else "the end of the file"
-            raise DataError(f"{path}: expected a JSON list of records, found {found}")
+            kind = "list" if inside == LIST else "object"
+            raise DataError(f"{path}: expected a JSON {kind} of records, found {found}")
         file.seek(0)
-        yield from _records(_Blocks(file, bar.update), path)
+        yield from _records(_Blocks(file, bar.update), path, inside)
 
 
-def _records(blocks, path):
-    number = 0
+def first_byte(file):
+    """The first byte that is no white space of a binary file, b"" at its end."""
+    return next((byte for byte in iter(lambda: file.read(1), b"") if not byte.isspace()), b"")
+
+
+def _records(blocks, path, inside):
+    options = {"use_float": True, "buf_size": _BLOCK}
+    if inside is BY_KEY:
+        found = ijson.kvitems(blocks, "", **options)
+    else:
+        found = enumerate(ijson.items(blocks, inside, multiple_values=inside == LINES, **options))
+    number = None
     try:
-        for number, record in enumerate(ijson.items(blocks, "item", use_float=True, buf_size=_BLOCK)):
+        for number, record in found:
             if not isinstance(record, dict):
                 kind = type(record).__name__
                 raise DataError(f"{path} record {number}: found {kind} {str(record)[:40]!r}; expected an object")
             blocks.start_record()
             yield number, record
     except ijson.JSONError as error:
-        raise DataError(f"{path} record {_count_whole(path)}: malformed JSON ({_reason(error)})") from None
+        where = f"after record {number}" if inside is BY_KEY else f"record {_count_whole(path, inside)}"
+        raise DataError(f"{path} {where}: malformed JSON ({_reason(error)})") from None
+    if number is None and inside not in (LIST, LINES, BY_KEY):
+        raise DataError(f"{path}: no records; expected an object with a list {inside.partition('.')[0]!r}")
 
 
 class _Blocks:
@@ -86,10 +103,10 @@ class _Blocks:
         return block
 
 
-def _count_whole(path):
+def _count_whole(path, inside):
     """The number of records before the damage. The parser keeps those of the block where it fails to itself."""
     whole = ijson.sendable_list()
-    number, parser = 0, ijson.items_coro(whole, "item")
+    number, parser = 0, ijson.items_coro(whole, inside, multiple_values=inside == LINES)
     with contextlib.suppress(ijson.JSONError), open(path, "rb") as file:
         blocks = _Blocks(file)
         while block := blocks.read(_BLOCK):

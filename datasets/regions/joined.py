@@ -1,4 +1,4 @@
-"""Region features that lie in several files, such as those of VQA's train and val, read as one."""
+"""Region features that lie in several files, such as those of train and of val, read as one."""
 
 from oscar_paddle.datasets.regions.source import RegionSource
 

@@ -96,6 +96,19 @@ class NpzFeatures(_FolderFeatures):
             raise DataError(f"{where}: no array 'tags'; expected a list of text (or set INPUT.ADD_OD_LABEL False)")
         return tags
 
+    def labelled_boxes(self, image_id):
+        """What is drawn over a picture: ([(tag, [x1, y1, x2, y2]), ...] in shares of its sides, its height, its width).
+
+        The size is in pixels, or None where the file does not say it; a tag is "" where there is none for each region.
+        """
+        path, where = self._file_of(self._key(image_id))
+        arrays = read_npz(path, (*REGION_ARRAYS, "tags"))
+        corners = regions_of_arrays(arrays, self.feature_dim, where)[:, -BOX_DIM:][:, :4]
+        tags = arrays.get("tags", np.array(""))
+        tags = tags.tolist() if tags.shape == (len(corners),) else [""] * len(corners)
+        size = (float(arrays[name].item()) if name in arrays else None for name in ("image_h", "image_w"))
+        return list(zip(tags, corners.tolist(), strict=True)), *size
+
 
 def regions_of_arrays(arrays, feature_dim, where):
     """The regions that the arrays of one image describe: [R, feature_dim] float32.

@@ -8,9 +8,9 @@ import zlib
 from contextlib import suppress
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.whole_files import whole_file
 from oscar_paddle.datasets.regions.packed import HEAD, TAIL, TAIL_MAGIC, PackedFeatures, source_state
 from oscar_paddle.datasets.regions.source import checksum

@@ -4,9 +4,8 @@ import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.pickle_writer import write_pickle
 from oscar_paddle.datasets.formats.whole_files import is_kept, whole_folder
 from oscar_paddle.datasets.scenes import questions

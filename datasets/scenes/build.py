@@ -22,9 +22,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.torch_writer import write_torch_file
 from oscar_paddle.datasets.formats.whole_files import is_kept, whole_folder
 from oscar_paddle.datasets.scenes.captions import vocabulary, write_captions

@@ -9,9 +9,8 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from oscar_paddle.config.errors import ConfigError, DataError, UserError, WeightsError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.whole_files import whole_folder
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 from oscar_paddle.models.checkpoints import export
@@ -66,16 +65,16 @@ def read_source(folder, vocab=""):
         WeightsError: weights, config or settings are missing or damaged. DataError: `vocab` is not a vocabulary.
     """
     folder = Path(folder)
-    weights = find_weights(folder)
     read_model_config(folder)  # refuses what is none
-    tensors = read_tensors(folder)
+    weights, tensors = find_weights(folder), read_tensors(folder)
     config = _complete(folder, {tensor.name: tensor.value for tensor in tensors})
     vocab_file = Path(vocab or folder)
     vocab_file = vocab_file / VOCAB_FILE if vocab_file.is_dir() else vocab_file
-    if vocab and not vocab_file.is_file():
-        raise DataError(f"{vocab_file}: no such file (--vocab)")
-    settings = read_input_settings(folder, config)
-    return Source(weights, tensors, config, settings, vocab_file if vocab_file.is_file() else None, _last_epoch(folder))
+    if not vocab_file.is_file():
+        if vocab:
+            raise DataError(f"{vocab_file}: no such file (--vocab)")
+        vocab_file = None
+    return Source(weights, tensors, config, read_input_settings(folder, config), vocab_file, _last_epoch(folder))
 
 
 def _complete(folder, state):
@@ -106,9 +105,8 @@ def _last_epoch(folder):
 
 def plan_rows(source, target):
     """What becomes of every tensor: list of (name in the new file, shape there, type, action)."""
-    rows = []
+    rows, for_port = [], target in (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED)
     for tensor in source.tensors:
-        for_port = target in (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED)
         transposed = for_port and is_stored_transposed(tensor.name, tensor.value)
         actions = [] if tensor.name == tensor.stored_name else [f"rename from {tensor.stored_name}"]
         actions += ["transpose"] if transposed != tensor.is_transposed else []

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import load_file, save_file
 
 from oscar_paddle.config.errors import WeightsError
+from oscar_paddle.config.places import no_checkpoint
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.array_files import from_bfloat16
 from oscar_paddle.datasets.formats.pickle_names import shown
@@ -40,13 +41,10 @@ _IMAGE_PART = ("bert.img_embedding.", "bert.LayerNorm.")
 
 def find_weights(folder):
     """The weights file of a checkpoint folder, the first of `WEIGHT_FILES` there; WeightsError if there is none."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise WeightsError(f"{folder}: no such checkpoint folder")
     for name in WEIGHT_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    raise WeightsError(f"{folder}: no weights here; expected one of {', '.join(WEIGHT_FILES)}")
+        if (Path(folder) / name).is_file():
+            return Path(folder) / name
+    raise WeightsError(no_checkpoint(folder) or f"{folder}: no weights here; expected one of {', '.join(WEIGHT_FILES)}")
 
 
 class StoredTensor(NamedTuple):

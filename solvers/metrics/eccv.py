@@ -20,9 +20,9 @@ import io
 import warnings
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError, UserError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.solvers.metrics.retrieval import RECALL_AT, row_blocks
 
 # What is asked of the package for each of its ground truths.

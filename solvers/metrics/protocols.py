@@ -24,7 +24,7 @@ PROTOCOLS = (
 
 
 def protocol_label(num_images, num_captions, dataset_name="", image_list="", folds=1, candidates_per_image=0):
-    """Name what was measured, so that only comparable results share a name.
+    """Name what was measured.
 
     Args:
         num_images, num_captions: what was ranked, for all folds together.

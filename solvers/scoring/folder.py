@@ -4,7 +4,7 @@
     margins.npy           float32 [images, captions]
     finished_blocks.npy   uint8, 1 for every finished block of pairs; there while scoring is in progress
     rescored_*.npy        margins of a second pass in float32, see solvers/scoring/rescoring.py
-    image_ids.json, captions.json, metrics.json
+    image_ids.json, captions.json, metrics.json; image_names.json where the data set names its pictures
 
 A block is recorded only after its margins are on disk, and provenance is removed before anything it vouches for is
 replaced, so a run may be killed at any moment. Blocks are written with pwrite rather than through a mapping: several
@@ -22,6 +22,7 @@ import filelock
 import numpy as np
 
 from oscar_paddle.config.errors import UserError
+from oscar_paddle.datasets.captions.own_pictures import NAMES_FILE
 from oscar_paddle.datasets.formats.whole_files import whole_file
 from oscar_paddle.solvers.run_folder import lock_folder
 
@@ -110,16 +111,14 @@ class EvaluationFolder:
             UserError: the disk is full or the folder cannot be written.
         """
         shape, num_blocks = layout
-        try:
-            for name in (PROVENANCE, "metrics.json", *IN_BETWEEN):
+        with _writing(self.path, "; see --output_dir"):
+            for name in (PROVENANCE, "metrics.json", NAMES_FILE, *IN_BETWEEN):
                 (self.path / name).unlink(missing_ok=True)
             for name, value in contents.items():
                 self.write_json(name, value)
             self._write_array(self.name, np.float32, shape)
             self._write_array(BLOCKS, np.uint8, (num_blocks,))
             self.write_json(PROVENANCE, {"state": IN_PROGRESS, **wanted, "computation": computation})
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}; see --output_dir") from None
 
     def start_rescoring(self, pairs, num_blocks):
         """Lay out the files of the second pass; that of the chosen pairs comes last and vouches for the others.
@@ -129,12 +128,10 @@ class EvaluationFolder:
         Raises:
             UserError: the disk is full or the folder cannot be written.
         """
-        try:
+        with _writing(self.path, "; see --output_dir"):
             self._write_array(RESCORED_MARGINS, np.float32, (1, len(pairs)))
             self._write_array(RESCORED_BLOCKS, np.uint8, (num_blocks,))
             self._write_array(RESCORED_PAIRS, np.int64, pairs.shape, pairs)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}; see --output_dir") from None
 
     def rescoring_pairs(self):
         """The pairs that were chosen for the second pass: [P] int64, memory-mapped; None before they are.
@@ -167,7 +164,7 @@ class EvaluationFolder:
         """
         values = np.load(self.path / source, mmap_mode="r", allow_pickle=False)[0]
         descriptor, row_bytes, data = _open_rows(self.path / self.name)
-        try:
+        with os.fdopen(descriptor, "r+b"), _writing(self.path / self.name):
             num_columns = row_bytes // 4
             starts = np.searchsorted(pairs, np.arange(pairs[-1] // num_columns + 2) * num_columns)
             for image in np.flatnonzero(np.diff(starts)):
@@ -176,10 +173,6 @@ class EvaluationFolder:
                 row[pairs[here] - image * num_columns] = values[here]
                 _write_all(descriptor, row.tobytes(), at)
             os.fdatasync(descriptor)
-        except OSError as error:
-            raise UserError(f"{self.path / self.name}: cannot be written: {error.strerror}") from None
-        finally:
-            os.close(descriptor)
 
     def finish(self, wanted, computation):
         """Every block is there."""
@@ -217,7 +210,7 @@ class BlockFiles:
         UserError: the files are not there: the folder is not shared by the ranks.
     """
 
-    def __init__(self, folder, blocks, margins=MARGINS, flags=BLOCKS):
+    def __init__(self, folder, blocks, *, margins, flags):
         self.blocks, self.path = blocks, Path(folder) / margins
         try:
             self._margins, self._row_bytes, self._data = _open_rows(self.path)
@@ -243,7 +236,7 @@ class BlockFiles:
             UserError: the disk is full or broken.
         """
         block = self.blocks[number]
-        with self._errors():
+        with _writing(self.path):
             for image, row in zip(block.rows, margins, strict=True):
                 at = self._data + image * self._row_bytes + block.columns.start * 4
                 _write_all(self._margins, row.tobytes(), at)
@@ -253,7 +246,7 @@ class BlockFiles:
 
     def sync(self):
         """Wait until all that was written is on disk, and record it."""
-        with self._errors():
+        with _writing(self.path):
             os.fdatasync(self._margins)
             for number in self._waiting:
                 os.pwrite(self._flags, b"\1", self._first_flag + number)
@@ -263,12 +256,13 @@ class BlockFiles:
         os.close(self._margins)
         os.close(self._flags)
 
-    @contextlib.contextmanager
-    def _errors(self):
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from None
+
+@contextlib.contextmanager
+def _writing(path, remedy=""):
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}{remedy}") from None
 
 
 def _open_rows(path):

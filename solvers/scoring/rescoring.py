@@ -70,7 +70,7 @@ class Rescoring:
         self.ranks.on_main(self._choose)
         pairs = together(self.ranks, self.files.rescoring_pairs)
         groups = [[block] for block in block_groups(1, len(pairs))[0]]
-        scorer = ChosenPairs(self.backend, self.data, self.batch_tokens, pairs)
+        scorer = ChosenPairs(self.backend, self.data, batch_tokens=self.batch_tokens, chosen=pairs)
         score_blocks(scorer, groups, self.files.path, (RESCORED_MARGINS, RESCORED_BLOCKS), self.ranks)
         self.ranks.on_main(lambda: self.files.replace_margins(pairs, RESCORED_MARGINS))
 
@@ -88,7 +88,7 @@ class ChosenPairs(PairScorer):
         chosen: [P] int64, pairs as image x columns + column.
     """
 
-    def __init__(self, backend, data, batch_tokens, chosen):
+    def __init__(self, backend, data, *, batch_tokens, chosen):
         super().__init__(backend, data, batch_tokens)
         self.chosen = chosen
 

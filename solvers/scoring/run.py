@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.solvers.ranks import together
 from oscar_paddle.solvers.scoring.folder import BlockFiles
 
@@ -44,20 +44,18 @@ def score_blocks(scorer, groups, folder, files, ranks, afterwards=lambda: ""):
 def score_in_memory(scorer, groups, ranks):
     """The whole matrix, float32, on every rank; groups are divided among the ranks as in `score_blocks`."""
     mine = {}
-    with tqdm(
-        total=sum(scorer.amount(block) for group in groups for block in group),
-        desc="scoring",
-        unit=f" {scorer.unit}",
-        unit_scale=True,
-        leave=False,
-        disable=not ranks.is_main,
-        dynamic_ncols=True,
-    ) as bar:
+    total = sum(scorer.amount(block) for group in groups for block in group)
+    with _bar(scorer, ranks, total=total, leave=False) as bar:
         for number in range(ranks.rank, len(groups), ranks.world_size):
             parts = [scorer.score(block, lambda n: bar.update(n * ranks.world_size)) for block in groups[number]]
             mine[number] = np.concatenate(parts, axis=1)
     scored = {number: rows for part in ranks.gather(mine) for number, rows in part.items()}
     return np.concatenate([scored[number] for number in range(len(groups))])
+
+
+def _bar(scorer, ranks, **options):
+    look = {"desc": "scoring", "unit": f" {scorer.unit}", "unit_scale": True, "dynamic_ncols": True}
+    return tqdm(disable=not ranks.is_main, **look, **options)
 
 
 def forget_failures(folder):
@@ -73,7 +71,8 @@ class _ScoringRun:
         self.scorer, self.folder, self.ranks = scorer, Path(folder), ranks
         blocks = [block for group in groups for block in group]
         owner = [number % ranks.world_size for number, group in enumerate(groups) for _ in group]
-        self.store = BlockFiles(folder, blocks, *files)
+        margins, flags = files
+        self.store = BlockFiles(folder, blocks, margins=margins, flags=flags)
         self.units = np.array([scorer.amount(block) for block in blocks])
         self.mine = np.array(owner) == ranks.rank
         self.scored = 0  # units, on this rank, in this run
@@ -86,16 +85,7 @@ class _ScoringRun:
         done = int(self.units[self.at_start].sum())
         try:
             self._announce(todo, afterwards)
-            self.bar = tqdm(
-                total=int(self.units.sum()),
-                initial=done,
-                desc="scoring",
-                unit=f" {self.scorer.unit}",
-                unit_scale=True,
-                disable=not self.ranks.is_main,
-                dynamic_ncols=True,
-            )
-            with self.bar:
+            with _bar(self.scorer, self.ranks, total=int(self.units.sum()), initial=done) as self.bar:
                 for number in todo:
                     self.store.write(number, self.scorer.score(self.store.blocks[number], self._on_done))
                 self.store.sync()

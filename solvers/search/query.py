@@ -4,9 +4,9 @@ import re
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.regions.source import stem
 from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
 from oscar_paddle.datasets.token_cache import TokenTable
@@ -34,7 +34,7 @@ class Collection:
         batch_tokens: EVAL.BATCH_TOKENS.
     """
 
-    def __init__(self, data, tokenizer, backend, batch_tokens):
+    def __init__(self, data, tokenizer, *, backend, batch_tokens):
         self.data, self.tokenizer, self.backend, self.batch_tokens = data, tokenizer, backend, batch_tokens
 
     def images_for(self, text, count=5):
@@ -86,12 +86,12 @@ def image_id_of(text, names=None):
     Args:
         text: str.
         names: image id -> name of the picture's file, where the data set says it (`own_pictures.read_names`); without,
-            a name is taken for the number that it ends in, as COCO's are.
+            COCO's names have the id (COCO_val2014_000000391895.jpg), and whole names that are numbers are one.
     Raises:
-        DataError: no such name, or no digits at the end.
+        DataError: no such name.
     """
     text = text.strip()
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and (not names or int(text) in names):
         return int(text)
     if names:
         found = [image_id for image_id, name in names.items() if text == name]
@@ -100,9 +100,9 @@ def image_id_of(text, names=None):
             what = f"the name of {len(found)} pictures" if found else "the name of no picture"
             raise DataError(f"--query_img {text!r}: {what} (such as {next(iter(names.values()))!r}); give the image id")
         return found[0]
-    digits = re.search(r"([0-9]+)$", re.sub(r"\.(jpg|jpeg|png|webp|bmp|gif|npz)$", "", text, flags=re.IGNORECASE))
+    digits = re.fullmatch(r"(?:COCO_[a-z]+[0-9]+_)?([0-9]+)", stem(text))
     if digits is None:
-        raise DataError(f"--query_img {text!r}: expected an image id, or a file name that ends in one")
+        raise DataError(f"--query_img {text!r}: expected an image id, or the name of its file (image_names.json)")
     return int(digits[1])
 
 

@@ -67,19 +67,15 @@ class ImageScorer:
             trained, where its folder tells (training_args.bin or .json, trainer_state.json), otherwise as published.
     """
 
-    def __init__(self, checkpoint, max_seq_len=None, max_region=None, add_tags=None, do_lower_case=None):
+    def __init__(self, checkpoint, *, max_seq_len=None, max_region=None, add_tags=None, do_lower_case=None):
         folder = Path(checkpoint)
         state = read_state(folder)
         config = read_model_config(folder)
         if config.num_labels not in (1, 2):
             where = f"{folder}/config.json"
             raise WeightsError(f"{where}: num_labels is {config.num_labels}; a retrieval model has 2 (or 1)")
-        given = {
-            "max_seq_length": max_seq_len,
-            "max_img_seq_length": max_region,
-            "add_od_labels": add_tags,
-            "do_lower_case": do_lower_case,
-        }
+        given = {"max_seq_length": max_seq_len, "max_img_seq_length": max_region}
+        given |= {"add_od_labels": add_tags, "do_lower_case": do_lower_case}
         trained = read_input_settings(folder, config.to_dict())
         self.settings = trained._replace(**{name: value for name, value in given.items() if value is not None})
         if not 3 <= self.settings.max_seq_length <= config.max_position_embeddings:
@@ -145,14 +141,11 @@ def probability(margin):
 
 
 class _OneImage(RegionSource):
-    """The regions of one image, under the id 0."""
+    """The regions of one image, under any id."""
 
     def __init__(self, where, regions, max_region):
         super().__init__(where, feature_dim=regions.shape[1], max_region=max_region)
         self._regions = regions
-
-    def _has(self, key):
-        return key == 0
 
     def _read(self, key):
         return self._regions, self.path

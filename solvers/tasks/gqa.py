@@ -1,29 +1,16 @@
 """GQA: the one answer to a compositional question about an image."""
 
-from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.gqa_dataset import gqa_layout
+from oscar_paddle.datasets.gqa_dataset import LABEL_FILES, gqa_layout, made_files, official_questions, question_files
 from oscar_paddle.solvers.metrics.accuracy import accuracy
-from oscar_paddle.solvers.tasks.questions import QuestionTask
+from oscar_paddle.solvers.tasks.questions import QuestionTask, for_the_server
 
 
 def gqa_results(question_ids, answers):
-    """What the evaluation server takes: [{"questionId": str, "prediction": str}, ...].
+    """What the evaluation server takes: [{"questionId": str, "prediction": str}, ...], see `for_the_server`.
 
     The reference writes an id as a number, which loses its leading zeros; here it stays as it is.
-
-    Args:
-        question_ids: list of str. answers: list of str.
-    Raises:
-        DataError: the server would refuse it: an id twice or empty, or something that is no answer.
     """
-    seen = set()
-    for question_id, answer in zip(question_ids, answers, strict=True):
-        if not question_id or not isinstance(answer, str):
-            raise DataError(f"question {question_id!r}: the answer is {answer!r}; expected an id and a text")
-        if question_id in seen:
-            raise DataError(f"question {question_id} is there twice; the evaluation server wants one answer for each")
-        seen.add(question_id)
-    return [{"questionId": q, "prediction": a} for q, a in zip(question_ids, answers, strict=True)]
+    return for_the_server(question_ids, answers, "questionId", "prediction")
 
 
 class GqaTask(QuestionTask):
@@ -36,6 +23,9 @@ class GqaTask(QuestionTask):
         "OPTIMIZATION.LOSS_TYPE": ("xe", "sfmx"),
     }
     layout, results = staticmethod(gqa_layout), staticmethod(gqa_results)
+    official, question_files, label_files = staticmethod(official_questions), staticmethod(question_files), LABEL_FILES
+    made_files = staticmethod(made_files)
+    own_keys = ("DATASET.TRAIN_DATA_TYPE", "DATASET.EVAL_DATA_TYPE", "DATASET.LABEL_FILE", "DATASET.LABEL2ANS_FILE")
 
     @staticmethod
     def metrics(data, predicted):

@@ -1,6 +1,6 @@
 """NLVR2: is a statement about two images true?"""
 
-from oscar_paddle.datasets.nlvr2_dataset import nlvr2_layout, sentence_keys
+from oscar_paddle.datasets.nlvr2_dataset import nlvr2_layout, official_statements, question_files, sentence_keys
 from oscar_paddle.solvers.metrics.nlvr2 import nlvr2_metrics
 from oscar_paddle.solvers.tasks.questions import QuestionTask
 
@@ -17,6 +17,8 @@ class Nlvr2Task(QuestionTask):
         "OUTPUT.NUM_LABELS": (2,),
     }
     layout = staticmethod(nlvr2_layout)
+    official, question_files = staticmethod(official_statements), staticmethod(question_files)
+    own_keys = ("DATASET.EVAL_DATA_TYPE", "INPUT.USE_PAIR")
 
     def model_class(self):
         from oscar_paddle.models.oscar import OscarForClassification, OscarForImagePairs

@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from oscar_paddle.config.checks import all_see_all, choices, folders
+from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions.examples import TRUTHS, build_examples
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.scoring.examples import COLUMNS, ExampleScorer, example_blocks
-from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, training_digest
+from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, every_so_many, names_of
 
-FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another: in training
-EVALUATED_IMAGES = 2000  # and in evaluation
+SPLIT_KEYS = ("DATASET.TRAIN", "DATASET.DEV", "DATASET.TEST")
+EVALUATED_IMAGES = 2000  # so many images' features tell one feature file from another, in evaluation
 
 
 class QuestionTask(Task):
@@ -30,14 +31,18 @@ class QuestionTask(Task):
 
     Attributes:
         layout: function (cfg, split) -> Layout.
+        question_files: function (cfg, split) -> [(path, where it comes from), ...].
+        official: function list of paths -> Questions of the files as their authors publish them.
+        label_files: published names of the two answer dictionaries, () where there is no list of answers.
+        min_count: of how many questions an answer is the commonest where such a list is made.
         has_soft_targets: whether the loss takes the soft score of every answer, or the first answer only.
         choices: {key: the values that the task has}.
         score: the one of the metrics that `best` follows. shown: the further ones in the line for people.
         scoring_keys: see `Evaluation`.
     """
 
-    terms = {"answer": Term()}
-    has_soft_targets, score, shown, scoring_keys, choices = False, "accuracy", (), (), {}
+    terms, min_count = {"answer": Term()}, 1
+    has_soft_targets, score, shown, scoring_keys, choices, label_files = False, "accuracy", (), (), {}, ()
 
     @classmethod
     def needs(cls, cfg, action):
@@ -56,6 +61,24 @@ class QuestionTask(Task):
         return None
 
     @classmethod
+    def files(cls, cfg):
+        splits = dict.fromkeys(name for key in SPLIT_KEYS for name in cls.choices[key])
+        return [path for split in splits for path, _ in cls.question_files(cfg, split)]
+
+    @classmethod
+    def made_files(cls, folder, split):
+        """[(path, whether for balanced questions only), ...] of the files that a split becomes, see `official`."""
+        cfg = get_cfg_defaults()
+        cfg.DATASET.DATA_DIR, cfg.DATASET.EVAL_DATA_TYPE = folder, "all"
+        return [(cls.question_files(cfg, split)[0][0], False)]
+
+    @classmethod
+    def check(cls, cfg, split_names, *, picture_files=None, **options):
+        from oscar_paddle.datasets.checks.questions import check_questions
+
+        return check_questions(cfg, cls, split_names, **options)
+
+    @classmethod
     def build_data(cls, cfg, tokenizer, split):
         """ExampleDataset of a split."""
         return build_examples(cfg, tokenizer, cls.layout(cfg, split), training=split == cfg.DATASET.TRAIN)
@@ -64,8 +87,6 @@ class QuestionTask(Task):
         return self.build_data(self.cfg, tokenizer, self.cfg.DATASET.TRAIN)
 
     def head(self):
-        from oscar_paddle.solvers.build import Head
-
         output = self.cfg.OUTPUT
         config = {"classifier": output.CLASSIFIER, "cls_hidden_scale": output.CLS_HIDDEN_SCALE}
         return Head(self.model_class(), {"num_labels": self.train.num_classes, **config})
@@ -79,45 +100,41 @@ class QuestionTask(Task):
         targets = self.train.soft_targets if self.has_soft_targets else self.train.labels
         return pack(self.train.batch(examples)), targets(examples)
 
-    def counts(self, batch):
-        return {"answer": len(batch[1])}
-
-    def losses(self, model, batch):
-        packed, targets = batch
-        return {"answer": model.row_losses(packed, targets, self.cfg.OPTIMIZATION.LOSS_TYPE).sum()}
-
     def describe(self, examples):
         """The examples as places in their files."""
         return ", ".join(self.train.examples.where(example) for example in examples)
 
     def fingerprint(self):
-        train, words = self.train, "the token ids of the training {} (vocab.txt)"
-        sample = every_so_many(train.image_ids(), FINGERPRINT_IMAGES)
-        digests = {
-            "the training split (DATASET.TRAIN)": train.fingerprint(),
-            words.format("sentences"): training_digest(train.sentence_tokens.ids),
-            words.format("tags"): training_digest(train.tag_tokens.ids),
-            "the region features (DATASET.FEAT_FILE)": train.regions.fingerprint(sample),
-        }
-        if self.dev is not None:
-            digests["the dev split (DATASET.DEV)"] = self.dev.data.fingerprint()
-        return digests
+        train = self.train
+        return self.digests(train.image_ids(), sentences=train.sentence_tokens, tags=train.tag_tokens)
 
     def evaluation(self, tokenizer, split):
-        return QuestionEvaluation(self.cfg, self.build_data(self.cfg, tokenizer, split), split, self)
+        data = self.build_data(self.cfg, tokenizer, split)
+        return QuestionEvaluation(self.cfg, data=data, split=split, task=self)
+
+
+def for_the_server(question_ids, answers, id_name, answer_name):
+    """[{id_name: question id, answer_name: answer}, ...], in order.
+
+    Raises:
+        DataError: the server would refuse it: an id twice or empty, or something that is no answer.
+    """
+    results = {}
+    for question_id, answer in zip(question_ids, answers, strict=True):
+        if question_id == "" or not isinstance(answer, str):
+            raise DataError(f"question {question_id!r}: the answer is {answer!r}; expected an id and a text")
+        if question_id in results:
+            raise DataError(f"question {question_id} is there twice; the evaluation server wants one answer for each")
+        results[question_id] = {id_name: question_id, answer_name: answer}
+    return list(results.values())
 
 
 class QuestionEvaluation(Evaluation):
-    """The predicted class of every example and its logit.
-
-    Args:
-        cfg, data, split: see `Evaluation`; data is an ExampleDataset.
-        task: QuestionTask.
-    """
+    """The predicted class of every example of an ExampleDataset and its logit, for a QuestionTask."""
 
     scorer_class, matrix = ExampleScorer, "predictions.npy"
 
-    def __init__(self, cfg, data, split, task):
+    def __init__(self, cfg, *, data, split, task):
         super().__init__(cfg, data, split)
         self.task, self.scoring_keys = task, task.scoring_keys
 
@@ -140,6 +157,9 @@ class QuestionEvaluation(Evaluation):
 
     def folder_name(self):
         return Path(self.data.examples.files[0]).stem
+
+    def contents(self):
+        return names_of(self.data.image_ids(), self.cfg.DATASET.DATA_DIR)
 
     def provenance(self):
         data = self.data

@@ -24,11 +24,9 @@ from oscar_paddle.solvers.metrics.retrieval import (
 from oscar_paddle.solvers.scoring.folder import MARGINS, caption_list
 from oscar_paddle.solvers.scoring.pairs import PairScorer, num_columns
 from oscar_paddle.solvers.scoring.rows import block_groups
-from oscar_paddle.solvers.tasks.task import Evaluation, Task, Term, digest, every_so_many, training_digest
+from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, names_of
 
 log = logging.getLogger(__name__)
-
-FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another
 
 
 class RetrievalTask(Task):
@@ -39,18 +37,20 @@ class RetrievalTask(Task):
         annotations: file of COCO's annotation ids, for ECCV Caption (see `datasets.captions.annotation_ids`), or "".
     """
 
-    name, unit = "retrieval", "pairs"
+    name, unit, dev_keys = "retrieval", "pairs", "DATASET.DEV, EVAL.*"
     terms = {"match": Term()}
 
-    def __init__(self, cfg, train=None, dev=None, annotations=""):
+    def __init__(self, cfg, *, train=None, dev=None, annotations=""):
         super().__init__(cfg, train, dev)
         self.annotations = annotations
         self.rows_per_example = 1 + cfg.OPTIMIZATION.NEGATIVES
 
     @staticmethod
     def needs(cfg, action):
-        """Retrieval is evaluated in one of two ways; which one must be said."""
+        """Retrieval is evaluated in one of two ways; which one must be said, but for a "search"."""
         yield from folders(cfg, action, "the caption files")
+        if action == "search":
+            return
         undecided = not (cfg.EVAL.EVAL_CROSS_IMAGE or cfg.EVAL.EVAL_CAPTION_INDEX_FILE)
         how = "which captions each image is scored with is not said: set EVAL_CROSS_IMAGE True, or name an index file"
         if action == "train":
@@ -58,12 +58,21 @@ class RetrievalTask(Task):
             how += ", or set MONITOR.EVAL_FREQ and EVAL_STEPS to 0"
         yield ("EVAL.EVAL_CROSS_IMAGE", "EVAL.EVAL_CAPTION_INDEX_FILE"), undecided, how
 
+    @classmethod
+    def files(cls, cfg):
+        splits, endings = (cfg.DATASET.TRAIN, cfg.DATASET.DEV, cfg.DATASET.TEST), (".pt", ".pd")
+        return [f"{cfg.DATASET.DATA_DIR}/{split}_captions{ending}" for split in splits for ending in endings]
+
+    @classmethod
+    def check(cls, cfg, split_names, **options):
+        from oscar_paddle.datasets.checks.dataset import check_dataset
+
+        return check_dataset(cfg, split_names, **options)
+
     def training_data(self, tokenizer):
         return build_training_data(self.cfg, tokenizer)
 
     def head(self):
-        from oscar_paddle.solvers.build import Head
-
         return Head(self.model_class(), {"num_labels": self.cfg.OUTPUT.NUM_LABELS}, adds_layernorm=True)
 
     @property
@@ -76,34 +85,18 @@ class RetrievalTask(Task):
         images, captions, labels = self.train.training_pairs(examples, self.cfg.MISC.SEED, epoch, negatives)
         return pack(self.train.batch(images, captions), self.train.mask_type), labels
 
-    def counts(self, batch):
-        return {"match": len(batch[1])}
-
-    def losses(self, model, batch):
-        packed, labels = batch
-        return {"match": model.row_losses(packed, labels, self.cfg.OPTIMIZATION.LOSS_TYPE).sum()}
-
     def describe(self, examples):
         """The examples as [image id, caption number] pairs."""
         return ", ".join(str(list(self.train.caption_ids[i])) for i in examples)
 
     def fingerprint(self):
-        train, words = self.train, "the token ids of the training {} (vocab.txt)"
-        sample = every_so_many(train.image_ids, FINGERPRINT_IMAGES)
-        digests = {
-            "the training split (DATASET.TRAIN)": train.fingerprint(),
-            words.format("captions"): training_digest(train.caption_tokens.ids),
-            words.format("tags"): training_digest(train.tag_tokens.ids),
-            "the region features (DATASET.FEAT_FILE)": train.regions.fingerprint(sample),
-        }
-        if self.dev is not None:
-            digests["the dev split (DATASET.DEV, EVAL.*)"] = self.dev.data.fingerprint()
-        return digests
+        train = self.train
+        return self.digests(train.image_ids, captions=train.caption_tokens, tags=train.tag_tokens)
 
     def evaluation(self, tokenizer, split):
         data = build_evaluation_data(self.cfg, tokenizer, split)
         annotation_ids = read_annotation_ids(self.annotations, data) if self.annotations else None
-        return RetrievalEvaluation(self.cfg, data, split, annotation_ids)
+        return RetrievalEvaluation(self.cfg, data=data, split=split, annotation_ids=annotation_ids)
 
 
 class RetrievalEvaluation(Evaluation):
@@ -116,7 +109,7 @@ class RetrievalEvaluation(Evaluation):
 
     scorer_class, matrix = PairScorer, MARGINS
 
-    def __init__(self, cfg, data, split, annotation_ids=None):
+    def __init__(self, cfg, *, data, split, annotation_ids=None):
         super().__init__(cfg, data, split)
         self.annotation_ids = annotation_ids
 
@@ -151,7 +144,8 @@ class RetrievalEvaluation(Evaluation):
         return f"{self.split}-{Path(self.cfg.EVAL.EVAL_CAPTION_INDEX_FILE).stem}"
 
     def contents(self):
-        return {"image_ids.json": self.data.image_ids, "captions.json": caption_list(self.data)}
+        contents = {"image_ids.json": self.data.image_ids, "captions.json": caption_list(self.data)}
+        return {**contents, **names_of(self.data.image_ids, self.cfg.DATASET.DATA_DIR)}
 
     def provenance(self):
         data, evaluation = self.data, self.cfg.EVAL

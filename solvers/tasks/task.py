@@ -7,6 +7,11 @@ about settings before anything heavy starts.
 import hashlib
 from typing import NamedTuple
 
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.captions.own_pictures import NAMES_FILE, read_names
+
+FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another, in training
+
 
 class Term(NamedTuple):
     """How one named part of the loss enters the whole.
@@ -56,6 +61,20 @@ class Recipe(NamedTuple):
     clip: str = "global"
 
 
+class Head(NamedTuple):
+    """What a task puts on the trunk.
+
+    Attributes:
+        model_class: OscarForClassification, or a class like it.
+        config: dict, what config.json says of the head.
+        adds_layernorm: whether a start from plain BERT gets a LayerNorm on the embedded regions, as retrieval's does.
+    """
+
+    model_class: type
+    config: dict
+    adds_layernorm: bool = False
+
+
 class Task:
     """One task for the trunk.
 
@@ -64,15 +83,16 @@ class Task:
         train: data set to train on; `load` reads it.
         dev: Evaluation of the split that is scored while training, or None.
     Attributes:
-        name: for people. unit: what a row is called.
+        name: for people. unit: what a row is called. dev_keys: what chooses `dev`, for messages.
         rows_per_example: rows that one example becomes in training.
         terms: {name: Term} of the loss.
         recipe: Recipe.
+        own_keys: keys that other tasks do not read, by which a configuration shows what it is for.
     """
 
-    name, unit, rows_per_example = "", "examples", 1
+    name, unit, rows_per_example, dev_keys = "", "examples", 1, "DATASET.DEV"
     terms = {"loss": Term()}
-    recipe = Recipe()
+    recipe, own_keys = Recipe(), ()
 
     def __init__(self, cfg, train=None, dev=None):
         self.cfg, self.train, self.dev = cfg, train, dev
@@ -80,6 +100,21 @@ class Task:
     @staticmethod
     def needs(cfg, action):
         """Rows for `config.checks.contradiction`; `action` is "train" or "eval"."""
+        raise NotImplementedError
+
+    # ---- checking the data
+
+    @classmethod
+    def files(cls, cfg):
+        """Paths of which at least one is there where the configuration's data are for this task."""
+        return []
+
+    @classmethod
+    def check(cls, cfg, split_names, *, max_images, processes, picture_files, seed):
+        """Check the data of splits (None = those of the configuration): an object as `datasets.checks.dataset` or
+        `datasets.checks.questions` gives, which `tools.pages.dataset` reports; the arguments are those of
+        `check_dataset`.
+        """
         raise NotImplementedError
 
     # ---- training
@@ -94,7 +129,7 @@ class Task:
         raise NotImplementedError
 
     def head(self):
-        """`solvers.build.Head` of a model to train."""
+        """Head of a model to train."""
         raise NotImplementedError
 
     def model_class(self):
@@ -108,12 +143,15 @@ class Task:
         raise NotImplementedError
 
     def batch(self, examples, epoch):
-        """Whatever `counts` and `losses` take for these examples: pure in (seed, epoch, examples), made in a thread."""
+        """Whatever `counts` and `losses` take for these examples: pure in (seed, epoch, examples), made in a thread.
+
+        Those below, of a task with one term, take (PackedBatch, labels or soft targets of its rows).
+        """
         raise NotImplementedError
 
     def counts(self, batch):
         """{name of a term: int, the rows or tokens of this batch that its sum is over}."""
-        raise NotImplementedError
+        return {name: len(batch[1]) for name in self.terms}
 
     def losses(self, model, batch):
         """{name of a term: float32 scalar tensor, its sum}.
@@ -121,7 +159,7 @@ class Task:
         The model is in training mode and random draws are seeded by (seed, step, micro-batch, rank); it may be called
         several times, also without gradient or in evaluation mode.
         """
-        raise NotImplementedError
+        return {name: model.row_losses(*batch, self.cfg.OPTIMIZATION.LOSS_TYPE).sum() for name in self.terms}
 
     def describe(self, examples):
         """The examples in words, for messages."""
@@ -130,6 +168,17 @@ class Task:
     def fingerprint(self):
         """{what: hex digest} of the data that the numbers of a run depend on, under names for messages."""
         raise NotImplementedError
+
+    def digests(self, image_ids, **tables):
+        """The same, of a training split with these images and {what: TokenTable}, and of the dev split if any."""
+        images = every_so_many(image_ids, FINGERPRINT_IMAGES)
+        found = {
+            "the training split (DATASET.TRAIN)": self.train.fingerprint(),
+            "the region features (DATASET.FEAT_FILE)": self.train.regions.fingerprint(images),
+        }
+        for what, table in tables.items():
+            found[f"the token ids of the training {what} (vocab.txt)"] = training_digest(table.ids)
+        return found if self.dev is None else {**found, f"the dev split ({self.dev_keys})": self.dev.data.fingerprint()}
 
     # ---- evaluation
 
@@ -218,3 +267,13 @@ def training_digest(array):
 def every_so_many(items, most):
     """At most so many of a list, spread evenly."""
     return items[:: -(-len(items) // most)]
+
+
+def names_of(image_ids, data_dir):
+    """{NAMES_FILE: {image id: name of its picture}}, to keep with results, or {}: own ids mean little elsewhere."""
+    try:
+        names = read_names(data_dir) if data_dir else {}
+    except DataError:  # said where they are needed
+        names = {}
+    found = {str(image_id): names[image_id] for image_id in image_ids if image_id in names}
+    return {NAMES_FILE: found} if found else {}

@@ -1,29 +1,17 @@
 """VQA v2: an answer of some thousands to a question about an image, with soft scores."""
 
-from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.vqa_dataset import vqa_layout
+from oscar_paddle.datasets.vqa_dataset import LABEL_FILES, official_questions, question_files, vqa_layout
 from oscar_paddle.solvers.metrics.vqa import vqa_metrics
-from oscar_paddle.solvers.tasks.questions import QuestionTask
+from oscar_paddle.solvers.tasks.questions import QuestionTask, for_the_server
 
 
 def vqa_results(question_ids, answers):
-    """What the evaluation server takes: [{"question_id": int, "answer": str}, ...].
-
-    Args:
-        question_ids: list of str. answers: list of str.
-    Raises:
-        DataError: the server would refuse it: an id twice, or something that is no number or no answer.
+    """What the evaluation server takes: [{"question_id": int, "answer": str}, ...], see `for_the_server`; VizWiz's
+    takes the name of the picture, "image", in place of the id.
     """
-    results, seen = [], set()
-    for written, answer in zip(question_ids, answers, strict=True):
-        question_id = int(written)
-        if not isinstance(answer, str):
-            raise DataError(f"question {written}: the answer is {answer!r}; expected a text")
-        if question_id in seen:
-            raise DataError(f"question {written} is there twice; the evaluation server wants one answer for each")
-        seen.add(question_id)
-        results.append({"question_id": question_id, "answer": answer})
-    return results
+    if all(map(str.isdigit, question_ids)):
+        return for_the_server(map(int, question_ids), answers, "question_id", "answer")
+    return for_the_server(question_ids, answers, "image", "answer")
 
 
 class VqaTask(QuestionTask):
@@ -35,6 +23,9 @@ class VqaTask(QuestionTask):
         "DATASET.DATA_LABEL_TYPE": ("mask", "all"),
     }
     layout, results = staticmethod(vqa_layout), staticmethod(vqa_results)
+    min_count = 9  # of the published 3,129 answers (bottom-up-attention's tools/compute_softscore.py)
+    official, question_files, label_files = staticmethod(official_questions), staticmethod(question_files), LABEL_FILES
+    own_keys = ("DATASET.TXT_DATA_DIR", "DATASET.LABEL_FILE", "DATASET.LABEL2ANS_FILE", "DATASET.USE_VG")
 
     @staticmethod
     def metrics(data, predicted):

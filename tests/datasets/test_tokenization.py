@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -89,6 +90,36 @@ def test_words_do_not_influence_each_other(tokenizer, left, right):
     assert tokenizer.encode(f"{left} {right}") == tokenizer.encode(left) + tokenizer.encode(right)
 
 
+PIECES = st.text("ab\u0301人\U00020000#", max_size=3).flatmap(lambda text: st.sampled_from([text, f"##{text}"]))
+
+
+def greedy(vocab, word):
+    """WordPiece as the paper on BERT's reference has it: the longest piece, then the longest that goes on."""
+    ids, start = [], 0
+    while start < len(word):
+        ends = range(len(word), start, -1)
+        pieces = (f"{'##' if start else ''}{word[start:end]}" for end in ends)
+        end, piece = next(((end, piece) for end, piece in zip(ends, pieces, strict=True) if piece in vocab), (0, None))
+        if piece is None:
+            return [vocab["[UNK]"]]
+        ids.append(vocab[piece])
+        start = end
+    return ids if len(word) <= 100 else [vocab["[UNK]"]]
+
+
+@given(
+    st.lists(PIECES, max_size=30),
+    st.text("ab人\U00020000", min_size=1, max_size=12),
+    st.sampled_from([1, 99, 100, 101]),
+)
+def test_words_are_cut_greedily(pieces, word, least):
+    tokenizer = Tokenizer(list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *pieces])), do_lower_case=False)
+    word = (word * least)[: max(least, len(word))]
+    # Ideographs stand alone, whatever the vocabulary.
+    parts = re.findall("[人\U00020000]|[^人\U00020000]+", word)
+    assert tokenizer.encode(word) == [i for part in parts for i in greedy(tokenizer.vocab, part)]
+
+
 def test_forgetting_words_does_not_change_ids(small, monkeypatch):
     monkeypatch.setattr(tokenization, "MAX_REMEMBERED_WORDS", 2)
     text = "a b man mans ab a b"
@@ -149,30 +180,60 @@ def test_missing_places_are_named(tmp_path):
         build_tokenizer("", True)
 
 
-def test_a_name_that_cannot_be_fetched_says_what_to_do(monkeypatch):
-    class Offline:
-        @staticmethod
-        def from_pretrained(name):
-            raise OSError("no network")
+PADDLENLP = "paddlenlp.transformers.bert.tokenizer"
 
-    monkeypatch.setattr(tokenization._paddlenlp(), "BertTokenizer", Offline)
-    with pytest.raises(DataError, match=r"'bert-base-uncased'.*vocab\.txt.*INPUT\.BERT_MODEL"):
-        build_tokenizer("bert-base-uncased", True)
+
+def by_name(monkeypatch, from_pretrained):
+    """The tokenizer of a model name, with this function in PaddleNLP's place."""
+    stand_in = SimpleNamespace(BertTokenizer=SimpleNamespace(from_pretrained=from_pretrained))
+    monkeypatch.setitem(sys.modules, PADDLENLP, stand_in)
+    return build_tokenizer("bert-base-uncased", True)
+
+
+def test_a_name_that_cannot_be_fetched_says_what_to_do(monkeypatch):
+    def offline(name):
+        raise OSError("no network")
+
+    with pytest.raises(DataError, match=r"'bert-base-uncased'.*OSError.*vocab\.txt.*INPUT\.BERT_MODEL"):
+        by_name(monkeypatch, offline)
 
 
 def test_a_name_gives_the_vocabulary_of_that_model(monkeypatch):
-    bert = tokenization._paddlenlp()
-    local = bert.BertTokenizer(str(GOLDEN / "vocab.txt"))
+    tokens = (GOLDEN / "vocab.txt").read_text().split("\n")[:-1]
 
-    class Online:
-        @staticmethod
-        def from_pretrained(name):
-            assert name == "bert-base-uncased"
-            return local
+    class Vocab:
+        """As PaddleNLP has it: a length and a dict."""
 
-    monkeypatch.setattr(bert, "BertTokenizer", Online)
-    by_name = build_tokenizer("bert-base-uncased", True)
-    assert by_name.fingerprint == build_tokenizer(GOLDEN, True).fingerprint
+        idx_to_token = dict(enumerate(tokens))
+
+        def __len__(self):
+            return len(tokens)
+
+    found = by_name(monkeypatch, lambda name: SimpleNamespace(vocab={"bert-base-uncased": Vocab()}[name]))
+    assert found.fingerprint == build_tokenizer(GOLDEN, True).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("paddlenlp", "package"),
+    [
+        (None, r"paddlenlp \(ModuleNotFoundError: "),
+        ("from their_hub import repo_type", r"their_hub 9\.1 \(ImportError: cannot import name 'repo_type'"),
+        ("import deep_thought", r"deep_thought \(RuntimeError: needs NumPy 3\)"),
+        ("import tool_helpers_", r"tool_helpers_ \(ModuleNotFoundError: "),
+    ],
+)
+def test_a_package_in_paddlenlps_way_is_named(tmp_path, monkeypatch, paddlenlp, package):
+    for name in [name for name in sys.modules if name.split(".")[0] == "paddlenlp"]:
+        monkeypatch.delitem(sys.modules, name)
+    if paddlenlp is None:
+        monkeypatch.setitem(sys.modules, "paddlenlp", None)
+    else:
+        (tmp_path / "paddlenlp.py").write_text(paddlenlp)
+    (tmp_path / "their_hub.py").write_text("__version__ = '9.1'")
+    (tmp_path / "deep_thought.py").write_text("raise RuntimeError('needs NumPy 3')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataError, match=rf"because of {package}.*; put vocab\.txt.*oscar-paddle\[vocab\].*3\.12"):
+        build_tokenizer("bert-base-uncased", True)
 
 
 # ---------------------------------------------------------------- identity, saving
@@ -195,16 +256,16 @@ def test_saved_folders_open_again_here_and_in_paddlenlp(tmp_path, lower):
     tokenizer.save(tmp_path / "new" / "folder")
     folder = tmp_path / "new" / "folder"
     assert build_tokenizer(folder, lower).fingerprint == tokenizer.fingerprint
-    theirs = tokenization._paddlenlp().BertTokenizer.from_pretrained(str(folder))
+    theirs = pytest.importorskip("paddlenlp.transformers").BertTokenizer.from_pretrained(str(folder))
     assert theirs.do_lower_case is lower
     text = "The naïve man, riding [SEP] 狗"
     assert theirs.convert_tokens_to_ids(theirs.tokenize(text)) == tokenizer.encode(text)
 
 
-def test_paddlenlp_stays_unloaded_until_a_word_is_cut():
+def test_words_are_cut_without_paddlenlp_and_paddle():
     code = (
         "import sys; from oscar_paddle.datasets.tokenization import build_tokenizer\n"
-        f"build_tokenizer({str(GOLDEN)!r}, True).encode('[SEP] ')\n"
-        "sys.exit('paddlenlp' in sys.modules)"
+        f"build_tokenizer({str(GOLDEN)!r}, True).encode('[SEP] a riding dog')\n"
+        "sys.exit(bool({'paddlenlp', 'paddle'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -58,7 +58,9 @@ def settings(folder, *opts):
 
 
 def evaluate(cfg, data, folder, ranks, make_backend):
-    return evaluation.evaluate(cfg, RetrievalEvaluation(cfg, data, cfg.DATASET.TEST), folder, ranks, make_backend)
+    return evaluation.evaluate(
+        cfg, RetrievalEvaluation(cfg, data=data, split=cfg.DATASET.TEST), folder, ranks, make_backend
+    )
 
 
 def main(folder, out, batch_pause, row_pause):

@@ -6,6 +6,8 @@ Usage: slow_evaluation.py GOLDEN CACHE OUT SECONDS_PER_BATCH
 import sys
 import time
 
+from evaluations import golden_settings
+
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
 from oscar_paddle.models.oscar import OscarForClassification
@@ -19,26 +21,7 @@ from oscar_paddle.solvers.tasks.retrieval import RetrievalEvaluation
 golden, cache, out, pause = sys.argv[1:]
 evaluation_folder.SYNC_SECONDS = 0.0
 cfg = get_cfg_defaults()
-cfg.merge_from_list(
-    [
-        "INPUT.MAX_SEQ_LEN",
-        40,
-        "INPUT.MAX_REGION",
-        12,
-        "DATASET.DATA_DIR",
-        f"{golden}/coco_ir",
-        "DATASET.CACHE_DIR",
-        cache,
-        "EVAL.CHECKPOINT_DIR",
-        f"{golden}/checkpoint",
-        "EVAL.EVAL_CROSS_IMAGE",
-        True,
-        "EVAL.EVAL_IMG_KEYS_FILE",
-        "test_img_keys.tsv",
-        "EVAL.BATCH_TOKENS",
-        600,
-    ]
-)
+cfg.merge_from_list(golden_settings(golden, cache))
 
 
 class SlowBackend(EagerBackend):
@@ -53,4 +36,4 @@ def make_backend(weights, precision):
 
 tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
 data = build_evaluation_data(cfg, tokenizer, "test")
-evaluation.evaluate(cfg, RetrievalEvaluation(cfg, data, "test"), out, Ranks(), make_backend)
+evaluation.evaluate(cfg, RetrievalEvaluation(cfg, data=data, split="test"), out, Ranks(), make_backend)

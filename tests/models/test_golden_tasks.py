@@ -11,7 +11,7 @@ from padded import padded
 
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.packing import pack
-from oscar_paddle.solvers.build import Head, load_tokenizer, model_for_evaluation, model_for_training
+from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, model_for_training
 from oscar_paddle.solvers.optimizer import build_optimizer, clip_gradients, global_norm, group_of
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scheduler import learning_rate
@@ -20,7 +20,7 @@ from oscar_paddle.solvers.scoring.run import score_in_memory
 from oscar_paddle.solvers.tasks.gqa import GqaTask, gqa_results
 from oscar_paddle.solvers.tasks.nlvr2 import Nlvr2Task
 from oscar_paddle.solvers.tasks.questions import QuestionEvaluation
-from oscar_paddle.solvers.tasks.task import Recipe
+from oscar_paddle.solvers.tasks.task import Head, Recipe
 from oscar_paddle.solvers.tasks.vqa import VqaTask, vqa_results
 from oscar_paddle.tools.command_line import load_task_config
 
@@ -117,7 +117,7 @@ def data_and_model(cfg, kind, split):
 
 def predict(cfg, kind, data, model, batch_tokens=600):
     """(classes, logits) of the split, as evaluation makes them."""
-    evaluation = QuestionEvaluation(cfg, data, "", kind(cfg))
+    evaluation = QuestionEvaluation(cfg, data=data, split="", task=kind(cfg))
     scorer = evaluation.scorer_class(EagerBackend(model), data, batch_tokens)
     scores = score_in_memory(scorer, evaluation.groups(), Ranks())
     return scores[:, 0].astype(int), scores[:, 1]

@@ -9,6 +9,7 @@ from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.scratch import POSITION_SCALE, let_equals_attend
 from oscar_paddle.solvers.build import load_tokenizer, model_for_training
+from oscar_paddle.solvers.tasks.retrieval import RetrievalTask
 
 CONFIG = {
     "vocab_size": 60,
@@ -80,5 +81,9 @@ def test_the_setting_decides(golden, tmp_path, kind):
         f"INPUT: {{MAX_SEQ_LEN: 40}}\nPRETRAINED: {{DIR: {golden}/checkpoint, FROM_SCRATCH: true}}\n"
     )
     cfg = load_config(str(tmp_path / "scratch.yaml"), ["PRETRAINED.SCRATCH_WEIGHTS", kind])
-    attention = model_for_training(cfg, load_tokenizer(cfg, cfg.PRETRAINED.DIR)).bert.encoder.layer[0].attention.self
+    attention = (
+        model_for_training(cfg, load_tokenizer(cfg, cfg.PRETRAINED.DIR), RetrievalTask(cfg).head())
+        .bert.encoder.layer[0]
+        .attention.self
+    )
     assert np.array_equal(attention.key.weight.numpy(), attention.query.weight.numpy()) == (kind == "alike")

@@ -2,10 +2,13 @@
 
 import json
 import logging
+import sys
 
 import pytest
 
+from oscar_paddle.config import progress
 from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.config.errors import UserError
 from oscar_paddle.solvers.monitor import Monitor, recalls
 from oscar_paddle.solvers.run_folder import RunFolder
 
@@ -66,14 +69,12 @@ def test_log_lines_are_means(folder, caplog):
 
 def test_bar(folder, capsys, monkeypatch):
     """Loss, learning rate, pairs a second and the time left, also from where a resumed run starts."""
-    from oscar_paddle.solvers import monitor as module
-
-    monkeypatch.setattr(module, "_BAR_SECONDS", 0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
     monitor = Monitor(folder, total_steps=12, first_step=10, options=options(), active=True)
     monitor.step(update(11), 32, 0.5)
     monitor.close()
     line = capsys.readouterr().err.splitlines()[-1]
-    for part in ("training", "11/12", "loss=0.5000", "lr=1.00e-04", "pairs/s=64.0", "<"):
+    for part in ("training", "11 of 12", "loss=0.5000", "lr=1.00e-04", "pairs/s=64.0", "<"):
         assert part in line
 
 
@@ -109,6 +110,12 @@ def test_visualdl(folder):
     assert values("train/grad_norm") == [(1, 2.0)]
     assert values("dev/score") == [(2, 0.1875)]
     assert values("dev/i2t_retrieval R@1") == [(2, 0.25)]
+
+
+def test_without_visualdl_one_line_says_so(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "visualdl", None)
+    with pytest.raises(UserError, match=r"MONITOR.VISUALDL needs .* pip install 'oscar-paddle\[visualdl\]'$"):
+        Monitor(folder, total_steps=10, first_step=0, options=options(VISUALDL=True), active=True)
 
 
 def test_other_ranks_are_silent(folder, capsys):

@@ -68,3 +68,18 @@ def test_a_process_that_is_killed_is_named():
         multiprocessing.active_children()[0].kill()
         with pytest.raises(UserError, match="20x100 stopped without a word"):
             worker.ask("run")
+
+
+def test_bench_start(repository):
+    done = run(repository, "bench_start.py", "--old", repository, "--rounds", 1)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    floor = report.pop("import paddle")
+    assert set(report) == {"help", "score_pairs", "eval_retrieval, first", "eval_retrieval, again"}
+    assert all(times["ratio"] == times["new"] / times["old"] for times in report.values())
+    assert report["help"]["new"] < floor < report["eval_retrieval, first"]["new"]
+
+
+def test_bench_start_names_a_folder_that_is_no_working_tree(repository, tmp_path):
+    done = run(repository, "bench_start.py", "--old", tmp_path)
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}: no working tree of this project with its tests\n")

@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.tools.command_line import load_task_config
+from oscar_paddle.tools.command_line import REPOSITORY, STARTS_AGAIN, load_task_config
 
 TOOL = '''
 import sys, time
@@ -18,6 +19,8 @@ from oscar_paddle.config.errors import ConfigError, DataError
 def main(cfg, args):
     if args.fail == "data":
         raise DataError("captions.pt: row 3: expected a list,\\nfound 7")
+    if args.missing:
+        raise DataError(args.missing + ": no such file")
     if args.fail == "config":
         raise ConfigError("INPUT.MAX_SEQ_LEN: 600 positions, the model has 512")
     if args.fail == "bug":
@@ -32,6 +35,8 @@ def main(cfg, args):
 
 def extra(parser):
     parser.add_argument("--fail", default="")
+    parser.add_argument("--missing")
+    parser.add_argument("--place", metavar="DIR")
     parser.add_argument("--output_dir", default="out")
 
 EXAMPLE = """
@@ -49,9 +54,9 @@ def tool(write, tmp_path):
         write(TOOL.replace("{task!r}", repr(task)), "tool.py")
         write("MISC: {SEED: 7}\n", "exp.yaml")
         clean = {key: value for key, value in os.environ.items() if not key.startswith("PADDLE_")}
-        command = [sys.executable, "tool.py", *words]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return start(command, cwd=tmp_path, env={**clean, **(env or {})}, **pipes, **more)
+        kept = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+        kept["env"] = {**clean, **(env or {})}
+        return start([sys.executable, tmp_path / "tool.py", *words], **{**kept, **more})
 
     return run
 
@@ -83,15 +88,87 @@ def test_help_shows_a_whole_command(tool):
     ("words", "line"),
     [
         ("", "the following arguments are required: --cfg_file (--help shows a working command)"),
-        ("--cfg_file exp.yaml --lr 3", "unrecognized arguments: --lr 3 (--help shows a working command)"),
-        ("--cfg exp.yaml", "the following arguments are required: --cfg_file (--help shows a working command)"),
-        ("--cfg_file no.yaml", "no.yaml: no such file"),
+        ("--cfg_file exp.yaml 3", "unrecognized arguments: 3 (--help shows a working command)"),
+        ("--cfg-file no.yaml", "no.yaml: no such file; looked for in {folder}"),
         ("--cfg_file exp.yaml --opts MISC.SEED x", "--opts: MISC.SEED: expected int, found str 'x'"),
         ("--cfg_file exp.yaml --fail config", "INPUT.MAX_SEQ_LEN: 600 positions, the model has 512"),
     ],
 )
-def test_bad_arguments_and_bad_configuration(tool, words, line):
-    fails(tool(*words.split()), 2, f"error: {line}")
+def test_bad_arguments_and_bad_configuration(tool, tmp_path, words, line):
+    fails(tool(*words.split()), 2, f"error: {line.format(folder=tmp_path)}")
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "meant"),
+    [
+        ("--cfg exp.yaml", "unknown option --cfg", "--cfg_file"),
+        ("-cfg_file exp.yaml", "unknown option -cfg_file", "--cfg_file"),
+        ("--config=exp.yaml", "unknown option --config", ""),
+        ("--cfg_file exp.yaml --output-dri out", "unknown option --output-dri", "--output_dir"),
+        ("--cfg_file exp.yaml --lr 3", "unknown option --lr", "--opts OPTIMIZATION.LR VALUE"),
+        ("--cfg_file exp.yaml --MISC.SEED=3", "unknown option --MISC.SEED", "--opts MISC.SEED VALUE"),
+        ("--cfg_file exp.yaml --batch-size 3", "unknown option --batch-size", "--opts OPTIMIZATION.BATCH_SIZE VALUE"),
+        ("--cfg_file exp.yaml MISC.SEED 3", "unrecognized arguments: MISC.SEED 3", "--opts MISC.SEED VALUE"),
+    ],
+)
+def test_an_unknown_option_is_named_with_what_may_be_meant(tool, words, typed, meant):
+    meant = f"; did you mean {meant}?" if meant else ""
+    fails(tool(*words.split()), 2, f"error: {typed}{meant} (--help shows a working command)")
+
+
+def test_dashes_and_underscores_are_one(tool):
+    for name in ("--output_dir", "--output-dir"):
+        assert tool("--cfg-file", "exp.yaml", name, "here").stdout == "7 70 here False\n"
+    assert tool("--cfg-file=exp.yaml", "--output-dir=-a-b").stdout == "7 70 -a-b False\n"
+    wrong = tool("--cfg_file", "exp.yaml", "--opts", "optimization.batch-size", "3")
+    nearest = "unknown key optimization.batch-size; the nearest known key is OPTIMIZATION.BATCH_SIZE"
+    fails(wrong, 2, f"error: --opts: {nearest}")
+
+
+def test_files_and_folders_are_told_apart(tool, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    wanted = "--cfg_file: folder is a folder; expected a file"
+    fails(tool("--cfg_file", "folder"), 2, f"error: {wanted} (--help shows a working command)")
+    done = tool("--cfg_file", "folder", "--place", "file")
+    both = f"{wanted}, and --place: file is a file; expected a folder: are they exchanged?"
+    fails(done, 2, f"error: {both} (--help shows a working command)")
+
+
+@pytest.mark.parametrize(
+    ("task", "opts", "path", "keys", "part"),
+    [
+        ("eval", "", "data/x.pt", "DATASET.DATA_DIR says so", "captions"),
+        ("eval_gqa", "", "data/x", "DATASET.DATA_DIR says so", "gqa"),
+        ("eval", "DATASET.FEAT_FILE f/b", "f/b", "DATASET.FEAT_FILE says so", "vinvl"),
+        ("train", "PRETRAINED.DIR p/b MONITOR.EVAL_FREQ 0", "p/b", "PRETRAINED.DIR says so", "weights"),
+        (
+            "eval",
+            "EVAL.EVAL_IMG_KEYS_FILE data/keys.tsv",
+            "data/data/keys.tsv",
+            "DATASET.DATA_DIR says so; EVAL.EVAL_IMG_KEYS_FILE is the name of a file in DATASET.DATA_DIR",
+            "captions",
+        ),
+    ],
+)
+def test_what_is_missing_is_named_with_its_key_and_who_has_it(tool, tmp_path, task, opts, path, keys, part):
+    ready = "DATASET.DATA_DIR data EVAL.CHECKPOINT_DIR c PRETRAINED.DIR p EVAL.EVAL_CROSS_IMAGE True DATASET.TEST val"
+    done = tool("--cfg_file", "exp.yaml", "--missing", path, "--opts", *ready.split(), *opts.split(), task=task)
+    hints = f"{keys}; published files: ./download_dataset.sh --what {part}; looked for in {tmp_path}"
+    fails(done, 1, f"error: {path}: no such file; {hints}")
+
+
+def test_a_path_of_another_working_folder(tool, tmp_path):
+    """What stands beside the YAML file, or in the repository, is pointed out."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    words = ["--cfg_file", str(tmp_path / "exp.yaml"), "--missing"]
+    done = tool(*words, "data", cwd=tmp_path / "elsewhere")
+    where = f"looked for in {tmp_path}/elsewhere, it is in {tmp_path}: start the tool there"
+    fails(done, 1, f"error: data: no such file; {where}")
+    done = tool(*words, "configs/retrieval_test.yaml", cwd=tmp_path / "elsewhere")
+    assert f", it is in {REPOSITORY}: start the tool there" in done.stderr
+    fails(tool(*words, "/no/such/file"), 1, "error: /no/such/file: no such file")
 
 
 @pytest.mark.parametrize(("task", "files"), [("eval", "caption"), ("train_vqa", "question")])
@@ -179,11 +256,33 @@ def test_the_failing_rank_names_itself(tool):
     assert tool(*run, env=alone).stderr.startswith("error: captions.pt")
 
 
-def test_ctrl_c(tool):
+STOPS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+
+
+@pytest.mark.parametrize(("sign", "code", "word"), STOPS)
+def test_a_tool_that_is_stopped_says_what_is_lost_and_how_to_go_on(tool, sign, code, word):
     # Below a script's "&" Ctrl-C is ignored, and so by what starts there; the tool itself must heed it.
     heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     running = tool("--cfg_file", "exp.yaml", "--fail", "wait", start=subprocess.Popen, **heeds)
     assert running.stdout.readline() == "ready\n"
-    running.send_signal(signal.SIGINT)
+    running.send_signal(sign)
+    if sign == signal.SIGTERM:
+        running.send_signal(sign)  # as `timeout` does
     out, err = running.communicate(timeout=20)
-    assert (running.returncode, err) == (130, "interrupted\n")
+    assert (running.returncode, err) == (code, f"{word}: {STARTS_AGAIN}\n")
+
+
+def test_sigterm_that_is_ignored_stays_ignored_and_one_of_several_processes_ends_without_a_word(tool):
+    ignores = {"preexec_fn": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)}
+    running = tool("--cfg_file", "exp.yaml", "--fail", "wait", start=subprocess.Popen, **ignores)
+    assert running.stdout.readline() == "ready\n"
+    running.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert running.poll() is None
+    running.kill()
+    running.communicate()
+    second = {"PADDLE_TRAINERS_NUM": "2", "PADDLE_TRAINER_ID": "1"}
+    running = tool("--cfg_file", "exp.yaml", "--fail", "wait", start=subprocess.Popen, env=second)
+    assert running.stdout.readline() == "ready\n"
+    running.send_signal(signal.SIGTERM)
+    assert (running.communicate(timeout=20)[1], running.returncode) == ("", -signal.SIGTERM)

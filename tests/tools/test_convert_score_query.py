@@ -151,6 +151,19 @@ def test_pictures_with_names_of_their_own(tool, config, golden, tmp_path, capsys
     assert f"Query image: {first}\n" in found and f": image {first}, photo_{second}.jpg (margin" in found
 
 
+@pytest.mark.parametrize("lists", ["", ", EVAL_CAPTION_INDEX_FILE: is_not_read.pt"])
+def test_a_search_needs_no_candidate_lists(tool, config, golden, capsys, lists):
+    """It looks among all captions, however many a list would hold."""
+    image_id = (golden / "coco_ir" / "test_img_keys.tsv").read_text().split()[0]
+    arguments = ["--cfg_file", config, "--query_txt", "a dog", "--query_img", image_id, "--top", 3]
+    assert tool("inference_retrieval", *arguments) == 0
+    expected = capsys.readouterr().out
+    text = config.read_text().replace(", EVAL_CROSS_IMAGE: True", lists)
+    config.write_text(text.replace("MAX_REGION", "NUM_CAPTIONS_PER_IMAGE_DEV: 20, MAX_REGION"))
+    assert tool("inference_retrieval", *arguments) == 0
+    assert capsys.readouterr().out == expected
+
+
 def test_queries_with_another_checkpoint(tool, config, checkpoint, tmp_path, capsys):
     conversion.convert(conversion.read_source(checkpoint), tmp_path / "vp", conversion.VINVL_PADDLE)
     arguments = ["--cfg_file", config, "--query_txt", "a dog", "--top", 2]

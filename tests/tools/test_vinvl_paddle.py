@@ -10,7 +10,7 @@ import starting
 
 from oscar_paddle.datasets.captions.published import read_captions
 from oscar_paddle.datasets.formats import torch_files
-from oscar_paddle.models.checkpoints.weights import is_linear_weight, read_state
+from oscar_paddle.models.checkpoints.weights import read_state
 
 TRAIN_YAML = """
 INPUT:
@@ -69,7 +69,7 @@ def folder(golden, tmp_path_factory):
     paddle.save({k: json.loads(v) for k, v in index.items()}, str(data / "minival_caption_indexs_top20.pd"))
 
     state = {
-        name: paddle.to_tensor(np.ascontiguousarray(value.T if is_linear_weight(name, value) else value))
+        name: paddle.to_tensor(np.ascontiguousarray(value if "embeddings." in name else value.T))
         for name, value in read_state(golden / "checkpoint").items()
     }
     config = json.loads((golden / "checkpoint" / "config.json").read_text())

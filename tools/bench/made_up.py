@@ -20,20 +20,16 @@ _CLS, _SEP, _FIRST_WORD = range(1, 4)
 class Lengths(NamedTuple):
     """Sizes of the made-up rows; the defaults are those of VinVL's COCO data.
 
-    Attributes:
-        caption, tags, regions: (mean, spread, least, most) of a clipped normal distribution; word pieces or regions.
-        max_text, max_region: where rows are cut (INPUT.MAX_SEQ_LEN, INPUT.MAX_REGION).
-        feature_dim: values of a region.
-        words: size of the vocabulary.
+    caption, tags and regions are (mean, spread, least, most) of a clipped normal distribution.
     """
 
     caption: tuple = (12, 3, 6, 40)
     tags: tuple = (56, 14, 16, 120)
     regions: tuple = (37, 15, 10, 90)
-    max_text: int = 70
+    max_text: int = 70  # where rows are cut, as is max_region
     max_region: int = 70
     feature_dim: int = 2054
-    words: int = 30522
+    words: int = 30522  # of the vocabulary
 
 
 _REAL = Lengths()
@@ -45,7 +41,7 @@ def made_up_model(width, layers, **more):
     return OscarForClassification(BertConfig(**{**sizes, "num_hidden_layers": layers, **more}))
 
 
-def made_up_data(folder, num_images, num_captions, lengths=_REAL, seed=0, cache_bytes=256 << 20):
+def made_up_data(folder, num_images, num_captions, lengths=_REAL, cache_bytes=256 << 20):
     """A RetrievalDataset whose features lie in `folder` in the published layout.
 
     Args:
@@ -53,19 +49,17 @@ def made_up_data(folder, num_images, num_captions, lengths=_REAL, seed=0, cache_
         num_images, num_captions: captions are a multiple of images and belong to them in order.
         cache_bytes: see `RegionFeatures`.
     """
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(0)
     counts = _draw(rng, lengths.regions, num_images)
     captions = _table(rng, _draw(rng, lengths.caption, num_captions), lengths.words)
     tags = _table(rng, _draw(rng, lengths.tags, num_images), lengths.words)
     features = Path(folder) / "features.tsv"
     if not features.exists():
         _write_features(features, counts, lengths.feature_dim, rng)
-    per_image = num_captions // num_images
-    ids = list(range(num_images))
     return RetrievalDataset(
-        image_ids=ids,
+        image_ids=list(range(num_images)),
         captions=[f"caption {number}" for number in range(num_captions)],
-        caption_ids=[(image, number) for image in ids for number in range(per_image)],
+        caption_ids=[divmod(number, num_captions // num_images) for number in range(num_captions)],
         caption_tokens=captions,
         tags=["tags"] * num_images,
         tag_tokens=tags,

@@ -36,12 +36,9 @@ class Scale:
         model = made_up_model(args.hidden, args.layers, num_attention_heads=2, **sizes)
         write_model(folder / "checkpoint", model)
         cfg = get_cfg_defaults()
-        cfg.merge_from_list(
-            ["EVAL.CHECKPOINT_DIR", str(folder / "checkpoint"), "EVAL.EVAL_CROSS_IMAGE", True]
-            + ["INPUT.IMG_FEATURE_DIM", FEATURES, "EVAL.BATCH_TOKENS", args.batch_tokens, "DATASET.NAME", "made up"]
-        )
-
-        split = RetrievalEvaluation(cfg, data, "test")
+        cfg.EVAL.CHECKPOINT_DIR, cfg.EVAL.EVAL_CROSS_IMAGE = str(folder / "checkpoint"), True
+        cfg.INPUT.IMG_FEATURE_DIM, cfg.EVAL.BATCH_TOKENS, cfg.DATASET.NAME = FEATURES, args.batch_tokens, "made up"
+        split = RetrievalEvaluation(cfg, data=data, split="test")
 
         def make_backend(weights, precision):
             return build_backend(model, "auto", precision, weights, folder / "programs", ranks)
@@ -59,16 +56,6 @@ class Scale:
             "ranking_seconds": ranked - scored,
             "pairs_per_s": self.images * self.captions / (scored - made),
             "peak_memory_gib": peak_memory_gib(),
-            "anonymous_memory_gib": _anonymous_memory(),
             "load_average": os.getloadavg()[0],
             "rsum": metrics["rsum"],
         }
-
-
-def _anonymous_memory():
-    """GiB of this process now that belong to no file, whose pages the system takes back; None: it does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith("RssAnon")), None)

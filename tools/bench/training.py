@@ -30,8 +30,8 @@ class Training:
         self.data = made_up_data(args.work_dir, images, images, cache_bytes=1 << 40)  # all stay decoded
         self.model = made_up_model(args.width, args.layers, use_img_layernorm=1)
         self.cfg = get_cfg_defaults()
-        self.cfg.merge_from_list(["OPTIMIZATION.BATCH_SIZE", args.positives, "OPTIMIZATION.MAX_STEPS", STEPS])
-        self.task = RetrievalTask(self.cfg, self.data)
+        self.cfg.OPTIMIZATION.BATCH_SIZE, self.cfg.OPTIMIZATION.MAX_STEPS = args.positives, STEPS
+        self.task = RetrievalTask(self.cfg, train=self.data)
         self.examples = np.arange(args.positives)
 
     def loss(self):

@@ -5,6 +5,7 @@ Nothing here needs Paddle.
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from oscar_paddle.config.errors import DataError
@@ -18,11 +19,8 @@ class Answers:
     """What the evaluation of a task with questions or statements has left in its folder.
 
     Attributes:
-        entries: list of dicts, see solvers/scoring/example_evaluation.py.
-        metrics: dict. scores: list of float, the score of every prediction.
-
-    Args:
-        folder: the evaluation folder.
+        entries: list of dicts, see solvers/tasks/questions.py.
+        scores: list of float, the score of every prediction.
     Raises:
         DataError: a file is missing or damaged, or the split has no answers to compare with.
     """
@@ -31,7 +29,7 @@ class Answers:
         self.folder = Path(folder)
         path = self.folder / "predictions.json"
         self.entries = read_result(path, list, _TOOL)
-        self.metrics = read_result(self.folder / "metrics.json", dict, _TOOL)
+        read_result(self.folder / "metrics.json", dict, _TOOL)  # what is not finished has none
         if not self.entries:
             raise DataError(f"{path}: holds an empty list; expected one entry for each question")
         for number, entry in enumerate(self.entries):
@@ -49,31 +47,27 @@ class Guessing(NamedTuple):
     kind_of: list  # the kind of every record of the file
 
 
-def write_answers(
-    eval_dir, images, output, *, guessing="", title="", facts=(), num_random=24, num_wrong=12, seed=0, **page
-):
-    """Write the report page of an evaluation folder.
+def write_answers(answers, images, output, *, guessing=None, facts=(), num_random=24, num_wrong=12, seed=0, **page):
+    """Write the report page of Answers.
 
     Args:
         images, output, page: see `write_evaluation_page`, which also says what is returned and raised.
-        guessing: folder of a scenes task, for what guessing reaches; "" = not shown.
+        guessing: Guessing or None.
         facts: [(name, text), ...] about the run.
         num_random, num_wrong: how many questions of each sort.
     """
-    answers = Answers(eval_dir)
-    guessed = read_guessing(guessing, eval_dir)
     wrong = [i for i, score in enumerate(answers.scores) if score == 0]
     wrong.sort(key=lambda i: -answers.entries[i]["logit"])
     sections = [("result", "Result"), ("questions", "Questions")]
     return write_evaluation_page(
         "answers.html",
         images=images,
+        eval_dir=answers.folder,
         output=output,
         sections=[*sections, ("wrong", "Where it fails")] if wrong else sections,
-        title=title,
         answers=answers,
-        guessing=guessed,
-        rows=score_rows(answers, guessed),
+        guessing=guessing,
+        rows=score_rows(answers, guessing),
         facts=facts,
         seed=seed,
         chosen=fair_sample(len(answers.entries), num_random, seed),
@@ -84,17 +78,13 @@ def write_answers(
 
 def score_rows(answers, guessing=None):
     """Rows (name, number of questions, score, what guessing reaches or None): all questions, then kind by kind."""
-    rows = [("all questions", len(answers.scores), _mean(answers.scores), guessing and guessing.score)]
+    rows = [("all questions", len(answers.scores), fmean(answers.scores), guessing and guessing.score)]
     for kind in sorted(guessing.kinds) if guessing else ():
         pairs = zip(answers.scores, answers.entries, strict=True)
         own = [score for score, entry in pairs if guessing.kind_of[entry["record"]] == kind]
         if own:
-            rows.append((kind, len(own), _mean(own), guessing.kinds[kind]))
+            rows.append((kind, len(own), fmean(own), guessing.kinds[kind]))
     return rows
-
-
-def _mean(values):
-    return sum(values) / len(values)
 
 
 def read_guessing(folder, eval_dir):

@@ -39,11 +39,7 @@ class Chart(NamedTuple):
 
 
 def read_run(run_folder):
-    """Records of `metrics.jsonl`: one for each step, and one for each evaluation.
-
-    Raises:
-        DataError: there is no such file, or it is damaged.
-    """
+    """Records of `metrics.jsonl`, one for each step and one for each evaluation; DataError where it is not whole."""
     path = Path(run_folder) / "metrics.jsonl"
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -85,16 +81,12 @@ def _line_chart(words, lines, top=None):
 
 
 def histogram(title, words, unit, values, limit=None, limit_name=""):
-    """A distribution of whole numbers; what lies beyond a limit stands out.
+    """A distribution of whole numbers as a Chart; what lies beyond a limit stands out.
 
     Args:
-        title: of what.
-        words: what follows from it, one sentence.
-        unit: of the values.
+        title: of what. words: what follows from it, one sentence. unit: of the values.
         values: [n] int, at least one, from 0 on.
         limit: the value from which something is cut, or None; limit_name: the key that sets it.
-    Returns:
-        Chart.
     """
     starts, width, heights = bars(np.bincount(values), limit)
 

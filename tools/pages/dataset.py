@@ -46,14 +46,7 @@ def find_pictures(images, data_dir):
 
 
 def write_dataset_page(path, check, cfg, cfg_file, pictures=None):
-    """Write the HTML page of a DatasetCheck.
-
-    Args:
-        cfg: the configuration it was made with; cfg_file: its name.
-        pictures: Pictures or None.
-    Returns, Raises:
-        see `write_page`.
-    """
+    """Write the HTML page of a DatasetCheck made with `cfg`, which `cfg_file` names; pictures: Pictures or None."""
     report, charts = _report(check, cfg, cfg_file), histograms(check, cfg)
     sections = [
         ("problems", "Problems", report["problems"]),
@@ -116,12 +109,11 @@ def _report(check, cfg, cfg_file):
 def verdict(check):
     """One sentence: how many problems there are."""
     problems, notices = check.findings.total(True), check.findings.total(False)
-    also = f"; {notices:,} {_plural('notice', notices)}" if notices else ""
+    also = f"; {_count(notices, 'notice')}" if notices else ""
     if not problems:
         looked = "" if check.chosen is None else f" among {len(check.chosen):,} images that were looked into"
         return f"No problems{looked}{also}."
-    kinds = len(check.findings.groups(True))
-    return f"{problems:,} {_plural('problem', problems)} of {kinds} {_plural('kind', kinds)}{also}."
+    return f"{_count(problems, 'problem')} of {_count(len(check.findings.groups(True)), 'kind')}{also}."
 
 
 def effort(check):
@@ -129,20 +121,19 @@ def effort(check):
     gigabytes = check.read_bytes / 1e9
     speed = f" at {check.read_bytes / 1e6 / max(check.seconds, 1e-3):,.0f} MB/s" if check.read_bytes > 1e8 else ""
     images = len(check.images) if check.chosen is None else len(check.chosen)
-    return f"Checked {images:,} images, {gigabytes:.2f} GB{speed}, in {_time(check.seconds)}."
+    minutes, rest = divmod(int(check.seconds), 60)
+    taken = f"{minutes} min {rest} s" if minutes else f"{check.seconds:.1f} s"
+    return f"Checked {images:,} images, {gigabytes:.2f} GB{speed}, in {taken}."
 
 
-def _plural(word, count):
-    return word if count == 1 else word + "s"
-
-
-def _time(seconds):
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+def _count(number, word):
+    return f"{number:,} {word}{'s' * (number != 1)}"
 
 
 def figures(check, cfg):
     """The figures of a data set beside what is known of VinVL's: [(heading, [Row, ...]), ...] of a DatasetCheck."""
+    if hasattr(check, "sections"):  # of a task that words its figures itself
+        return [(heading, [Row(*row) for row in rows]) for heading, rows in check.sections]
     sections = [("Splits", _split_rows(check))]
     sections += [("Regions", _region_rows(check, cfg))] if check.regions else []
     sections += [("Tags", _tag_rows(check))] if check.tag_counts else []
@@ -170,10 +161,8 @@ def histograms(check, cfg):
 
 
 def _split_rows(check):
-    rows = []
-    for split in check.splits:
-        captions = sum(map(len, split.captions.values()))
-        rows.append(Row(f"{split.name}: images / captions", f"{len(split.captions):,} / {captions:,}"))
+    counts = ((split.name, len(split.captions), sum(map(len, split.captions.values()))) for split in check.splits)
+    rows = [Row(f"{name}: images / captions", f"{images:,} / {captions:,}") for name, images, captions in counts]
     if check.chosen is not None:
         rows.append(Row("looked into (features and tags)", f"{len(check.chosen):,} images, drawn at random"))
     if check.other_rows:
@@ -202,12 +191,11 @@ def _region_rows(check, cfg):
 
 def _tag_rows(check):
     counts = np.array(check.tag_counts)
-    common = ", ".join(f"{name} {count:,}" for name, count in check.classes.most_common(6))
     return [
         Row("tags of an image: mean", f"{counts.mean():.1f}", f"about {MEAN_REGIONS:.0f}, one for each region"),
         Row("fewest / most", f"{counts.min()} / {counts.max()}", f"{FEWEST} / {MOST} at most"),
         Row("different classes", f"{len(check.classes):,}", f"{CLASSES:,} at most"),
-        Row("most frequent", common),
+        Row("most frequent", _most(check.classes.most_common(6))),
     ]
 
 
@@ -220,8 +208,7 @@ def _word_rows(check, cfg):
         rows.append(Row(f"unknown word pieces, {name}", _share(text.unknown, text.pieces)))
         rows.append(Row(f"word pieces, {name}: mean / most", f"{lengths.mean():.1f} / {lengths.max()}"))
         if text.words:
-            words = ", ".join(f"{word} {count:,}" for word, count in text.most_unknown())
-            rows.append(Row(f"unknown words, {name}", words))
+            rows.append(Row(f"unknown words, {name}", _most(text.most_unknown())))
     if check.rows is not None and len(check.rows.rows):
         total, limit = len(check.rows.rows), cfg.INPUT.MAX_SEQ_LEN
         rows.append(Row(f"captions cut by MAX_SEQ_LEN {limit}", _share(check.rows.captions_cut, total)))
@@ -234,6 +221,10 @@ def _word_rows(check, cfg):
 
 def _lengths(text):
     return np.array([length for group in text.lengths.values() for length in group])
+
+
+def _most(counts):
+    return ", ".join(f"{word} {count:,}" for word, count in counts)
 
 
 def _share(part, whole):

@@ -40,21 +40,22 @@ def render(template, **values):
     return _TEMPLATES.get_template(template).render(values)
 
 
-def write_evaluation_page(template, *, output, sections, images, features="", run_folder="", data_dir="", **values):
+def write_evaluation_page(
+    template, *, output, sections, images, eval_dir, features="", run_folder="", data_dir="", **values
+):
     """Write the page of an evaluation: with pictures and, as the last section, learning curves.
 
     Args:
-        template, values: see `render`.
+        template, sections, values: see `render`; sections are those without the curves.
         output: HTML file to write.
-        sections: of the page, without the curves.
-        images, features, data_dir: see `open_pictures`.
+        images, features, data_dir, eval_dir: see `open_pictures`.
         run_folder: folder of the training run, for learning curves; "" = none.
     Returns:
         Path of the page.
     Raises:
         DataError: a file is missing or damaged; UserError: the page cannot be written.
     """
-    values["pictures"] = pictures = open_pictures(images, features, data_dir)
+    values["pictures"] = pictures = open_pictures(images, features, data_dir, eval_dir)
     values["charts"] = charts = learning_curves(read_run(run_folder)) if run_folder else []
     sections = [*sections, ("curves", "Learning curves")] if charts else sections
     return write_page(output, render(template, sections=sections, has_boxes=pictures.boxes is not None, **values))
@@ -71,14 +72,10 @@ def write_page(path, page):
 
 
 def read_result(path, kind, tool):
-    """A JSON file or an array (`.npy`, memory-mapped) of an evaluation folder.
+    """A JSON file or an array (`.npy`, memory-mapped) of an evaluation folder, which `tool` wrote.
 
-    Args:
-        path: Path.
-        kind: list, dict or np.ndarray, what it must hold.
-        tool: what writes it, for the message where it is missing.
     Raises:
-        DataError: it is missing, damaged, or holds something else.
+        DataError: it is missing, damaged, or not of this kind (list, dict, np.ndarray).
     """
     is_array = path.suffix == ".npy"
     try:

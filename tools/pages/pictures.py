@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from PIL import Image, ImageOps
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions.own_pictures import read_names
+from oscar_paddle.datasets.regions.one_file_each import NpzFeatures
 from oscar_paddle.datasets.regions.source import stem
 from oscar_paddle.datasets.regions.vinvl import ObjectTags
 
@@ -51,11 +53,12 @@ class LabelledBoxes(ObjectTags):
     """Detections with their boxes, from `predictions.tsv`."""
 
     def labelled_boxes(self, image_id):
-        """([(tag, [x1, y1, x2, y2] in pixels), ...] in file order, image height, image width)."""
+        """([(tag, [x1, y1, x2, y2]), ...] in shares of the picture's sides, its height, its width in pixels)."""
         boxes, height, width = self.boxes(image_id)
         _, objects, where = self._detections(image_id)
         tags = [self._value(item, "class", str, where) for item in objects]
-        return list(zip(tags, boxes, strict=True)), height, width
+        shares = [[x1 / width, y1 / height, x2 / width, y2 / height] for x1, y1, x2, y2 in boxes]
+        return list(zip(tags, shares, strict=True)), height, width
 
 
 class Pictures:
@@ -66,22 +69,21 @@ class Pictures:
         boxes: LabelledBoxes or None.
 
     Args:
-        folder: holds `<image id>.png` (jpg, jpeg, webp, bmp, gif), or names that end in the number, as COCO's do
-            (`COCO_val2014_000000391895.jpg`).
-        boxes: LabelledBoxes, to draw what the detector found over the pictures, or None.
-        names: image id -> name of the picture's file, where the data set says it (`own_pictures.read_names`); a number
-            in a name then means nothing: photo_17.jpg need not be image 17.
+        folder: holds `<image id>.png` (jpg, jpeg, webp, bmp, gif) or COCO's `COCO_val2014_000000391895.jpg`, or the
+            pictures that `names` names; any other number in a name means nothing: photo_17.jpg need not be image 17.
+        boxes: LabelledBoxes or NpzFeatures, to draw what the detector found over the pictures, or None.
+        names: image id -> name of the picture's file, where the data set says it (`own_pictures.read_names`).
     Raises:
         DataError: no such folder, or no pictures in it.
     """
 
     def __init__(self, folder, boxes=None, names=None):
-        self.folder, self.boxes = Path(folder), boxes
+        self.folder, self.boxes, self.names = Path(folder), boxes, names or {}
         if not self.folder.is_dir():
             raise DataError(f"{self.folder}: no such folder (--images)")
         pictures = [path for path in sorted(self.folder.iterdir()) if path.suffix.lower() in _ENDINGS]
-        self.files = _by_name(pictures, names or {}) or _by_number(pictures)
-        if not self.files:
+        self.files = _by_name(self.folder, pictures, self.names) or _by_id(pictures)
+        if not pictures and not self.files:
             raise DataError(f"{self.folder}: no pictures here; expected <image id>.png or .jpg (--images)")
         self._thumbnails = {}
 
@@ -92,13 +94,19 @@ class Pictures:
         return self._thumbnails[image_id]
 
     def drawing(self, image_id):
-        """What the detector found, as a Drawing, or None where nothing is known of it."""
-        return None if self.boxes is None else draw_boxes(*self.boxes.labelled_boxes(image_id))
+        """What the detector found, as a Drawing over the thumbnail, or None where nothing is known of it."""
+        if self.boxes is None:
+            return None
+        found, height, width = self.boxes.labelled_boxes(image_id)
+        picture = self.thumbnail(image_id)
+        return draw_shares(found, height or picture.height, width or picture.width)
 
     def _shrink(self, image_id):
         path = self.files.get(str(image_id))
         if path is None:
-            raise DataError(f"{self.folder}: no picture of image {image_id}; expected {image_id}.png or .jpg")
+            name = self.names.get(image_id)
+            expected = name or f"{image_id}.png or .jpg; where other names are meant, say which with --data_dir"
+            raise DataError(f"{self.folder}: no picture of image {image_id}; expected {expected}")
         try:
             with Image.open(path) as image:
                 image.draft("RGB", (2 * SIDE, 2 * SIDE))
@@ -115,35 +123,58 @@ class Pictures:
         return Thumbnail(f"data:image/jpeg;base64,{text}", image.width, image.height)
 
 
-def open_pictures(images, features="", data_dir=""):
+def open_pictures(images, features="", data_dir="", eval_dir=""):
     """The pictures for the report of an evaluation, with boxes where `features` names them.
 
     Args:
         images: folder of pictures, see `Pictures`.
-        features: predictions.tsv, or the features.tsv beside it; "" = no boxes.
-        data_dir: DATASET.DATA_DIR, which may name the pictures' files; "" = their names are the image ids.
+        features: see `open_boxes`; "" = no boxes.
+        data_dir: DATASET.DATA_DIR, which may name the pictures' files, where the evaluation folder `eval_dir` does not.
     Raises:
         DataError: a folder or a file is missing or damaged.
     """
-    boxes = None
-    if features:
-        path = Path(features).with_name("predictions.tsv")
-        if not path.is_file():
-            raise DataError(f"{path}: no such file; it holds the boxes and tags (--features)")
-        boxes = LabelledBoxes(path)
-    return Pictures(images, boxes, read_names(data_dir) if data_dir else None)
+    names = (read_names(eval_dir) if eval_dir else {}) or (read_names(data_dir) if data_dir else {})
+    return Pictures(images, open_boxes(features, names) if features else None, names)
 
 
-def _by_name(pictures, names):
-    """Image id as text -> path, for the images whose picture is there."""
-    paths = {stem(path.name): path for path in pictures}
-    return {str(image_id): paths[stem(name)] for image_id, name in names.items() if stem(name) in paths}
+def open_boxes(features, names):
+    """What has the boxes and tags: predictions.tsv (or the features beside it), or a folder of .npz files.
+
+    Args:
+        names: image id -> name of the picture's file, or {}.
+    Raises:
+        DataError: there are none.
+    """
+    place, path = Path(features), Path(features).with_name("predictions.tsv")
+    place = place if place.is_dir() else place.with_suffix("")  # of a packed store
+    if path.is_file():
+        return LabelledBoxes(path)
+    if not place.is_dir():
+        raise DataError(f"{path}: no such file; it holds the boxes and tags, if not a folder of .npz does (--features)")
+    boxes = NpzFeatures(place)
+    boxes.use_names(names)
+    return boxes
 
 
-def _by_number(pictures):
-    """Image id as text, the number that a name ends in (or the name), -> path."""
+def draw_shares(found, height, width):
+    """The Drawing of boxes that are shares of the sides of a picture of so many pixels."""
+    scale = width, height, width, height
+    return draw_boxes([(tag, [x * s for x, s in zip(box, scale, strict=True)]) for tag, box in found], height, width)
+
+
+def _by_name(folder, pictures, names):
+    """Image id as text -> path, for the images whose picture is there; the ending may be another one."""
+    whole, short = {path.name: path for path in pictures}, {stem(path.name): path for path in pictures}
+    shared = Counter(map(stem, names.values()))
     files = {}
-    for path in pictures:
-        number = re.search(r"(\d+)$", path.stem)
-        files.setdefault(str(int(number[1])) if number else path.stem, path)
-    return files
+    for image_id, name in names.items():
+        inside = folder / name
+        alike = short.get(stem(name)) if shared[stem(name)] == 1 else None
+        files[str(image_id)] = inside if "/" in name and inside.is_file() else whole.get(name, alike)
+    return {image_id: path for image_id, path in files.items() if path}
+
+
+def _by_id(pictures):
+    """Image id as text, a whole name or the number of one of COCO's, -> path."""
+    numbers = ((re.fullmatch(r"(?:COCO_[a-z]+[0-9]+_)?([0-9]+)", path.stem), path) for path in reversed(pictures))
+    return {str(int(number[1])) if number else path.stem: path for number, path in numbers}

@@ -5,7 +5,6 @@ Nothing here needs Paddle.
 """
 
 import math
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +27,8 @@ _DIRECTIONS = (
 )
 
 
-def write_report(eval_dir, images, output, *, title="", facts=(), num_queries=12, num_hardest=6, seed=0, **page):
-    """Write the report page of an evaluation folder.
+def write_report(results, images, output, *, title="", facts=(), num_queries=12, num_hardest=6, seed=0, **page):
+    """Write the report page of RetrievalResults.
 
     Args:
         images, output, page: see `write_evaluation_page`, which also says what is returned and raised.
@@ -37,7 +36,6 @@ def write_report(eval_dir, images, output, *, title="", facts=(), num_queries=12
         facts: [(name, text), ...] about the run, shown beside the results before those found in the folder.
         num_queries, num_hardest: queries of each kind, drawn at random by `seed`, and failed ones.
     """
-    results = RetrievalResults(eval_dir)
     name, all_captions = _data_name(results.provenance), not results.has_candidates
     sections = [("result", "Result")]
     sections += [("captions", "Captions looking for their picture")] if all_captions else []
@@ -45,6 +43,7 @@ def write_report(eval_dir, images, output, *, title="", facts=(), num_queries=12
     return write_evaluation_page(
         "retrieval.html",
         images=images,
+        eval_dir=results.folder,
         output=output,
         sections=sections,
         title=title or ("Image-text retrieval" + (f": {name}" if name else "")),
@@ -124,9 +123,6 @@ class RetrievalResults:
         metrics, provenance: dicts as in the files; provenance is {} where the file is missing.
         has_candidates: whether every image has its own list of captions; then captions are no queries.
         i2t_ranks, t2i_ranks: [K] and [C] int64, 0-based, ties against the right answer; t2i_ranks may be None.
-
-    Args:
-        folder: the evaluation folder.
     Raises:
         DataError: a file is missing, damaged, or does not belong to the others.
     """
@@ -147,8 +143,8 @@ class RetrievalResults:
             own = np.array([self._is_own(row) for row in range(len(self.image_ids))])
             self.i2t_ranks, self.t2i_ranks = candidate_ranks(self.margins, own), None
         else:
-            self.i2t_ranks = image_to_text_ranks(self.margins, self.caption_image)
-            self.t2i_ranks = text_to_image_ranks(self.margins, self.caption_image)
+            ranks = image_to_text_ranks, text_to_image_ranks
+            self.i2t_ranks, self.t2i_ranks = (rank(self.margins, self.caption_image) for rank in ranks)
         self._check_metrics()
 
     @property
@@ -163,11 +159,6 @@ class RetrievalResults:
     def describe(self, image_id):
         """The first of an image's own captions, "" where it has none here."""
         return self._descriptions.get(image_id, "")
-
-    @cached_property
-    def _descriptions(self):
-        columns = [c for row in self.captions for c in row] if self.has_candidates else self.captions
-        return {c["image_id"]: c["caption"] for c in reversed(columns)}
 
     def image_query(self, image, count=5):
         """The best captions for an image: a Query whose hits are columns of its row."""
@@ -212,6 +203,9 @@ class RetrievalResults:
             for number, column in enumerate(row):
                 if not isinstance(column, dict) or not {"image_id", "caption"} <= column.keys():
                     raise DataError(f"{path}: entry {number} is {column!r:.80}; expected image_id, number and caption")
+        self._descriptions = {
+            column["image_id"]: column["caption"] for row in reversed(rows) for column in reversed(row)
+        }
         if not self.has_candidates:
             index = {image_id: row for row, image_id in enumerate(self.image_ids)}
             unknown = [c["image_id"] for c in self.captions if c["image_id"] not in index]
@@ -228,9 +222,8 @@ class RetrievalResults:
             for name, value in expected.get(direction, {}).items():
                 found = self.metrics.get(direction, {}).get(name)
                 if not isinstance(found, (int, float)) or abs(found - value) > 1e-6:
-                    raise DataError(
-                        f"{path}: {direction} {name} is {found}, but margins.npy gives {value:.4f}; evaluate again"
-                    )
+                    what = f"{direction} {name} is {found}, but margins.npy gives {value:.4f}"
+                    raise DataError(f"{path}: {what}; evaluate again")
 
 
 def chance_recall(num_right, num_answers, k):
@@ -246,9 +239,7 @@ def chance_recall(num_right, num_answers, k):
 def hardest(ranks, count, owners=None):
     """Indices of the worst ranks, worst first, missed ones only, `count` at most; at most one for each owner.
 
-    Args:
-        ranks: [Q] int, 0-based.
-        owners: [Q] int, what the queries belong to (captions to images); None = all different.
+    ranks: [Q] int, 0-based; owners: [Q] int, what the queries belong to (captions to images), None = all different.
     """
     chosen = {}  # owner -> its worst query
     for index in np.argsort(-ranks, kind="stable").tolist():

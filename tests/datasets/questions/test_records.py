@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.questions import records as question_files
-from oscar_paddle.datasets.questions.records import field, read_records
+from oscar_paddle.datasets.questions.records import BY_KEY, LINES, field, read_records
 
 VALUES = st.recursive(
     st.none()
@@ -119,3 +119,31 @@ def test_fields(record, message):
 def test_true_is_no_number():
     with pytest.raises(DataError, match="has bool 'True'; expected int or str"):
         field({"q": True}, "q", (int, str), "f")
+
+
+def test_other_places_of_records(tmp_path):
+    path = tmp_path / "records.json"
+    path.write_text('{"a": 1}\n\n{"a": 2.5}')
+    assert list(read_records(path, "", LINES)) == [(0, {"a": 1}), (1, {"a": 2.5})]
+    path.write_text('{"x": {"a": 1}, "07": {"a": []}}')
+    assert list(read_records(path, "", BY_KEY)) == [("x", {"a": 1}), ("07", {"a": []})]
+    path.write_text('{"info": {"a": [{}]}, "questions": [{"a": 1}, {"a": 2}], "license": 3}')
+    assert list(read_records(path, "", "questions.item")) == [(0, {"a": 1}), (1, {"a": 2})]
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "message"),
+    [
+        ('{"a": 1}\n{"a": 2', LINES, "record 1: malformed JSON"),
+        ('{"a": 1}\n[3]', LINES, r"record 1: found list '\[3\]'; expected an object"),
+        ('[{"a": 1}]', LINES, "expected a JSON object of records, found"),
+        ('{"x": {"a": 1}, "y": {"a":', BY_KEY, "after record x: malformed JSON"),
+        ('{"x": 3}', BY_KEY, "record x: found int"),
+        ('{"info": {}}', "questions.item", "no records; expected an object with a list 'questions'"),
+        ('{"questions": [{"a": 1}, {"a"', "questions.item", "record 1: malformed JSON"),
+    ],
+)
+def test_damage_elsewhere(tmp_path, text, inside, message):
+    (tmp_path / "records.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        list(read_records(tmp_path / "records.json", "", inside))

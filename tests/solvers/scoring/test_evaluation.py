@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluations import Limited, golden_settings
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError, DataError, UserError
@@ -30,7 +31,9 @@ SLOW = Path(__file__).parents[2] / "helpers" / "slow_evaluation.py"
 
 
 def evaluate(cfg, data, folder, ranks, make_backend):
-    return evaluation.evaluate(cfg, RetrievalEvaluation(cfg, data, cfg.DATASET.TEST), folder, ranks, make_backend)
+    return evaluation.evaluate(
+        cfg, RetrievalEvaluation(cfg, data=data, split=cfg.DATASET.TEST), folder, ranks, make_backend
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +43,7 @@ def config(golden, tmp_path_factory):
 
     def make(*opts):
         cfg = get_cfg_defaults()
-        cfg.merge_from_list(
-            [
-                "INPUT.MAX_SEQ_LEN",
-                40,
-                "INPUT.MAX_REGION",
-                12,
-                "DATASET.DATA_DIR",
-                f"{golden}/coco_ir",
-                "DATASET.CACHE_DIR",
-                str(cache),
-                "EVAL.CHECKPOINT_DIR",
-                f"{golden}/checkpoint",
-                "EVAL.EVAL_CROSS_IMAGE",
-                True,
-                "EVAL.EVAL_IMG_KEYS_FILE",
-                "test_img_keys.tsv",
-                "EVAL.BATCH_TOKENS",
-                600,
-                *opts,
-            ]
-        )
+        cfg.merge_from_list([*golden_settings(golden, cache), *opts])
         return cfg
 
     return make
@@ -93,21 +76,6 @@ def finished(config, data, backend, tmp_path_factory):
 def record_at_once(monkeypatch):
     monkeypatch.setattr(evaluation_folder, "SYNC_SECONDS", -1.0)
     monkeypatch.setattr(scoring_run, "POLL_SECONDS", 0.05)
-
-
-class Limited:
-    """A backend that counts pairs and fails after some batches."""
-
-    def __init__(self, backend, batches=10**9, error="the lights went out"):
-        self.backend, self.name, self.left, self.error, self.pairs = backend, backend.name, batches, error, 0
-        self.embed_regions = backend.embed_regions
-
-    def margins(self, batch, regions):
-        self.left -= 1
-        if self.left < 0:
-            raise UserError(self.error)
-        self.pairs += len(batch.order)
-        return self.backend.margins(batch, regions)
 
 
 def margins_of(folder):
@@ -295,7 +263,7 @@ def test_two_runs_in_one_folder(config, data, tmp_path):
 
 def test_a_folder_that_ranks_do_not_share(tmp_path):
     with pytest.raises(UserError, match="all of them share"):
-        BlockFiles(tmp_path, [])
+        BlockFiles(tmp_path, [], margins="margins.npy", flags="finished_blocks.npy")
 
 
 def test_folds(config, data, backend, tmp_path):
@@ -304,13 +272,13 @@ def test_folds(config, data, backend, tmp_path):
     assert folded["protocol"] == "10 images x 50 captions (mean of 5 folds)" and len(folded["folds"]) == 5
     # Two images and ten captions a fold: far easier than ten images.
     assert folded["t2i_retrieval"]["R@1"] > metrics["t2i_retrieval"]["R@1"]
-    lines = RetrievalEvaluation(config(), data, "test").lines(metrics)
+    lines = RetrievalEvaluation(config(), data=data, split="test").lines(metrics)
     assert sum(line.startswith("I2T Retrieval: ") for line in lines) == 1
     assert any(line.startswith(folded["protocol"] + ": I2T: ") for line in lines)
 
 
 def test_what_could_not_be_reported_is_refused_before_scoring(config, data):
     with pytest.raises(ConfigError, match="EVAL.FOLDS is 3, which 10 images cannot be divided into"):
-        RetrievalEvaluation(config("EVAL.FOLDS", 3), data, "test").check()
+        RetrievalEvaluation(config("EVAL.FOLDS", 3), data=data, split="test").check()
     with pytest.raises((DataError, UserError)):
-        RetrievalEvaluation(config(), data, "test", list(range(50))).check()
+        RetrievalEvaluation(config(), data=data, split="test", annotation_ids=list(range(50))).check()

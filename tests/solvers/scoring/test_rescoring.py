@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rescoring_case
+from evaluations import Limited
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,27 +59,12 @@ def record_at_once(monkeypatch):
     monkeypatch.setattr(scoring_run, "POLL_SECONDS", 0.05)
 
 
-class Counting:
-    """A backend that counts pairs and fails after some batches."""
-
-    def __init__(self, backend, batches=10**9):
-        self.backend, self.name, self.left, self.pairs = backend, backend.name, batches, 0
-        self.embed_regions = backend.embed_regions
-
-    def margins(self, batch, regions):
-        self.left -= 1
-        if self.left < 0:
-            raise UserError("the lights went out")
-        self.pairs += len(batch.order)
-        return self.backend.margins(batch, regions)
-
-
 @pytest.fixture(scope="module")
 def run(case, model, place):
     """Function of a folder and --opts words: evaluates into it; returns the low and the float32 backend."""
 
     def evaluate_into(folder, *opts, protocol="cross", ranks=None, batches=10**9):
-        low, exact = Counting(case.Coarse(model)), Counting(EagerBackend(model), batches)
+        low, exact = Limited(case.Coarse(model)), Limited(EagerBackend(model), batches)
         backends = {"bfloat16": low, "float32": exact}
         data = case.make_data(place, candidates=protocol == "candidates")
         case.evaluate(case.settings(place, *opts), data, folder, ranks or Ranks(), lambda weights, name: backends[name])

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from evaluations import golden_settings
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
@@ -19,14 +20,11 @@ from oscar_paddle.tools.pages.query import find_pictures, query_page
 def collection(golden, tmp_path_factory):
     folder = tmp_path_factory.mktemp("query")
     (folder / "eval.yaml").write_text("")
-    settings = (
-        f"INPUT.MAX_SEQ_LEN 40 INPUT.MAX_REGION 12 DATASET.DATA_DIR {golden}/coco_ir DATASET.CACHE_DIR {folder} "
-        f"EVAL.CHECKPOINT_DIR {golden}/checkpoint EVAL.EVAL_CROSS_IMAGE True EVAL.EVAL_IMG_KEYS_FILE test_img_keys.tsv"
-    )
-    cfg = load_task_config(folder / "eval.yaml", settings.split(), "eval")
+    cfg = load_task_config(folder / "eval.yaml", golden_settings(golden, folder), "eval")
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
     data = build_evaluation_data(cfg, tokenizer, "test")
-    return Collection(data, tokenizer, EagerBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification)), 512)
+    backend = EagerBackend(model_for_evaluation(cfg, tokenizer, OscarForClassification))
+    return Collection(data, tokenizer, backend=backend, batch_tokens=512)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +74,7 @@ def test_names_that_the_data_set_says():
     names = {18: "photo_17.jpg", 17: "photo_16.jpg", 3: "a/dog.png", 4: "b/dog.png"}
     assert image_id_of("photo_17.jpg", names) == image_id_of("some/photo_17.png", names) == 18
     assert image_id_of("17", names) == 17 and image_id_of("b/dog.png", names) == 4
+    assert image_id_of("7", {1: "7.jpg", 2: "8.jpg"}) == 1
     with pytest.raises(DataError, match="'photo_18.jpg': the name of no picture .such as 'photo_17.jpg'"):
         image_id_of("photo_18.jpg", names)
     with pytest.raises(DataError, match="'dog.png': the name of 2 pictures"):
@@ -83,8 +82,9 @@ def test_names_that_the_data_set_says():
 
 
 def test_no_name_of_an_image():
-    with pytest.raises(DataError, match="'dog.jpg': expected an image id"):
-        image_id_of("dog.jpg")
+    for name in ("dog.jpg", "photo_17.jpg"):  # 17 of what?
+        with pytest.raises(DataError, match=f"'{name}': expected an image id"):
+            image_id_of(name)
 
 
 def test_page(collection, tmp_path):

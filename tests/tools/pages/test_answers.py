@@ -52,6 +52,11 @@ def write(folder, entries):
     (folder / "eval" / "predictions.json").write_text(json.dumps(entries))
 
 
+def page_of(folder, task=""):
+    answers, guessing = Answers(folder / "eval"), read_guessing(task, folder / "eval")
+    return write_answers(answers, folder / "images", folder / "page.html", guessing=guessing, title="T")
+
+
 def test_scores_by_kind(folder):
     answers, guessing = Answers(folder / "eval"), read_guessing(folder, folder / "eval")
     assert answers.scores == [1.0, 0.3, 0.0]
@@ -64,7 +69,7 @@ def test_scores_by_kind(folder):
 
 
 def test_the_page(folder):
-    path = write_answers(folder / "eval", folder / "images", folder / "page.html", guessing=folder, title="T")
+    path = page_of(folder, folder)
     page = path.read_text(encoding="utf-8")
     assert "what is &lt;b&gt;this&lt;/b&gt;?" in page and "<b>this" not in page
     assert page.count("<article") == 3 + 1  # all three, and the wrong one again
@@ -77,7 +82,7 @@ def test_the_page(folder):
 
 def test_no_guessing_and_nothing_wrong(folder):
     write(folder, ENTRIES[:1])
-    path = write_answers(folder / "eval", folder / "images", folder / "page.html", title="T")
+    path = page_of(folder)
     page = path.read_text(encoding="utf-8")
     assert "guessing 25" not in page and "Where it fails" not in page
 
@@ -115,7 +120,7 @@ def test_damaged_folders(folder, name, text, message):
     path = folder / "eval" / name
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(DataError, match=message.replace("[", r"\[")):
-        write_answers(folder / "eval", folder / "images", folder / "page.html", guessing=folder, title="T")
+        page_of(folder, folder)
     assert not (folder / "page.html").exists()
 
 
@@ -128,5 +133,5 @@ def test_a_folder_that_is_no_task(folder):
 def test_guessing_is_optional_by_kind(folder):
     task = {"files": {"val.json": {"majority": {"accuracy": 0.5}, "by_kind": {"kinds": {}}}}}
     (folder / "task.json").write_text(json.dumps(task))
-    path = write_answers(folder / "eval", folder / "images", folder / "page.html", guessing=folder, title="T")
+    path = page_of(folder, folder)
     assert "guessing 50.0 %" in path.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.regions.one_file_each import box_values
 from oscar_paddle.tools.pages.pictures import BYTES, MAX_BOXES, SIDE, Pictures, draw_boxes, open_pictures
 
 
@@ -39,8 +40,22 @@ def test_pictures_are_found_by_name_where_the_data_set_names_them(tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / f"photo_{number}.png")
     pictures = Pictures(tmp_path, names={18: "folder/photo_17.jpg", 17: "photo_16.jpg", 5: "photo_4.jpg"})
     assert {key: path.name for key, path in pictures.files.items()} == {"18": "photo_17.png", "17": "photo_16.png"}
-    other = Pictures(tmp_path, names={17: "a.jpg"})  # the pictures are called by their ids after all
-    assert other.files["17"].name == "photo_17.png"
+    assert "17" not in Pictures(tmp_path, names={17: "a.jpg"}).files  # whatever number a name ends in
+    with pytest.raises(DataError, match="no picture of image 17; expected a.jpg"):
+        Pictures(tmp_path, names={17: "a.jpg"}).thumbnail(17)
+    Image.new("RGB", (8, 8)).save(tmp_path / "17.png")
+    assert (
+        Pictures(tmp_path, names={17: "a.jpg"}).files["17"].name == "17.png"
+    )  # they are called by their ids after all
+
+
+def test_pictures_of_one_name_are_told_apart_by_folder_and_ending_or_not_shown(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("a/x.png", "x.png", "y.jpg", "y.png", "z.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    names = {1: "a/x.png", 2: "x.png", 3: "b/x.jpg", 4: "y.jpg", 5: "y.png", 6: "c/z.jpg"}
+    found = {key: path.relative_to(tmp_path).as_posix() for key, path in Pictures(tmp_path, names=names).files.items()}
+    assert found == {"1": "a/x.png", "2": "x.png", "4": "y.jpg", "5": "y.png", "6": "z.png"}
 
 
 def test_unusable_pictures_are_named(tmp_path):
@@ -59,8 +74,36 @@ def test_names_of_the_data_set_decide_where_its_folder_is_known(tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "photo_17.png")
     (tmp_path / "image_names.json").write_text('{"3": "photo_17.jpg"}')
-    assert list(open_pictures(tmp_path / "images").files) == ["17"]
+    assert list(open_pictures(tmp_path / "images").files) == ["photo_17"]
     assert list(open_pictures(tmp_path / "images", data_dir=tmp_path).files) == ["3"]
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "image_names.json").write_text('{"4": "photo_17.jpg"}')  # of what was evaluated
+    assert list(open_pictures(tmp_path / "images", data_dir=tmp_path, eval_dir=tmp_path / "eval").files) == ["4"]
+
+
+@pytest.mark.parametrize("arrays", ["pixels", "values"])
+def test_boxes_of_ones_own_pictures(tmp_path, arrays):
+    """Out of a folder of .npz, found by name; whether they are pixels or the last six of 2054 values."""
+    (tmp_path / "features").mkdir()
+    Image.new("RGB", (80, 40)).save(tmp_path / "photo_17.png")
+    boxes, features = np.array([[8, 4, 40, 20], [0, 0, 80, 40]], np.float32), np.ones((2, 2048), np.float32)
+    if arrays == "pixels":
+        found = {"features": features, "boxes": boxes, "image_w": 80, "image_h": 40}
+    else:
+        found = {"features": np.concatenate([features, box_values(boxes, 80, 40)], axis=1)}
+    np.savez(tmp_path / "features" / "photo_17.npz", **found, tags=["cell phone", "dog"])
+    (tmp_path / "image_names.json").write_text('{"3": "photo_17.jpg"}')
+    pictures = open_pictures(tmp_path, tmp_path / "features", tmp_path)
+    drawing = pictures.drawing(3)
+    assert (drawing.width, drawing.height) == (80, 40)
+    assert [(tag, pytest.approx(box)) for tag, box, _ in drawing.boxes] == [
+        ("cell phone", (8, 4, 32, 16)),
+        ("dog", (0, 0, 80, 40)),
+    ]
+    np.savez(tmp_path / "features" / "photo_17.npz", **found, tags="cell phone dog")  # of no region in particular
+    assert [tag for tag, *_ in pictures.drawing(3).boxes] == ["", ""]
+    with pytest.raises(DataError, match="elsewhere/predictions.tsv: no such file"):
+        open_pictures(tmp_path, tmp_path / "elsewhere" / "features")
 
 
 def test_boxes_are_drawn_with_their_tags_beside_them():

@@ -207,7 +207,9 @@ def test_page_holds_results_queries_and_nothing_from_elsewhere(tmp_path, images)
     captions = [(i, f"{HOSTILE} {number}") for i in (11, 7, 30) for number in range(2)]
     data = {"name": "<Tiny>", "split": "test"}
     folder = write_evaluation(tmp_path / "eval", margins, [11, 7, 30], captions, data=data)
-    path = write_report(folder, images, tmp_path / "new" / "report.html", facts=[("Time", "<1 s>")], num_queries=4)
+    path = write_report(
+        RetrievalResults(folder), images, tmp_path / "new" / "report.html", facts=[("Time", "<1 s>")], num_queries=4
+    )
     page = Reader(path.read_text(encoding="utf-8"))
     text = "".join(page.text)
     assert "Image-text retrieval: <Tiny> test" in text and "<1 s>" in text and f"“{HOSTILE} 0”" in text
@@ -225,7 +227,9 @@ def test_page_holds_results_queries_and_nothing_from_elsewhere(tmp_path, images)
 
 
 def test_the_same_evaluation_gives_the_same_page(small, images, tmp_path):
-    pages = [write_report(small, images, tmp_path / name).read_bytes() for name in ("a.html", "b.html")]
+    pages = [
+        write_report(RetrievalResults(small), images, tmp_path / name).read_bytes() for name in ("a.html", "b.html")
+    ]
     assert pages[0] == pages[1]
 
 
@@ -235,20 +239,22 @@ def test_boxes_and_tags_are_drawn_when_given(small, images, tmp_path):
         found = [{"class": f"<tag {n}>", "conf": 0.5, "rect": [1.0, 2.0, 30.0, 20.0]} for n in range(2)]
         rows.append(f"{image_id}\t{json.dumps({'image_h': 30, 'image_w': 40, 'objects': found})}\n")
     (tmp_path / "predictions.tsv").write_text("".join(rows))
-    path = write_report(small, images, tmp_path / "r.html", features=tmp_path / "features.tsv")
+    path = write_report(RetrievalResults(small), images, tmp_path / "r.html", features=tmp_path / "features.tsv")
     page = Reader(path.read_text(encoding="utf-8"))
     drawings = [a for tag, a in page.elements if tag == "svg" and a.get("class") == "boxes"]
     assert len(drawings) == sum(tag == "img" for tag, _ in page.elements) > 0
     assert {a["viewbox"] for a in drawings} == {"0 0 40 30"}
     assert len(page.classes("box0")) == len(drawings) and "<tag 1>" in page.text
     with pytest.raises(DataError, match="elsewhere/predictions.tsv: no such file"):
-        write_report(small, images, tmp_path / "r.html", features=tmp_path / "elsewhere" / "features.tsv")
+        write_report(
+            RetrievalResults(small), images, tmp_path / "r.html", features=tmp_path / "elsewhere" / "features.tsv"
+        )
 
 
 def test_candidate_page_has_pictures_only(tmp_path, images):
     captions = [[(11, "own"), (7, "other")], [(30, "foreign"), (11, "strange")]]
     folder = write_evaluation(tmp_path / "eval", [[1.0, 0.0], [1.0, 2.0]], [11, 7], captions)
-    page = Reader(write_report(folder, images, tmp_path / "r.html").read_text(encoding="utf-8"))
+    page = Reader(write_report(RetrievalResults(folder), images, tmp_path / "r.html").read_text(encoding="utf-8"))
     assert not page.classes("caption-query") and len(page.classes("image-query")) == 3
     assert "no right answer in its list" in page.text and "Image retrieval" not in page.text
 

@@ -1,0 +1,49 @@
+"""tools/check_dataset.py and the tasks: which one a configuration is for, and that its own words are used."""
+
+import json
+
+import pytest
+import yaml
+from starting import in_process
+
+
+@pytest.fixture
+def check(tmp_path, capfd):
+    """Function: settings of a YAML file, further words -> (exit code, stdout, stderr)."""
+
+    def check(settings, *words):
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+        capfd.readouterr()
+        return in_process("check_dataset", "--cfg_file", tmp_path / "run.yaml", *words), *capfd.readouterr()
+
+    return check
+
+
+@pytest.mark.parametrize("task", ["vqa", "gqa", "nlvr2", "retrieval"])
+def test_published_configurations_are_known_without_a_file(repository, capfd, task):
+    code = in_process("check_dataset", "--cfg_file", repository / "configs" / f"{task}_train.yaml")
+    out, err = capfd.readouterr()
+    assert code == 1 and "File missing" in out, err
+    assert ("caption" in out.lower()) == (task == "retrieval")
+    assert (f"{task.upper()} splits" in out) == (task != "retrieval")
+
+
+def test_files_tell_the_task(check, tmp_path):
+    (tmp_path / "nlvr2_train.json").write_text("[]")
+    code, out, _ = check({"DATASET": {"DATA_DIR": str(tmp_path), "DEV": "val"}})
+    assert code == 1 and "NLVR2 splits" in out and "No question with an answer" in out
+
+
+def test_settings_tell_the_task(check, tmp_path):
+    settings = {"DATASET": {"DATA_DIR": str(tmp_path), "DEV": "val"}, "INPUT": {"USE_PAIR": False}}
+    assert "NLVR2 splits" in check(settings)[1]
+    assert "captions" in check({"DATASET": {"DATA_DIR": str(tmp_path)}})[1]  # nothing but retrieval's
+
+
+def test_what_is_not_clear_is_asked(check, tmp_path):
+    settings = {"DATASET": {"DATA_DIR": str(tmp_path), "LABEL_FILE": str(tmp_path / "labels.json"), "DEV": "val"}}
+    code, out, err = check(settings)
+    assert code == 2 and not out and "data for GQA, VQA? Say which with --task" in err
+    (tmp_path / "labels.json").write_text(json.dumps({"no": 0}))
+    code, out, _ = check(settings, "--task", "gqa")
+    assert code == 1 and "gqa_all_qla_train.json" in out
