@@ -74,6 +74,10 @@ class ByName:
         images = {key: image_id for image_id, key in self._keys.items()}
         return [images.get(key, key) for key in self.ids]
 
+    def called(self, image_id):
+        """What messages call an image: "p_17 (image 1)" where names are known, else "image 1"."""
+        return self._label(self._key(image_id))
+
     def missing(self, image_id, said="is missing"):
         """The message that an image is not here; `said` follows its name."""
         return self._missing(self._key(image_id), said)
@@ -86,7 +90,6 @@ class ByName:
         return f"{self.path}: {self._label(key)} {said} {there}"
 
     def _label(self, key):
-        """What messages call an image: "p_17 (image 1)" where names are known, else "image 1"."""
         return self._labels.get(key, f"image {key}")
 
     def _where(self, place, key):
