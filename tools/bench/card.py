@@ -16,7 +16,8 @@ from oscar_paddle.solvers.machine import tf32
 from oscar_paddle.solvers.optimizer import build_optimizer
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.runtime import device_name, on_gpu, set_device
-from oscar_paddle.solvers.scoring.backends import EagerBackend, fused_attention_works
+from oscar_paddle.solvers.scoring.backends import EagerBackend
+from oscar_paddle.solvers.scoring.fused import fused_attention_works
 from oscar_paddle.solvers.scoring.pairs import PairScorer
 from oscar_paddle.solvers.scoring.rows import Block
 from oscar_paddle.solvers.tasks.retrieval import RetrievalTask
