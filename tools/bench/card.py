@@ -81,6 +81,10 @@ class Side:
         found["TF32"] = f"{allowed}; a product of float32 matrices is off by {error / np.abs(exact).max():.1g}"
         return found
 
+    def has(self, precision):
+        """Whether mixed precision is to be had here; a CPU takes part in float32 whatever is asked for."""
+        return not on_gpu() or precision != "bfloat16" or paddle.amp.is_bfloat16_supported()
+
     def attention(self, precision):
         """(whether the probe of fused attention accepts it, {length: what Paddle chooses for it})."""
         attention, chosen = self.model.bert.encoder.layer[0].attention.self, {}
