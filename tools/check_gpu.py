@@ -61,7 +61,7 @@ def main(args):
             speeds = [
                 card.ask("speed", int(batch), precision)
                 for batch in args.batches.split(",")
-                for precision in ("float32", *HALVES)
+                for precision in ("float32", *halves(card))
             ]
         if args.ranks == 2 or (args.ranks < 0 and int(facts.get("cards", 0)) > 1):
             checks += tried(two_ranks, args)
@@ -93,6 +93,11 @@ def tried(compare, *sides):
         return [Check(compare.__name__.replace("_", " "), math.inf, 0, lines[-1])]
 
 
+def halves(card):
+    """{precision of scoring: OPTIMIZATION.AMP}, as far as the card has them."""
+    return {precision: amp for precision, amp in HALVES.items() if card.ask("has", precision)}
+
+
 # ---- comparisons: each asks both sides, and yields Checks ----
 
 
@@ -100,7 +105,7 @@ def margins(card, cpu):
     wanted = cpu.ask("margins")
     scale, distinct = abs(wanted).max(), len(set(wanted.tolist()))
     yield Check("margins, float32", float(abs(card.ask("margins") - wanted).max()), 1e-4, f"{distinct} distinct")
-    for precision in HALVES:
+    for precision in halves(card):
         found = card.ask("margins", precision)
         kept = len(set(found.tolist()))
         yield Check(f"margins, {precision}", float(abs(found - wanted).max() / scale), 0.02, "of the largest")
@@ -108,7 +113,7 @@ def margins(card, cpu):
 
 
 def fused_attention(card, cpu):
-    for precision in HALVES if card.ask("facts")["device"].startswith("gpu") else ("float32",):
+    for precision in halves(card) if card.ask("facts")["device"].startswith("gpu") else ("float32",):
         works, chosen = card.ask("attention", precision)
         kernels = ", ".join(f"{name} at length {length}" for length, name in chosen.items())
         yield Check(
@@ -140,7 +145,7 @@ def gradients(card, cpu):
 
 
 def mixed_precision(card, cpu):
-    for amp in HALVES.values():
+    for amp in halves(card).values():
         losses, overflow = card.ask("steps", amp)
         words = f"loss from {losses[0]:.4f} to {losses[-1]:.4f}"
         yield Check(f"20 steps in {amp}", float(not all(map(math.isfinite, losses))), 0, words)

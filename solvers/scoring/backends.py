@@ -14,16 +14,16 @@ from oscar_paddle.models.bert import EqualRows
 from oscar_paddle.models.device import to_device
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.packing import RowBatch
-from oscar_paddle.models.visibility import HIDDEN_BIAS, SEES, kinds_of_rows, score_bias, visible
+from oscar_paddle.models.visibility import HIDDEN_BIAS
 from oscar_paddle.solvers.runtime import device_name, float32_name
 from oscar_paddle.solvers.scoring.exported import InferenceBackend, export_quietly, exported_program, last_line
+from oscar_paddle.solvers.scoring.fused import fused_attention_works
 
 log = logging.getLogger(__name__)
 
 WORTH_EXPORTING = 10_000  # rows: an export takes a second or two for a small model
 AGREES = 1e-3  # largest difference to eager, relative to the outputs, that float32 may show on the probe
 HALF_AGREES = 0.2  # the same in bfloat16 and float16: tells wrong results from rounding, no more
-FUSED_AGREES = 2e-2  # largest difference of fused attention in half precision to float32, for values of variance 1
 
 
 class EagerBackend:
@@ -159,41 +159,6 @@ def backend_in_training(model, num_pairs, output="margins"):
         log.warning("Paddle Inference does not work here, using eager Paddle: %s", error)
         return eager
     return chosen
-
-
-@paddle.no_grad()
-def fused_attention_works(attention, precision):
-    """Whether this GPU, driver and Paddle have it, and agree with the steps it stands for.
-
-    The operator itself is compared, as a model's margins hardly show a mask that was dropped: for lengths that kernels
-    like and others, every visibility, all queries and the first one, half of the keys behind the end of their rows.
-
-    Args:
-        attention: BertSelfAttention, of whose weights nothing is used. precision: "bfloat16", "float16" or "float32".
-    """
-    random, rows = np.random.default_rng(0), 4
-    for longest in (8, 37, 93, 140):
-        length = np.array([longest] + [longest // 2] * (rows - 1))
-        caption, text = np.sort(random.integers(1, longest // 2, (2, rows)), axis=0)
-        kinds = kinds_of_rows(caption, text, length, longest)
-        shape = [rows, longest, attention.num_heads, attention.head_width]
-        half = [paddle.to_tensor(random.standard_normal(shape), "float32").astype(precision) for _ in range(3)]
-        for mask_type in SEES:
-            bias = paddle.to_tensor(score_bias(visible(mask_type, kinds)))
-            wanted = attention._attention(*(tensor.astype("float32") for tensor in half), bias).numpy()
-            for count in (1, longest):
-                try:
-                    shown = bias[:, :, :count].astype(precision)
-                    found = attention._fused_attention(half[0][:, :count], *half[1:], shown)
-                    apart = np.abs(found.astype("float32").numpy() - wanted[:, :count])
-                except Exception as error:  # whatever C++ raises becomes some Python type
-                    log.info("no fused attention here: %s", last_line(error))
-                    return False
-                worst = apart[np.arange(count) < length[:, None]].max()
-                if not worst <= FUSED_AGREES:
-                    log.warning("no fused attention: it is off by %.2g (%s, %d positions)", worst, mask_type, longest)
-                    return False
-    return True
 
 
 def check_agreement(backend, reference, allowed=AGREES, output="margins"):

@@ -57,7 +57,7 @@ class Answers:
     """A side that answers from a table: {question: answer}."""
 
     def __init__(self, **answers):
-        self.answers = answers
+        self.answers = {"has": True, **answers}
 
     def ask(self, what, *arguments):
         answer = self.answers[what]

@@ -16,7 +16,8 @@ from oscar_paddle.solvers.machine import tf32
 from oscar_paddle.solvers.optimizer import build_optimizer
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.runtime import device_name, on_gpu, set_device
-from oscar_paddle.solvers.scoring.backends import EagerBackend, fused_attention_works
+from oscar_paddle.solvers.scoring.backends import EagerBackend
+from oscar_paddle.solvers.scoring.fused import fused_attention_works
 from oscar_paddle.solvers.scoring.pairs import PairScorer
 from oscar_paddle.solvers.scoring.rows import Block
 from oscar_paddle.solvers.tasks.retrieval import RetrievalTask
@@ -79,6 +80,10 @@ class Side:
         allowed = "allowed" if tf32() else "switched off (NVIDIA_TF32_OVERRIDE=0)"
         found["TF32"] = f"{allowed}; a product of float32 matrices is off by {error / np.abs(exact).max():.1g}"
         return found
+
+    def has(self, precision):
+        """Whether mixed precision is to be had here; a CPU takes part in float32 whatever is asked for."""
+        return not on_gpu() or precision != "bfloat16" or paddle.amp.is_bfloat16_supported()
 
     def attention(self, precision):
         """(whether the probe of fused attention accepts it, {length: what Paddle chooses for it})."""

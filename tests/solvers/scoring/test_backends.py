@@ -17,7 +17,8 @@ from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers import machine
 from oscar_paddle.solvers.runtime import batch_tokens
 from oscar_paddle.solvers.scoring import rows
-from oscar_paddle.solvers.scoring.backends import EagerBackend, fused_attention_works
+from oscar_paddle.solvers.scoring.backends import EagerBackend
+from oscar_paddle.solvers.scoring.fused import fused_attention_works
 from oscar_paddle.solvers.scoring.pairs import PairScorer
 from oscar_paddle.solvers.scoring.rows import Block
 from oscar_paddle.tools.bench.made_up import made_up_data
