@@ -34,7 +34,7 @@ _INSIDE = must_be(
 )
 
 KEYS = {
-    # ---- what the model sees
+    # ---- what the model sees; an evaluation that does not set these takes what its checkpoint was trained with
     "INPUT.BERT_MODEL": Key("bert-base-uncased", "--model_name_or_path").means("""
         Vocabulary, used when the checkpoint folder has no vocab.txt: a folder that holds one, or a PaddleNLP name."""),
     "INPUT.MAX_REGION": Key(70, "--max_img_seq_length", at_least(1), RUN | SCORES).means("""
@@ -171,7 +171,10 @@ KEYS = {
         Folder with weights, config.json and vocab.txt: Oscar/VinVL, Hugging Face BERT, VinVL-Paddle or our own."""),
     "PRETRAINED.RESUME": Key("", VINVL).means("""
         Go on with an earlier run: '' = no | auto (the run folder's newest whole checkpoint, if any) | a checkpoint
-        folder. Refused where the result would not be exactly that of an unbroken run."""),
+        folder. Refused where the result would not be exactly that of an unbroken run (see RESUME_INEXACT)."""),
+    "PRETRAINED.RESUME_INEXACT": Key(False, NEW).means("""
+        Resume all the same where the number of processes, batch size, length, dropout or data differ: go on at the same
+        place of the data; the log says what is not as in an unbroken run."""),
     "PRETRAINED.FROM_SCRATCH": Key(False, NEW).means("""
         Start from random weights of the shape DIR/config.json describes; DIR then needs no weights file."""),
     "PRETRAINED.SCRATCH_WEIGHTS": Key("plain", NEW, one_of("plain", "alike")).means("""

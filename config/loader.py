@@ -32,7 +32,7 @@ def load_config(cfg_file, opts=(), needs=None):
         needs: what a task needs, as a function cfg -> rows (see `checks`); None: nothing. By the task's name it is
             `tools.command_line.load_task_config`.
     Returns:
-        CfgNode: complete, checked and frozen.
+        CfgNode: complete, checked and frozen; its attribute `origins` is {full name of a key that is set: where}.
     Raises:
         ConfigError: one line that names the key and the file (or `--opts`): a file that is missing, unreadable or not
             YAML, a circular `_BASE_`, a key that is unknown or given twice, a value of the wrong type or out of range,
@@ -54,6 +54,7 @@ def load_config(cfg_file, opts=(), needs=None):
     if keys:
         found = (f"{key} is {one_line(repr(value_of(cfg, key)), 80)} ({origins.get(key, 'default')})" for key in keys)
         raise ConfigError(f"{cfg_file}: {', '.join(found)}: {remedy}")
+    cfg.__dict__["origins"] = origins
     cfg.freeze()
     return cfg
 

@@ -64,6 +64,11 @@ class RetrievalDataset:
         """Text of the pairs (images[b], captions[b]), as TextRows; an image brings its tags."""
         return self.text.build_rows(self.caption_tokens, captions, self.tag_tokens, images, self.has_tags[images])
 
+    def where(self, image, caption):
+        """An image and a caption by their indices, for messages."""
+        owner, number = self.caption_ids[caption]
+        return f"image {self.image_ids[image]}, caption {number} of image {owner}"
+
     def text_lengths(self, images, captions):
         """Positions of the text of every pair, [B] int64."""
         lengths = self.caption_tokens.lengths(captions), self.tag_tokens.lengths(images)

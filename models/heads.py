@@ -1,8 +1,16 @@
 """Task heads: small layers on the pooled vector."""
 
+import paddle
 import paddle.nn as nn
 
 from oscar_paddle.config.errors import WeightsError
+
+
+class ReLU(nn.ReLU):
+    """nn.ReLU that keeps a NaN: Paddle 3.3.1 makes 0 of it on the CPU, and so a quiet answer of broken weights."""
+
+    def forward(self, hidden):
+        return paddle.where(paddle.isnan(hidden), hidden, super().forward(hidden))
 
 
 def build_classifier(config, rows=1):
@@ -22,4 +30,4 @@ def build_classifier(config, rows=1):
     if config.classifier != "mlp":
         raise WeightsError(f"config.json: classifier {config.classifier!r} is unknown, expected 'linear' or 'mlp'")
     norm = [nn.LayerNorm(hidden, epsilon=config.layer_norm_eps)] if rows == 2 and config.use_img_layernorm else []
-    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), *norm, nn.Linear(hidden, config.num_labels))
+    return nn.Sequential(nn.Linear(width, hidden), ReLU(), *norm, nn.Linear(hidden, config.num_labels))

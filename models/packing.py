@@ -8,7 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.models.visibility import kinds_of_rows, score_bias, visible
+
+# Ids of a position -> the key of config.json with the size of their embedding table.
+_TABLES = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size", "position_ids": "max_position_embeddings"}
 
 
 class PackedBatch(NamedTuple):
@@ -83,6 +87,27 @@ def pack(batch, mask_type="CLR"):
         text=np.flatnonzero(order < len(batch["input_ids"])).astype(np.int32),
         bias=_bias(mask_type, batch["caption_length"], batch["text_length"], lengths),
     )
+
+
+def check_ids(text, config, where):
+    """Refuse ids without a row in the embedding tables: the CPU reads beyond a table without a word.
+
+    Args:
+        text: dict with input_ids, token_type_ids, position_ids [Pt] and text_length [B], as of TextRows.
+        config: BertConfig. where: function of a row's number -> what it is, for the message.
+    Raises:
+        DataError: names the row, the id and the table's size.
+    """
+    for field, key in _TABLES.items():
+        ids, size = text[field], getattr(config, key)
+        outside = (ids < 0) | (ids >= size)
+        if outside.any():
+            place = int(outside.argmax())
+            row = int(np.searchsorted(np.cumsum(text["text_length"]), place, side="right"))
+            raise DataError(
+                f"{where(row)}: {field} hold {ids[place]}, but the model's table has {size} rows ({key} in "
+                "config.json): use the vocab.txt and the INPUT.MAX_SEQ_LEN that belong to the weights"
+            )
 
 
 def row_batch(text, num_regions, region_start, mask_type="CLR"):

@@ -5,14 +5,48 @@ from pathlib import Path
 
 import paddle
 
+from oscar_paddle.config.checks import contradiction
+from oscar_paddle.config.default import value_of
 from oscar_paddle.config.errors import ConfigError, WeightsError
 from oscar_paddle.datasets.tokenization import build_tokenizer
+from oscar_paddle.models.checkpoints.input_settings import OUR_KEYS, check_meaning, stored_settings
 from oscar_paddle.models.checkpoints.weights import fresh_parts, load_into, read_state, without_head
-from oscar_paddle.models.config import read_model_config
+from oscar_paddle.models.config import CONFIG, read_model_config
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.scratch import let_equals_attend
 
 log = logging.getLogger(__name__)
+
+
+def as_trained(cfg, needs=None):
+    """The config of an evaluation with the settings that its checkpoint was trained with, where `cfg` sets none.
+
+    A setting that contradicts the checkpoint's stays, with a warning. Region types stay, too: all are read alike.
+
+    Args:
+        cfg: the frozen config, as `load_config` gives it.
+        needs: as for `load_config`.
+    Raises:
+        WeightsError: no checkpoint. ConfigError: the settings cannot be meant together.
+    """
+    folder, origins, cfg = cfg.EVAL.CHECKPOINT_DIR, getattr(cfg, "origins", {}), cfg.clone()
+    settings = stored_settings(folder)
+    told = {OUR_KEYS[f]: (getattr(settings, f), source) for f, source in settings.told_by.items() if f in OUR_KEYS}
+    told.pop("INPUT.IMG_FEATURE_TYPE", None)
+    told["INPUT.IMG_FEATURE_DIM"] = read_model_config(folder).img_feature_dim, CONFIG
+    for key, (trained, source) in told.items():
+        found, (section, name) = value_of(cfg, key), key.split(".")
+        if key in origins and found != trained:
+            words = "%s is %r (%s), but the checkpoint was trained with %r (%s/%s)"
+            log.warning(words, key, found, origins[key], trained, folder, source)
+        elif found != trained:
+            cfg[section][name] = trained
+            log.info("%s is %r, as the checkpoint was trained (%s/%s)", key, trained, folder, source)
+    keys, remedy = contradiction(cfg, needs)
+    if keys:
+        found = ", ".join(f"{key} is {value_of(cfg, key)!r}" for key in keys)
+        raise ConfigError(f"{found} (set, or as {folder} was trained): {remedy}")
+    return cfg
 
 
 def load_tokenizer(cfg, folder):
@@ -36,6 +70,9 @@ def model_for_training(cfg, tokenizer, head):
     state = {} if cfg.PRETRAINED.FROM_SCRATCH else read_state(folder)
     if cfg.PRETRAINED.FRESH_HEAD:
         state = without_head(state)
+    if state:
+        keeps_head = any(name.startswith("classifier.") for name in state)
+        check_meaning(folder, tokenizer.vocab, head.answers if keeps_head else None)
     fresh = fresh_parts(state)
     if cfg.PRETRAINED.USE_IMG_LAYERNORM >= 0:
         model_config.use_img_layernorm = cfg.PRETRAINED.USE_IMG_LAYERNORM
@@ -68,6 +105,7 @@ def model_for_evaluation(cfg, tokenizer, model_class=OscarForClassification):
     folder = cfg.EVAL.CHECKPOINT_DIR
     model_config = read_model_config(folder)
     check_input_fits(cfg, model_config, tokenizer, folder)
+    check_meaning(folder, tokenizer.vocab)
     model = model_class(model_config)
     load_into(model, read_state(folder), folder)
     model.eval()

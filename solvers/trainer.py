@@ -18,12 +18,13 @@ import paddle
 from oscar_paddle.config.errors import TrainingError
 from oscar_paddle.config.loader import dump_config
 from oscar_paddle.datasets.sampling import epoch_order, update_slices, updates_per_epoch
+from oscar_paddle.models.checkpoints.input_settings import check_meaning, vocabulary_digest
 from oscar_paddle.solvers.checkpoint import newest_checkpoint, read_training_state, restore_checkpoint, save_checkpoint
 from oscar_paddle.solvers.loss_scaler import LossScaler
 from oscar_paddle.solvers.monitor import Monitor
 from oscar_paddle.solvers.optimizer import clip_gradients, global_norm
 from oscar_paddle.solvers.prefetch import prefetch
-from oscar_paddle.solvers.resume import check_resumable, settings_for_resume
+from oscar_paddle.solvers.resume import check_resumable, resumed_lead, settings_for_resume
 from oscar_paddle.solvers.scheduler import learning_rate
 from oscar_paddle.solvers.scoring.evaluation import evaluate_in_training
 
@@ -48,13 +49,22 @@ class Trainer:
     def __init__(self, model, optimizer, task, *, tokenizer, cfg, ranks, run_folder):
         self.model, self.optimizer, self.task, self.tokenizer = model, optimizer, task, tokenizer
         self.cfg, self.options, self.ranks, self.run_folder = cfg, cfg.OPTIMIZATION, ranks, run_folder
+        task.model_config = model.config
         self.parameters = [p for p in model.parameters() if not p.stop_gradient]
         self.share = (self.options.BATCH_SIZE, ranks.world_size, self.options.GRADIENT_ACCUMULATION_STEPS)
         self.epoch_steps = updates_per_epoch(task.num_examples, *self.share)
-        self.total_steps = self.options.MAX_STEPS or self.epoch_steps * self.options.EPOCHS
         self.scaler = LossScaler(self.options.AMP == "fp16")
-        self.step = 0
+        self.step = self.lead = 0  # lead: how far the place in the data is ahead, after RESUME_INEXACT
         self.best_score, self.best_step, self.poor_evaluations = -math.inf, 0, 0
+
+    @property
+    def place(self):
+        """Updates of the present size that lead to this place in the epochs."""
+        return self.step + self.lead
+
+    @property
+    def total_steps(self):
+        return self.options.MAX_STEPS or self.epoch_steps * self.options.EPOCHS - self.lead
 
     def run(self):
         """Train to the end, or until dev stops improving (OPTIMIZATION.EARLY_STOP_PATIENCE)."""
@@ -86,7 +96,7 @@ class Trainer:
 
     def prepare(self, step):
         """Examples of the update that follows `step`, and this rank's batches of it; runs ahead, in a thread."""
-        epoch, position = divmod(step, self.epoch_steps)
+        epoch, position = divmod(step + self.lead, self.epoch_steps)
         order = epoch_order(self.cfg.MISC.SEED, epoch, self.task.num_examples)
         shares = update_slices(order, position, *self.share)
         examples = np.concatenate([part for micro in shares for part in micro])
@@ -105,7 +115,7 @@ class Trainer:
             TrainingError: the loss or the gradient is not finite.
         """
         task, scale = self.task, self.scaler.scale
-        lr = learning_rate(self.step + 1, self.options, task.recipe, self.total_steps)
+        lr = learning_rate(self.place + 1, self.options, task.recipe, self.total_steps + self.lead)
         factors = self.factors(micro_batches)
         self.model.train()
         shares = {name: [] for name in task.terms}  # of the loss, by term and micro-batch
@@ -132,7 +142,7 @@ class Trainer:
             self.optimizer.update(lr)
         self.optimizer.clear_grad(set_to_zero=False)
         self.scaler.after_update(finite)
-        epoch = self.step // self.epoch_steps + 1
+        epoch = self.place // self.epoch_steps + 1
         self.step += 1
         record = {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm if finite else None}
         return record if len(losses) == 1 else {**record, "losses": dict(zip(shares, losses, strict=True))}
@@ -184,7 +194,7 @@ class Trainer:
         return new_best or self.stops_early() or self._is_due(self.cfg.OUTPUT.SAVE_FREQ, self.cfg.OUTPUT.SAVE_STEPS)
 
     def _is_due(self, epochs, steps):
-        at_epoch = epochs and self.step % (epochs * self.epoch_steps) == 0
+        at_epoch = epochs and self.place % (epochs * self.epoch_steps) == 0
         at_step = steps and self.step % steps == 0
         return bool(at_epoch or at_step or self.step == self.total_steps)
 
@@ -204,7 +214,7 @@ class Trainer:
         else:
             self.poor_evaluations += 1
         log.info("dev after step %d: score %.4f (best %.4f at %d)", self.step, score, self.best_score, self.best_step)
-        epoch = -(-self.step // self.epoch_steps)
+        epoch = -(-self.place // self.epoch_steps)
         return {"step": self.step, "epoch": epoch, "score": score, "best_score": self.best_score, "metrics": metrics}
 
     def outcome(self):
@@ -233,9 +243,10 @@ class Trainer:
         self.run_folder.prune(self.cfg.OUTPUT.KEEP, self.best_step)
 
     def state(self):
-        epoch, position = divmod(self.step, self.epoch_steps)
+        epoch, position = divmod(self.place, self.epoch_steps)
         return {
             "step": self.step,
+            "lead": self.lead,
             "epoch": epoch,
             "position_in_epoch": position,
             "best_score": self.best_score if self.best_step else None,
@@ -245,6 +256,8 @@ class Trainer:
             "loss_scaler": self.scaler.state(),
             "random_state": {"seed": self.cfg.MISC.SEED, "rule": "draws depend on seed, epoch, index, step, rank"},
             "settings": self.settings,
+            "answers": self.task.answers,
+            "vocabulary": vocabulary_digest(self.tokenizer.vocab),
             "config": {section: dict(keys) for section, keys in self.cfg.items()},
         }
 
@@ -259,6 +272,7 @@ class Trainer:
         state = self.ranks.on_main(self._restore)
         if state:
             self.step, self.optimizer.updates = state["step"], state["optimizer_updates"]
+            self.lead = state["lead"]
             self.scaler.restore(state["loss_scaler"])
             self.poor_evaluations = state["poor_evaluations"]
             if state["best_step"]:
@@ -282,7 +296,10 @@ class Trainer:
                 "continue it, or another OUTPUT.SAVE_NAME"
             )
         if state:
-            check_resumable(state["settings"], self.settings, folder)
+            check_meaning(folder, self.tokenizer.vocab, self.task.answers)
+            exact = check_resumable(state["settings"], self.settings, folder, self.cfg.PRETRAINED.RESUME_INEXACT)
+            lead = state.get("lead", 0) if exact else resumed_lead(state, self.settings, self.epoch_steps)
+            self.lead = state["lead"] = lead
             restore_checkpoint(folder, self.model, self.optimizer, state)
             log.info("resuming from %s: step %d of %d", folder, state["step"], self.total_steps)
         self.run_folder.return_to(state["step"] if state else 0, state["best_step"] if state else 0)

@@ -50,7 +50,7 @@ def main(cfg, args):
     # Paddle loads here, after threads and maths path are chosen.
     from oscar_paddle.datasets.captions.own_pictures import read_names
     from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data
-    from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
+    from oscar_paddle.solvers.build import as_trained, load_tokenizer, model_for_evaluation
     from oscar_paddle.solvers.runtime import set_device
     from oscar_paddle.solvers.search.query import Collection, image_id_of
     from oscar_paddle.tools.pages.page import write_page
@@ -60,6 +60,7 @@ def main(cfg, args):
     names = read_names(cfg.DATASET.DATA_DIR)
     image_id = image_id_of(args.query_img, names) if args.query_img else None
     set_device(cfg)
+    cfg = as_trained(cfg)
     tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
     data = build_evaluation_data(cfg, tokenizer, cfg.DATASET.TEST)
     pictures = find_pictures(args.images, data, names)

@@ -15,7 +15,12 @@ from oscar_paddle.config.errors import ConfigError, DataError, UserError, Weight
 from oscar_paddle.datasets.formats.whole_files import whole_folder
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
 from oscar_paddle.models.checkpoints import export
-from oscar_paddle.models.checkpoints.input_settings import TRAINER_STATE, InputSettings, read_input_settings
+from oscar_paddle.models.checkpoints.input_settings import (
+    TRAINER_STATE,
+    InputSettings,
+    check_meaning,
+    read_input_settings,
+)
 from oscar_paddle.models.checkpoints.weights import find_weights, is_stored_transposed, read_tensors
 from oscar_paddle.models.config import CONFIG, PORTED_NAMES, read_json_object, read_model_config
 
@@ -75,6 +80,8 @@ def read_source(folder, vocab=""):
         if vocab:
             raise DataError(f"{vocab_file}: no such file (--vocab)")
         vocab_file = None
+    if vocab_file:
+        check_meaning(folder, build_tokenizer(str(vocab_file), do_lower_case=True).vocab)
     return Source(weights, tensors, config, read_input_settings(folder, config), vocab_file, _last_epoch(folder))
 
 

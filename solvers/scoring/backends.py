@@ -33,6 +33,7 @@ class EagerBackend:
     """
 
     def __init__(self, model, precision="float32", fused=False):
+        self.config = model.config
         model.eval()
         self.model, self.precision, self.fused = model, precision, fused
         self.name = f"eager Paddle, {precision}" + (", fused attention" if fused else "")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from oscar_paddle.config.default import SCORES, keys_deciding, value_of
 from oscar_paddle.models.checkpoints.weights import file_hash, find_weights
-from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
+from oscar_paddle.solvers.build import as_trained, load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.ranks import Ranks, together
 from oscar_paddle.solvers.runtime import set_device, set_up_logging
 from oscar_paddle.solvers.scoring.backends import backend_in_training, build_backend, planned_backend
+from oscar_paddle.solvers.scoring.code_version import code_version
 from oscar_paddle.solvers.scoring.folder import BLOCKS, COMPLETE, IN_PROGRESS, EvaluationFolder
 from oscar_paddle.solvers.scoring.run import forget_failures, score_blocks, score_in_memory
 
@@ -36,10 +37,12 @@ def run_evaluation(cfg, machine, task, output_dir=""):
     log.info(machine)
 
     def load():
-        tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
-        return tokenizer, task.evaluation(tokenizer, cfg.DATASET.TEST)
+        task.cfg = as_trained(task.cfg, functools.partial(task.needs, action="eval"))
+        tokenizer = load_tokenizer(task.cfg, task.cfg.EVAL.CHECKPOINT_DIR)
+        return tokenizer, task.evaluation(tokenizer, task.cfg.DATASET.TEST)
 
     tokenizer, evaluation = together(ranks, load)
+    cfg = task.cfg
 
     @functools.cache
     def model():
@@ -102,7 +105,7 @@ def evaluate_in_training(model, evaluation, batch_tokens, ranks):
 
 
 def provenance(cfg, evaluation):
-    """What a set of results depends on: checkpoint content, settings, data.
+    """What a set of results depends on: checkpoint content, settings, data, and the code.
 
     Two runs with equal provenance give equal results (but for rounding), so one may use the other's.
     """
@@ -116,6 +119,7 @@ def provenance(cfg, evaluation):
         },
         "settings": {key.removeprefix("INPUT."): value_of(cfg, key) for key in keys},
         "precision": cfg.EVAL.PRECISION,  # of everything, or of the first pass
+        "code": code_version(),
         **evaluation.provenance(),
     }
 

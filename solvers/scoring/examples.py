@@ -5,6 +5,7 @@ Shape letters: n examples of a block, r encoder rows of an example, H width, C c
 
 import numpy as np
 
+from oscar_paddle.models.packing import check_ids
 from oscar_paddle.solvers.scoring.rows import Block, BlockScorer
 
 BLOCK_EXAMPLES = 512  # neighbours in a file often share their image
@@ -38,15 +39,18 @@ class ExampleScorer(BlockScorer):
         features, img_index = self.data.features(examples)
         counts = np.array([len(rows) for rows in features])
         region_start = (np.cumsum(counts) - counts)[img_index]
+        text = self.data.text_rows(examples)
+        check_ids(text._asdict(), self.backend.config, lambda row: self._where(block, row))
         regions = self.backend.embed_regions(np.concatenate(features))
-        for rows, batch in self.length_batches(self.data.text_rows(examples), counts[img_index], region_start):
+        for rows, batch in self.length_batches(text, counts[img_index], region_start):
             yield rows, batch, regions
 
     def finish(self, block, outputs):
-        where = self.data.examples.where
-        # Not only the logits: on the CPU relu(NaN) is 0, so an MLP head makes a quiet answer of a NaN.
-        self.refuse_nan(outputs, lambda row: f"{where(block.rows[row // self.data.rows])}: the pooled vector")
+        self.refuse_nan(outputs, lambda row: f"{self._where(block, row)}: the pooled vector")
         logits = self.backend.classify(outputs)
-        self.refuse_nan(logits, lambda example: f"{where(block.rows[example])}: a logit")
+        self.refuse_nan(logits, lambda example: f"{self._where(block, example * self.data.rows)}: a logit")
         best = logits.argmax(axis=1)
         return np.stack([best, logits[np.arange(len(best)), best]], axis=1).astype(np.float32)
+
+    def _where(self, block, row):
+        return self.data.examples.where(block.rows[row // self.data.rows])

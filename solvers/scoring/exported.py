@@ -28,10 +28,10 @@ from oscar_paddle.datasets.formats.whole_files import user_cache
 from oscar_paddle.models.bert import EqualRows
 from oscar_paddle.models.checkpoints.weights import file_hash
 from oscar_paddle.models.losses import match_margin
+from oscar_paddle.solvers.scoring.code_version import code_version
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of the exported program; part of its name
 PROGRAM, MANIFEST = "program", "manifest.json"
 STALE_SECONDS = 3600  # a temporary folder this old was left by a killed process
 
@@ -67,6 +67,7 @@ class InferenceBackend:
     """
 
     def __init__(self, eager, folder, precision="float32"):
+        self.config = eager.config
         self.eager, self.precision = eager, precision
         self.classify, self.threads = eager.classify, num_threads()
         self.name = f"Paddle Inference with oneDNN, {precision}"
@@ -166,7 +167,7 @@ def exported_program(model, weights_hash, cache_dir, output="margins"):
 
 def _program_key(model, weights_hash, output):
     parts = {
-        "format": FORMAT,
+        "code": code_version(),
         "output": output,
         "paddle": paddle.__version__,
         "weights": weights_hash,

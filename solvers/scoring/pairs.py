@@ -7,6 +7,7 @@ Shape letters: I images of a block, m captions of a block.
 
 import numpy as np
 
+from oscar_paddle.models.packing import check_ids
 from oscar_paddle.solvers.scoring.rows import BLOCK_CELLS, BlockScorer
 
 
@@ -48,17 +49,13 @@ class PairScorer(BlockScorer):
         distinct, place = np.unique(images, return_inverse=True)
         regions, num_regions, region_start = self._regions(distinct)
         text = self.data.text_rows(images, captions)
+        check_ids(text._asdict(), self.backend.config, lambda pair: self.data.where(images[pair], captions[pair]))
         for rows, batch in self.length_batches(text, num_regions[place], region_start[place]):
             yield rows, batch, regions
 
     def finish(self, block, outputs):
         images, captions = self.pairs(block)
-
-        def where(pair):
-            image, caption = self.data.image_ids[images[pair]], self.data.caption_ids[captions[pair]]
-            return f"image {image}, caption {caption[1]} of image {caption[0]}: the margin"
-
-        self.refuse_nan(outputs, where)
+        self.refuse_nan(outputs, lambda pair: f"{self.data.where(images[pair], captions[pair])}: the margin")
         return outputs.reshape(len(block.rows), len(block.columns))
 
     def _regions(self, images):

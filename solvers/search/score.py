@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from oscar_paddle.config.errors import DataError, WeightsError
 from oscar_paddle.datasets.formats.array_files import read_npz
@@ -15,7 +16,7 @@ from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
 from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
-from oscar_paddle.models.checkpoints.input_settings import read_input_settings
+from oscar_paddle.models.checkpoints.input_settings import check_meaning, read_input_settings
 from oscar_paddle.models.checkpoints.weights import load_into, read_state
 from oscar_paddle.models.config import read_model_config
 from oscar_paddle.models.oscar import OscarForClassification
@@ -27,6 +28,12 @@ log = logging.getLogger(__name__)
 
 BATCH_TOKENS = 4096
 _ARRAYS = (*REGION_ARRAYS, "tags")
+_FIELDS = {  # of InputSettings -> argument of ImageScorer
+    "max_seq_length": "max_seq_len",
+    "max_img_seq_length": "max_region",
+    "add_od_labels": "add_tags",
+    "do_lower_case": "do_lower_case",
+}
 
 
 class Score(NamedTuple):
@@ -47,9 +54,11 @@ def score(checkpoint, image_features, captions, **settings):
             with 2048 values also `boxes` [R, 4] (x1, y1, x2, y2 in pixels), `image_w` and `image_h`; `tags`, a list of
             str or one str; or only the features [R, 2054].
         captions: str, or a list of str.
+            Or many pictures: a list of such, or a folder of `.npz` files.
         settings: max_seq_len, max_region, add_tags, do_lower_case: see `ImageScorer`.
     Returns:
-        list of Score, one for each caption, in their order.
+        list of Score, one for each caption, in their order. For a list of pictures a list of such lists; for a folder
+        a dict {file name: such a list}, by name.
     Raises:
         WeightsError: the checkpoint is missing, damaged, or no retrieval model.
         DataError: the features or captions are not as described; says what is wrong.
@@ -74,10 +83,14 @@ class ImageScorer:
         if config.num_labels not in (1, 2):
             where = f"{folder}/config.json"
             raise WeightsError(f"{where}: num_labels is {config.num_labels}; a retrieval model has 2 (or 1)")
-        given = {"max_seq_length": max_seq_len, "max_img_seq_length": max_region}
-        given |= {"add_od_labels": add_tags, "do_lower_case": do_lower_case}
+        given = dict(zip(_FIELDS, (max_seq_len, max_region, add_tags, do_lower_case), strict=True))
+        given = {field: value for field, value in given.items() if value is not None}
         trained = read_input_settings(folder, config.to_dict())
-        self.settings = trained._replace(**{name: value for name, value in given.items() if value is not None})
+        for field, value in given.items():
+            if field in trained.told_by and value != getattr(trained, field):
+                words = "%s is %r, but the checkpoint was trained with %r (%s/%s)"
+                log.warning(words, _FIELDS[field], value, getattr(trained, field), folder, trained.told_by[field])
+        self.settings = trained._replace(**given)
         if not 3 <= self.settings.max_seq_length <= config.max_position_embeddings:
             raise WeightsError(
                 f"{folder}: {self.settings.max_seq_length} text positions; its position table has room for "
@@ -90,12 +103,20 @@ class ImageScorer:
         if self.tokenizer.vocab_size > config.vocab_size:
             sizes = f"{self.tokenizer.vocab_size} words, but the weights have {config.vocab_size}"
             raise WeightsError(f"{folder}/{VOCAB_FILE}: {sizes}")
+        check_meaning(folder, self.tokenizer.vocab)
         model = OscarForClassification(config)
         load_into(model, state, folder)
         self.config, self.backend = config, EagerBackend(model)
 
     def score(self, image_features, captions):
-        """list of Score; see the function `score`."""
+        """list of Score, or one for each of many pictures; see the function `score`."""
+        if isinstance(image_features, list | tuple):
+            return [self.score(one, captions) for one in _progress(image_features)]
+        if isinstance(image_features, str | Path) and Path(image_features).is_dir():
+            files = sorted(Path(image_features).glob("*.npz"))
+            if not files:
+                raise DataError(f"{image_features}: no .npz file in this folder; expected one for each picture")
+            return {path.name: self.score(path, captions) for path in _progress(files)}
         captions = [captions] if isinstance(captions, str) else list(captions)
         for number, caption in enumerate(captions, start=1):
             if not isinstance(caption, str):
@@ -133,6 +154,10 @@ class ImageScorer:
         if self.config.num_labels == 1:  # trained by squared error towards 0 and 1
             return min(1.0, max(0.0, margin))
         return probability(margin)
+
+
+def _progress(pictures):
+    return tqdm(pictures, desc="scoring", unit=" pictures", delay=1, leave=False, dynamic_ncols=True)
 
 
 def probability(margin):

@@ -8,17 +8,20 @@ An evaluation folder holds
     metrics.json, provenance.json   see `solvers.scoring.folder`
 """
 
+import collections
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from oscar_paddle.config.checks import all_see_all, choices, folders
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.models.packing import pack
+from oscar_paddle.models.checkpoints.input_settings import check_meaning
 from oscar_paddle.solvers.scoring.examples import COLUMNS, ExampleScorer, example_blocks
-from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, every_so_many
+from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest
 
-EVALUATED_IMAGES = 2000  # so many images' features tell one feature file from another, in evaluation
+log = logging.getLogger(__name__)
+
 TRUTHS = ("false", "true")  # the classes of a task without answers
 
 
@@ -60,7 +63,11 @@ class QuestionTask(Task):
     def head(self):
         output = self.cfg.OUTPUT
         config = {"classifier": output.CLASSIFIER, "cls_hidden_scale": output.CLS_HIDDEN_SCALE}
-        return Head(self.model_class(), {"num_labels": self.train.num_classes, **config})
+        return Head(self.model_class(), {"num_labels": self.train.num_classes, **config}, answers=self.answers)
+
+    @property
+    def answers(self):
+        return self.train.answers
 
     @property
     def num_examples(self):
@@ -69,7 +76,8 @@ class QuestionTask(Task):
     def batch(self, examples, epoch):
         """Examples -> (PackedBatch, labels [B] int64 or soft targets [B, C] float32)."""
         targets = self.train.soft_targets if self.has_soft_targets else self.train.labels
-        return pack(self.train.batch(examples)), targets(examples)
+        packed = self.pack(self.train.batch(examples), lambda row: self.describe([examples[row // self.train.rows]]))
+        return packed, targets(examples)
 
     def describe(self, examples):
         """The examples as places in their files."""
@@ -84,8 +92,8 @@ class QuestionTask(Task):
         return QuestionEvaluation(self.cfg, data=data, split=split, task=self)
 
 
-def for_the_server(question_ids, answers, id_name, answer_name):
-    """[{id_name: question id, answer_name: answer}, ...], in order.
+def for_the_server(question_ids, answers, id_name, answer_name, kind=str):
+    """[{id_name: kind(question id), answer_name: answer}, ...], in order.
 
     Raises:
         DataError: the server would refuse it: an id twice or empty, or something that is no answer.
@@ -94,9 +102,9 @@ def for_the_server(question_ids, answers, id_name, answer_name):
     for question_id, answer in zip(question_ids, answers, strict=True):
         if question_id == "" or not isinstance(answer, str):
             raise DataError(f"question {question_id!r}: the answer is {answer!r}; expected an id and a text")
-        if question_id in results:
+        if kind(question_id) in results:
             raise DataError(f"question {question_id} is there twice; the evaluation server wants one answer for each")
-        results[question_id] = {id_name: question_id, answer_name: answer}
+        results[kind(question_id)] = {id_name: kind(question_id), answer_name: answer}
     return list(results.values())
 
 
@@ -108,6 +116,13 @@ class QuestionEvaluation(Evaluation):
     def __init__(self, cfg, *, data, split, task):
         super().__init__(cfg, data, split)
         self.task, self.scoring_keys = task, task.scoring_keys
+
+    def check(self):
+        """Raises DataError where the checkpoint's classes are other answers than those of the data."""
+        folder, answers = self.cfg.EVAL.CHECKPOINT_DIR, self.data.answers
+        if check_meaning(folder, answers=answers).answers is None and answers:
+            first = ", ".join(f"{number} = {answer!r}" for number, answer in enumerate(answers[:5]))
+            log.info("%s keeps no answers; its classes are taken for those of DATASET.LABEL_FILE: %s", folder, first)
 
     def check_model(self, config):
         if config.num_labels != self.data.num_classes:
@@ -131,15 +146,15 @@ class QuestionEvaluation(Evaluation):
 
     def provenance(self):
         data = self.data
-        sample = every_so_many(data.image_ids(), EVALUATED_IMAGES)
         return {
             "data": {
                 "name": self.cfg.DATASET.NAME,
                 "files": [Path(path).name for path in data.examples.files],
                 "examples": data.num_examples,
                 "content": data.fingerprint(),
+                "answers": digest(repr(data.answers).encode()),
                 "tokens": [digest(table.ids) for table in (data.sentence_tokens, data.tag_tokens)],
-                "features": data.regions.fingerprint(sample),
+                "features": data.regions.fingerprint(data.image_ids()),
             }
         }
 
@@ -157,7 +172,22 @@ class QuestionEvaluation(Evaluation):
         self.results_file = files.path / f"{self.split}_results.json"
         if results is not None:
             files.write_json(self.results_file.name, results)
-        return {"split": self.split, **self.measure(scores)}
+        metrics = self.measure(scores)
+        if self.data.is_labelled:
+            self._compare_with_commonest(metrics, names)
+        return {"split": self.split, **metrics}
+
+    def _compare_with_commonest(self, metrics, names):
+        """Warn of a score below that of the answer that most often is right: the classes may mean something else."""
+        counts = collections.Counter()
+        for scores in self.data.soft_answers():
+            counts.update(scores)
+        commonest = counts.most_common(1)[0][0]
+        usual = self.best_by(self.task.metrics(self.data, np.full(self.data.num_examples, commonest)))
+        if (score := self.best_by(metrics)) < usual:
+            words = "%s %s: %.2f %% is less than always saying %r gives (%.2f %%); are answers (DATASET.LABEL_FILE), "
+            words += "vocabulary and INPUT settings those that the checkpoint was trained with?"
+            log.warning(words, self.task.name, self.split, 100 * score, names[commonest], 100 * usual)
 
     def _in_words(self, predicted, logits, names):
         data, examples, rows = self.data, self.data.examples, self.data.rows

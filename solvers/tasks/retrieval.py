@@ -9,7 +9,6 @@ from oscar_paddle.config.checks import evaluates_while_training, folders
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.datasets.captions.annotation_ids import read_annotation_ids
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data, build_training_data
-from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.metrics.eccv import check_eccv_input, eccv_metrics
 from oscar_paddle.solvers.metrics.protocols import protocol_label
 from oscar_paddle.solvers.metrics.retrieval import (
@@ -69,7 +68,8 @@ class RetrievalTask(Task):
         """Examples (caption indices) -> (PackedBatch, labels [B]) of positives and negatives."""
         negatives = self.cfg.OPTIMIZATION.NEGATIVES
         images, captions, labels = self.train.training_pairs(examples, self.cfg.MISC.SEED, epoch, negatives)
-        return pack(self.train.batch(images, captions), self.train.mask_type), labels
+        batch, train = self.train.batch(images, captions), self.train
+        return self.pack(batch, lambda row: train.where(images[row], captions[row]), train.mask_type), labels
 
     def describe(self, examples):
         """The examples as [image id, caption number] pairs."""

@@ -7,6 +7,8 @@ about settings before anything heavy starts.
 import hashlib
 from typing import NamedTuple
 
+from oscar_paddle.models.packing import check_ids, pack
+
 FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from another, in training
 
 
@@ -65,11 +67,13 @@ class Head(NamedTuple):
         model_class: OscarForClassification, or a class like it.
         config: dict, what config.json says of the head.
         adds_layernorm: whether a start from plain BERT gets a LayerNorm on the embedded regions, as retrieval's does.
+        answers: see Task.
     """
 
     model_class: type
     config: dict
     adds_layernorm: bool = False
+    answers: list | None = None
 
 
 class Task:
@@ -82,12 +86,14 @@ class Task:
     Attributes:
         name: for people. unit: what a row is called. dev_keys: what chooses `dev`, for messages.
         rows_per_example: rows that one example becomes in training.
+        model_config: BertConfig of the model that is trained, or None before there is one.
+        answers: list of str, what the classes are, for its checkpoints; None where they need no words.
         terms: {name: Term} of the loss.
         recipe: Recipe.
     """
 
     name, unit, rows_per_example, dev_keys = "", "examples", 1, "DATASET.DEV"
-    terms = {"loss": Term()}
+    terms, answers, model_config = {"loss": Term()}, None, None
     recipe = Recipe()
 
     def __init__(self, cfg, train=None, dev=None):
@@ -129,6 +135,12 @@ class Task:
         Those below, of a task with one term, take (PackedBatch, labels or soft targets of its rows).
         """
         raise NotImplementedError
+
+    def pack(self, batch, where, mask_type="CLR"):
+        """PackedBatch of named arrays (`datasets.collate`), if all ids are in the model's tables; see `check_ids`."""
+        if self.model_config is not None:
+            check_ids(batch, self.model_config, where)
+        return pack(batch, mask_type)
 
     def counts(self, batch):
         """{name of a term: int, the rows or tokens of this batch that its sum is over}."""

@@ -7,7 +7,7 @@ from oscar_paddle.solvers.tasks.questions import QuestionTask, for_the_server
 
 def vqa_results(question_ids, answers):
     """What the evaluation server takes: [{"question_id": int, "answer": str}, ...], see `for_the_server`."""
-    return for_the_server(map(int, question_ids), answers, "question_id", "answer")
+    return for_the_server(question_ids, answers, "question_id", "answer", int)
 
 
 class VqaTask(QuestionTask):

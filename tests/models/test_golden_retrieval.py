@@ -7,6 +7,7 @@ import paddle
 import pytest
 from padded import padded
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.retrieval_dataset import build_evaluation_data, build_training_data
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.oscar import OscarForClassification
@@ -182,3 +183,18 @@ def test_six_training_steps(config, expected, arrays):
     margins = score(test, model)
     assert image_to_text_ranks(margins, test.caption_image()).tolist() == expected["cross_after_training"]["i2t_ranks"]
     assert text_to_image_ranks(margins, test.caption_image()).tolist() == expected["cross_after_training"]["t2i_ranks"]
+
+
+def test_ids_beyond_a_table_are_refused_in_training(config):
+    cfg = config()
+    tokenizer = load_tokenizer(cfg, cfg.PRETRAINED.DIR)
+    data = build_training_data(cfg, tokenizer)
+    task = RetrievalTask(cfg, train=data)
+    task.model_config = model_for_training(cfg, tokenizer, task.head()).config
+    task.batch(np.arange(3), 0)
+    data.caption_tokens.ids = np.array(data.caption_tokens.ids)
+    data.caption_tokens.ids[data.caption_tokens.starts(np.array([2]))] = tokenizer.vocab_size
+    image, number = data.caption_ids[2]
+    words = f"image {image}, caption {number} of image {image}: input_ids hold {tokenizer.vocab_size}, but the model's"
+    with pytest.raises(DataError, match=words):
+        task.batch(np.arange(3), 0)

@@ -9,6 +9,7 @@ import paddle
 import pytest
 from padded import padded
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation, model_for_training
@@ -350,3 +351,21 @@ def check_parameters(model, wanted):
         values = parameter.numpy().astype(np.float64)
         assert np.linalg.norm(values) == pytest.approx(wanted["final_param_l2"][name], abs=1e-4), name
         assert values.sum() == pytest.approx(wanted["final_param_sum"][name], abs=1e-3), name
+
+
+@pytest.mark.parametrize("case", {case.task: case for case, split in EVALUATIONS if split == "val"}.values())
+def test_ids_beyond_a_table_are_refused(configure, tasks_golden, case):
+    """In training and in evaluation, with the record that has them."""
+    cfg = configure(case)
+    data, model = data_and_model(cfg, case.kind, "val")
+    data.sentence_tokens.ids = np.array(data.sentence_tokens.ids)
+    first = data.sentence_tokens.starts(np.array([2]))[0]
+    data.sentence_tokens.ids[first] = model.config.vocab_size
+    task = case.kind(cfg, data)
+    task.batch(np.arange(3), 0)  # there is no model yet
+    task.model_config = model.config
+    words = f"record {data.examples.numbers[2]}: input_ids hold {model.config.vocab_size}, but the model's table has"
+    with pytest.raises(DataError, match=words):
+        task.batch(np.arange(3), 0)
+    with pytest.raises(DataError, match=words):
+        predict(cfg, case.kind, data, model)

@@ -53,6 +53,33 @@ def test_refused(changes, words):
         check_resumable(settings(), settings(**changes), "exp/run/checkpoint-5")
     assert str(refusal.value).startswith("exp/run/checkpoint-5: cannot be resumed exactly: ")
     assert words in str(refusal.value)
+    way_on = "start a new run with PRETRAINED.DIR = exp/run/checkpoint-5 and PRETRAINED.FROM_SCRATCH False"
+    assert str(refusal.value).count(way_on) == 1
+    of_the_model = "model" in changes
+    assert ("or ask for it with PRETRAINED.RESUME_INEXACT True" in str(refusal.value)) is not of_the_model
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"world_size": 1}, "the number of processes was 2 and is 1"),
+        ({"OPTIMIZATION__EPOCHS": 31}, "OPTIMIZATION.EPOCHS was 30 and is 31"),
+        ({"OPTIMIZATION__DROPOUT": 0.2, "model": {**MODEL, "hidden_dropout_prob": 0.2}}, "DROPOUT was 0.1 and is 0.2"),
+        ({"data": {**DATA, "the training split (DATASET.TRAIN)": "9"}}, "the content of the training split (DATASET"),
+    ],
+)
+def test_inexact_on_demand(changes, words, caplog):
+    assert check_resumable(settings(), settings(**changes), "checkpoint-5", inexact=True) is False
+    assert words in caplog.text and "not those of an unbroken run" in caplog.text
+    caplog.clear()
+    assert check_resumable(settings(), settings(), "checkpoint-5", inexact=True) is True
+    assert not caplog.text
+
+
+def test_another_model_never_resumes():
+    other = settings(model={**MODEL, "num_attention_heads": 8})
+    with pytest.raises(ConfigError, match="num_attention_heads of the model"):
+        check_resumable(settings(), other, "checkpoint-5", inexact=True)
 
 
 @pytest.mark.parametrize(

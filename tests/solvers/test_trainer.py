@@ -10,7 +10,7 @@ import paddle.nn as nn
 import pytest
 
 from oscar_paddle.config.default import get_cfg_defaults
-from oscar_paddle.config.errors import DataError, TrainingError
+from oscar_paddle.config.errors import ConfigError, DataError, TrainingError
 from oscar_paddle.models.config import BertConfig
 from oscar_paddle.solvers import trainer as trainer_module
 from oscar_paddle.solvers.optimizer import build_optimizer
@@ -89,6 +89,8 @@ def given_scores(monkeypatch):
 
 
 class ToyTokenizer:
+    vocab = {"[PAD]": 0}
+
     def save(self, folder):
         (folder / "vocab.txt").write_text("[PAD]\n")
 
@@ -316,3 +318,32 @@ def test_the_factors_of_terms(train):
     trainer.ranks = SimpleNamespace(world_size=4, sum=lambda values: [4 * value for value in values])
     assert trainer.factors(batches) == {"squares": (20, 1.0), "tokens": (8, 0.125)}
     assert trainer.factors([None]) == {"squares": (1, 1.0), "tokens": (1, 0.125)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs"),
+    [
+        ({"OPTIMIZATION__BATCH_SIZE": 2}, [1] * 3 + [1] * 4 + [2] * 10),  # 3 of 5 steps are 6 of 10
+        ({"OPTIMIZATION__BATCH_SIZE": 8}, [1] * 3 + [1] + [2] * 3),  # and about 2 of 3
+        ({"OPTIMIZATION__EPOCHS": 3}, [1] * 5 + [2] * 5 + [3] * 5),
+        ({"OPTIMIZATION__MAX_STEPS": 7}, [1] * 5 + [2] * 2),
+    ],
+)
+def test_resumed_inexactly(train, caplog, changes, epochs):
+    """The rest of the epoch is shown once, the schedule ends at 0, and such a run resumes exactly again."""
+    stop = ToyTask(spoil=lambda step, losses: losses if step <= 3 else losses * float("nan"))
+    with pytest.raises(TrainingError):
+        train(stop, OUTPUT__SAVE_STEPS=1)
+    with pytest.raises(ConfigError, match="RESUME_INEXACT True"):
+        train(**changes, OUTPUT__SAVE_STEPS=1)
+    first = ToyTask(spoil=lambda step, losses: losses if step <= 2 else losses * float("nan"))
+    with pytest.raises(TrainingError):
+        train(first, **changes, OUTPUT__SAVE_STEPS=1, PRETRAINED__RESUME_INEXACT=True)
+    assert "not resumed exactly" in caplog.text
+    task = ToyTask()
+    resumed = train(task, **changes, OUTPUT__SAVE_STEPS=1)  # exact, so nothing has to be asked for
+    records = resumed.run_folder.read_metrics()
+    assert [record["epoch"] for record in records] == epochs
+    assert [record["step"] for record in records] == list(range(1, len(epochs) + 1)) and records[-1]["lr"] == 0
+    seen = [(epoch, example) for epoch, *batch in (*stop.seen[:3], *first.seen[:2], *task.seen) for example in batch]
+    assert len(set(seen)) == len(seen)

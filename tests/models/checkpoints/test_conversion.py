@@ -18,6 +18,7 @@ from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.torch_writer import write_torch_file, write_torch_tensors
 from oscar_paddle.models.checkpoints import conversion
 from oscar_paddle.models.checkpoints.conversion import FORMATS, OURS, PYTORCH, VINVL_PADDLE, VINVL_PADDLE_PRETRAINED
+from oscar_paddle.models.checkpoints.input_settings import check_meaning, read_input_settings, vocabulary_digest
 from oscar_paddle.models.checkpoints.weights import read_state
 
 H, WORDS = 4, 7  # width and vocabulary of the states made here
@@ -268,3 +269,27 @@ def test_our_file_is_what_a_pytorch_program_expects(tmp_path):
     state = {**trunk(), **HEADS["retrieval"]}
     folder = run(pytorch_folder(tmp_path / "start", state), tmp_path / "new", OURS)
     assert_same(load_file(folder / "model.safetensors"), state)
+
+
+@pytest.mark.parametrize("way", [(PYTORCH, VINVL_PADDLE, OURS), (VINVL_PADDLE_PRETRAINED, OURS, PYTORCH)])
+def test_what_classes_words_and_settings_mean_goes_along(tmp_path, way):
+    here = pytorch_folder(tmp_path / "start", {**trunk(), **HEADS["retrieval"]})
+    inputs = {"MAX_SEQ_LEN": 31, "MAX_REGION": 9, "DO_LOWER_CASE": False, "ADD_OD_LABEL": False, "ATT_MASK_TYPE": "CL"}
+    config = {"INPUT": inputs, "DATASET": {"OD_LABEL_TYPE": "oid"}}
+    state = {"config": config, "answers": ["two", "no"], "vocabulary": vocabulary_digest(VOCAB.split())}
+    (here / "trainer_state.json").write_text(json.dumps(state))
+    start = read_input_settings(here, {})
+    for number, target in enumerate(way):
+        here = run(here, tmp_path / f"{number}", target)
+        found = read_input_settings(here, {})
+        fields = ("answers", "vocabulary", "att_mask_type", "max_seq_length", "do_lower_case", "od_label_type")
+        assert [getattr(found, field) for field in fields] == [getattr(start, field) for field in fields]
+        assert set(found.told_by) >= {*fields, "max_img_seq_length", "add_od_labels"}
+        check_meaning(here, words=VOCAB.split(), answers=["two", "no"])
+
+
+def test_a_vocabulary_of_another_training_is_refused(tmp_path):
+    here = pytorch_folder(tmp_path / "start", {**trunk(), **HEADS["retrieval"]})
+    (here / "training_args.json").write_text(json.dumps({"vocabulary": vocabulary_digest(["other"])}))
+    with pytest.raises(DataError, match="trained with another vocabulary"):
+        conversion.read_source(here)

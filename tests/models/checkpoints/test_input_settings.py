@@ -5,9 +5,14 @@ import json
 
 import pytest
 
-from oscar_paddle.config.errors import WeightsError
+from oscar_paddle.config.errors import DataError, WeightsError
 from oscar_paddle.datasets.formats.torch_writer import write_torch_file
-from oscar_paddle.models.checkpoints.input_settings import read_input_settings
+from oscar_paddle.models.checkpoints.input_settings import (
+    check_meaning,
+    read_input_settings,
+    stored_settings,
+    vocabulary_digest,
+)
 
 
 def test_published_settings_where_the_folder_says_nothing(tmp_path):
@@ -67,6 +72,8 @@ def test_the_mask_is_passed_on_only_where_it_is_special(tmp_path):
         ('{"max_img_seq_length": 0}', "max_img_seq_length is 0; expected at least 1"),
         ('{"do_lower_case": 1}', "do_lower_case is 1; expected bool"),
         ('{"att_mask_type": "XY"}', "att_mask_type is 'XY'; expected CLR, CL, CR, LR"),
+        ('{"answers": "no"}', "answers is 'no'; expected list"),
+        ('{"answers": ["no", 1]}', "answers holds what is no text"),
         ("[]", "expected a JSON object, found list"),
         ("{", "cannot be read as JSON"),
     ],
@@ -79,3 +86,47 @@ def test_damaged_settings(tmp_path, content, expected):
     (tmp_path / "trainer_state.json").write_text('{"config": []}')
     with pytest.raises(WeightsError, match="trainer_state.json: no settings in it"):
         read_input_settings(tmp_path, {})
+
+
+def test_what_the_folder_says_is_told_apart_from_what_is_published(tmp_path):
+    assert not read_input_settings(tmp_path, {}).told_by
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    assert read_input_settings(tmp_path, {}).told_by == {"do_lower_case": "tokenizer_config.json"}
+    (tmp_path / "training_args.json").write_text('{"max_seq_length": 70, "od_label_type": "oid"}')
+    told = dict.fromkeys(("max_seq_length", "od_label_type", "att_mask_type"), "training_args.json")
+    assert read_input_settings(tmp_path, {}).told_by == {"do_lower_case": "tokenizer_config.json", **told}
+
+
+def test_settings_that_cannot_be_read_are_said_and_not_compared(tmp_path, caplog):
+    """As in a folder of another program that uses the same file name."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "trainer_state.json").write_text('{"log_history": []}')
+    assert not stored_settings(tmp_path).told_by
+    assert "trainer_state.json: no settings in it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (["no", "two"], 'class 0 was "two", is "no" (2 answers were, 2 are)'),
+        (["two"], 'class 1 was "no", is none (2 answers were, 1 are)'),
+        (["two", "no", "red"], 'class 2 was none, is "red" (2 answers were, 3 are)'),
+    ],
+)
+def test_other_answers_are_refused(tmp_path, answers, words):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "training_args.json").write_text('{"answers": ["two", "no"]}')
+    assert check_meaning(tmp_path, answers=["two", "no"]).answers == ["two", "no"]
+    check_meaning(tmp_path)
+    with pytest.raises(DataError) as refusal:
+        check_meaning(tmp_path, answers=answers)
+    assert f"{tmp_path}: the classes of this checkpoint are other answers: {words}" in str(refusal.value)
+
+
+def test_another_vocabulary_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    check_meaning(tmp_path, words=["any"])
+    (tmp_path / "training_args.json").write_text(json.dumps({"vocabulary": vocabulary_digest(["a", "b"])}))
+    check_meaning(tmp_path, words={"a": 0, "b": 1})
+    with pytest.raises(DataError, match="trained with another vocabulary"):
+        check_meaning(tmp_path, words=["b", "a"])

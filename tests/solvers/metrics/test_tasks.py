@@ -64,7 +64,7 @@ def test_vqa_results():
     ]
     with pytest.raises(DataError, match="question 007 is there twice"):
         vqa_results(["7", "007"], ["yes", "no"])
-    with pytest.raises(DataError, match="question 7: the answer is None; expected a text"):
+    with pytest.raises(DataError, match="question '7': the answer is None; expected an id and a text"):
         vqa_results(["7"], [None])
 
 

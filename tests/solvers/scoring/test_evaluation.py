@@ -102,7 +102,7 @@ class Limited:
 
     def __init__(self, backend, batches=10**9, error="the lights went out"):
         self.backend, self.name, self.left, self.error, self.pairs = backend, backend.name, batches, error, 0
-        self.embed_regions = backend.embed_regions
+        self.embed_regions, self.config = backend.embed_regions, backend.config
 
     def margins(self, batch, regions):
         self.left -= 1

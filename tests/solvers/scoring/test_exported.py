@@ -10,7 +10,7 @@ import paddle
 import pytest
 from tiny import LENGTHS, SCORED, tiny_model
 
-from oscar_paddle.config.errors import ConfigError, UserError
+from oscar_paddle.config.errors import ConfigError, DataError, UserError
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import backends, exported
@@ -194,3 +194,22 @@ def test_eager_paddle_keeps_its_threads(model, programs, data):
     backend = InferenceBackend(EagerBackend(model), exported_program(model, "weights", programs))
     PairScorer(backend, data, 120).score(EVERYTHING)
     assert mkl.MKL_Get_Max_Threads() == int(os.environ["OMP_NUM_THREADS"]) > 1
+
+
+def test_other_code_makes_its_own_program(model, programs, monkeypatch):
+    """What older code has left, with other inputs or outputs, is never run."""
+    known = exported_program(model, "weights", programs)
+    monkeypatch.setattr(exported, "code_version", lambda: "another")
+    assert exported_program(model, "weights", programs) != known
+
+
+def test_a_nan_is_no_margin(data, tmp_path):
+    """Neither with an MLP head, whose ReLU made 0 of it: eager and exported."""
+    model = exported_model(classifier="mlp")
+    model.bert.pooler.dense.bias.set_value(paddle.full([32], float("nan")))
+    for backend in (
+        EagerBackend(model),
+        InferenceBackend(EagerBackend(model), exported_program(model, "nan", tmp_path)),
+    ):
+        with pytest.raises(DataError, match="caption 0 of image [0-9]+: the margin is NaN"):
+            PairScorer(backend, data, 4096).score(EVERYTHING)

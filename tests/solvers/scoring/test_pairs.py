@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import LENGTHS, SCORED, tiny_model
 
+from oscar_paddle.config.errors import DataError
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.models.packing import pack
 from oscar_paddle.solvers.scoring.backends import EagerBackend
@@ -128,3 +129,18 @@ def test_length_batches(lengths, batch_tokens):
         np.testing.assert_array_equal((batch.bias[:, 0, 0] == 0).sum(axis=1), own)
         longest = own.min()
     assert sorted(rows) == list(range(len(lengths)))
+
+
+@pytest.mark.parametrize(
+    ("table", "size", "words"),
+    [
+        ("vocab_size", 60, r"image [0-9]+, caption 0 of image [0-9]+: input_ids hold [0-9]+, but .* 60 rows \(vocab"),
+        ("type_vocab_size", 1, "token_type_ids hold 1, but the model's table has 1 rows"),
+        ("max_position_embeddings", 10, "position_ids hold 10, but the model's table has 10 rows"),
+    ],
+)
+def test_ids_beyond_a_table_are_refused(data, table, size, words):
+    """The CPU embedding reads what lies behind the table."""
+    scorer = PairScorer(EagerBackend(tiny_model(**{**SCORED, table: size})), data, 4096)
+    with pytest.raises(DataError, match=words):
+        scorer.score(Block(range(6), range(1)))

@@ -9,6 +9,8 @@ from published import change_rows, features, store
 from safetensors.numpy import load_file, save_file
 from starting import in_process, words_of
 
+from oscar_paddle.solvers.scoring import code_version
+
 RETRIEVAL = {
     "INPUT.MAX_SEQ_LEN": 40,
     "INPUT.MAX_REGION": 12,
@@ -122,6 +124,30 @@ def test_another_mask_type_is_scored_again(evaluation, mask_type):
     before = evaluation("out")
     changed = {"INPUT__ATT_MASK_TYPE": mask_type}
     assert evaluation("out", **changed) == evaluation("fresh", **changed) != before
+
+
+@pytest.mark.parametrize("evaluation", TASKS, indirect=True)
+def test_other_code_is_not_trusted(evaluation, monkeypatch):
+    before = evaluation("out")
+    path = next(path for path in (evaluation.root / "out").glob("*.npy"))
+    marked = np.load(path)
+    marked[0, 1] = 77.0
+    np.save(path, marked)
+    monkeypatch.setattr("oscar_paddle.solvers.scoring.evaluation.code_version", lambda: "another")
+    assert evaluation("out") == before
+
+
+def test_the_version_follows_the_models_code(repository, tmp_path, monkeypatch):
+    """Not that of tools or of tests."""
+    for part in ("models", "solvers", "datasets", "tools"):
+        shutil.copytree(repository / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_version, "_ROOT", tmp_path)
+    found = [code_version.code_version.__wrapped__()]
+    changed = ("tools/eval_vqa.py", "models/heads.py", "models/checkpoints/weights.py", "solvers/scoring/examples.py")
+    for name in (*changed, "datasets/tensorize.py"):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "\n# changed\n")
+        found.append(code_version.code_version.__wrapped__())
+    assert found[0] == found[1] and len(set(found)) == len(found) - 1
 
 
 @pytest.mark.parametrize("evaluation", TASKS, indirect=True)

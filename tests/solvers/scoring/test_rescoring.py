@@ -63,7 +63,7 @@ class Counting:
 
     def __init__(self, backend, batches=10**9):
         self.backend, self.name, self.left, self.pairs = backend, backend.name, batches, 0
-        self.embed_regions = backend.embed_regions
+        self.embed_regions, self.config = backend.embed_regions, backend.config
 
     def margins(self, batch, regions):
         self.left -= 1

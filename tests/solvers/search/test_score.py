@@ -84,7 +84,8 @@ def test_six_box_values_are_computed(scorer, one):
 def test_without_tags(golden, scorer, one, caplog):
     bare = {"features": one["features"]}
     expected = margins(ImageScorer(golden / "checkpoint", add_tags=False).score(one, "a dog"))
-    assert not caplog.text
+    assert "add_tags is False, but the checkpoint was trained with True" in caplog.text
+    caplog.clear()
     assert margins(scorer.score(one, "a dog")) != expected
     np.testing.assert_array_equal(margins(scorer.score(bare, "a dog")), expected)
     np.testing.assert_array_equal(margins(scorer.score(one["features"], "a dog")), expected)
@@ -169,3 +170,36 @@ def test_bad_calls(golden, scorer, one, tmp_path):
         scorer.score(tmp_path / "objects.npz", "a dog")
     with pytest.raises(UserError, match="no such checkpoint folder"):
         score(tmp_path / "nowhere", one, "a dog")
+
+
+def test_many_pictures_in_one_call(scorer, images, tmp_path):
+    names = [f"{number}.npz" for number in (10, 2, 7)]
+    for name, image in zip(names, images.values(), strict=False):
+        np.savez(tmp_path / name, **image)
+    paths = [tmp_path / name for name in names]
+    alone = [scorer.score(path, ["a dog", "two cats"]) for path in paths]
+    assert scorer.score(paths, ["a dog", "two cats"]) == alone
+    assert scorer.score(list(images.values())[:3], ["a dog", "two cats"]) == alone
+    assert scorer.score(str(tmp_path), ["a dog", "two cats"]) == dict(sorted(zip(names, alone, strict=True)))
+    (tmp_path / "2.npz").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"2\.npz"):
+        scorer.score(tmp_path, "a dog")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: no \.npz file in this folder"):
+        scorer.score(tmp_path / "empty", "a dog")
+
+
+def test_a_nan_is_no_score(golden, one):
+    broken = ImageScorer(golden / "checkpoint")
+    bias = broken.backend.model.bert.pooler.dense.bias
+    bias.set_value(np.full(bias.shape, np.nan, np.float32))
+    with pytest.raises(DataError, match="the margin is NaN; the weights hold NaN"):
+        broken.score(one, "a dog")
+
+
+def test_words_of_another_vocabulary_are_refused(golden, tmp_path):
+    folder = shutil.copytree(golden / "checkpoint", tmp_path / "other")
+    (folder / "training_args.bin").unlink()
+    (folder / "training_args.json").write_text(json.dumps({"vocabulary": "0" * 32}))
+    with pytest.raises(DataError, match="trained with another vocabulary"):
+        ImageScorer(folder)
