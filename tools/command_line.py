@@ -4,7 +4,6 @@ Nothing heavy is imported here, so `--help` and errors in the arguments answer a
 its `main`.
 """
 
-import argparse
 import functools
 import importlib
 import os
@@ -18,9 +17,9 @@ from oscar_paddle.config.default import KEYS, value_of
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.config.yaml_file import one_line
-from oscar_paddle.tools.options import OptionParser, Terminated, heeding_sigterm, rank_words
+from oscar_paddle.tools.options import TERMINATED, OptionParser, heeding_sigterm, rank_words
 
-SUCCESS, FAILURE, INTERRUPTED, TERMINATED = 0, 1, 130, 143
+SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 REPOSITORY = Path(__file__).resolve().parents[1]
 PARTS = {"DATASET.FEAT_FILE": "vinvl", "PRETRAINED.DIR": "weights", "DATASET.DATA_DIR": "captions"}  # who has what
 STARTS_AGAIN = "what was not finished is lost, nothing is left half-written; the same command starts again"
@@ -103,8 +102,6 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
         keys=KEYS,
         description=description,
         epilog="example:\n" + textwrap.indent(_as_typed(textwrap.dedent(example)), "  "),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -116,7 +113,7 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
         with heeding_sigterm():
             main(args)
     except KeyboardInterrupt as stop:
-        what, code = ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+        what, code = ("terminated", TERMINATED) if stop.args else ("interrupted", INTERRUPTED)
         return _report(f"{what}: {rank_words()}{kept(args)}", code, args.debug)
     except UserError as error:
         line = one_line(error, limit=2000)

@@ -29,7 +29,7 @@ if __name__ == "__main__":  # what pyproject.toml does once the project is insta
     sys.modules["oscar_paddle"].__path__ = [str(REPOSITORY)]
 
 from oscar_paddle.config.errors import ConfigError, DataError, UserError  # noqa: E402
-from oscar_paddle.tools.options import OptionParser  # noqa: E402
+from oscar_paddle.tools.options import OptionParser, heeding_sigterm  # noqa: E402
 
 TABLE = configparser.ConfigParser(delimiters="=", interpolation=configparser.ExtendedInterpolation())
 TABLE.optionxform = str
@@ -90,8 +90,7 @@ def size_of(path):
 
 def main(argv=None):
     about = {"description": ABOUT + "\n".join(map("  {0[0]:12} {0[1]}".format, PARTS.items())), "epilog": EXAMPLES}
-    kind = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = OptionParser("download_dataset.sh", **about, **kind)
+    parser = OptionParser("download_dataset.sh", **about)
     add = parser.add_argument
     add("--what", nargs="+", action="extend", required=True, choices=PARTS, metavar="PART", help="one or more parts")
     add("--target", default=str(REPOSITORY / "data"), metavar="DIR", help="folder to fill (default: %(default)s)")
@@ -110,10 +109,11 @@ def main(argv=None):
     if args.retries < 0 or not (0 < args.backoff < 86400 and 0 < args.timeout < 86400):
         parser.error("--retries: expected 0 or more; --backoff, --timeout: expected seconds, less than a day")
     try:
-        return run(args)
-    except KeyboardInterrupt:
+        with heeding_sigterm():
+            return run(args)
+    except KeyboardInterrupt as stop:
         print("\ndownload_dataset: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return stop.args[0] if stop.args else 130
     except (UserError, OSError) as error:
         if args.debug:
             raise

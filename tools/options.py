@@ -12,14 +12,15 @@ import signal
 import sys
 import threading
 
-BAD_USAGE = 2
+BAD_USAGE, TERMINATED = 2, 143
 
 
 class OptionParser(argparse.ArgumentParser):
     """argparse whose errors have the form of all ours, one line, code 2; keys: names of the settings for `--opts`."""
 
     def __init__(self, *args, keys=(), **options):
-        super().__init__(*args, **options)
+        as_written = argparse.RawDescriptionHelpFormatter
+        super().__init__(*args, formatter_class=as_written, allow_abbrev=False, **options)
         self._keys = keys
 
     def parse_args(self, args=None, namespace=None):
@@ -65,13 +66,13 @@ def rank_words():
     return f"rank {os.environ.get('PADDLE_TRAINER_ID', '?')}: " if many else ""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, at which a tool ends as at Ctrl-C."""
-
-
 @contextlib.contextmanager
 def heeding_sigterm():
-    """SIGTERM becomes Terminated inside, once. Not in one of several processes: it may wait for the others for ever."""
+    """SIGTERM becomes KeyboardInterrupt(TERMINATED) inside, once.
+
+    Of the class itself, as `subprocess` does not wait long for its children then. Not in one of several processes: it
+    may wait for the others for ever.
+    """
     alone = not rank_words() and threading.current_thread() is threading.main_thread()
     if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -79,7 +80,7 @@ def heeding_sigterm():
 
     def terminate(*_):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` and others send it twice
-        raise Terminated
+        raise KeyboardInterrupt(TERMINATED)
 
     signal.signal(signal.SIGTERM, terminate)
     try:

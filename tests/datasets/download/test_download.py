@@ -150,7 +150,7 @@ def test_a_part_is_never_mixed_with_another_file(server, download, change):
     assert tree() == {FIRST: server.files[path]}
 
 
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted(server, download, sign, code):
     server.files[PATH], server.faults = BIG, [{}, CUT, {"stop": 1_800_000, "wait": 60}]
     process, end = download(*ONE, code=None), time.monotonic() + 15
