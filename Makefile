@@ -38,7 +38,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 
 # The wheels for CPUs and GPUs fill the same folder, so what is there goes first. Which GPU=...: docs/training.md.
 install-gpu:
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(if $(OTHER),$(PYTHON) -m venv --clear $(VENV),test -x $(BIN)/python || $(PYTHON) -m venv $(VENV))
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip uninstall --quiet --yes paddlepaddle paddlepaddle-gpu
 	$(BIN)/python -m pip install --quiet paddlepaddle-gpu==3.3.1 -i https://www.paddlepaddle.org.cn/packages/stable/$(GPU)/

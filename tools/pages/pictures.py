@@ -149,7 +149,9 @@ def open_boxes(features, names):
     place, path = Path(features), Path(features).with_name("predictions.tsv")
     place = place if place.is_dir() else place.with_suffix("")  # of a packed store
     if path.is_file():
-        return LabelledBoxes(path)
+        boxes = LabelledBoxes(path)
+        boxes.use_names(names)
+        return boxes
     if not place.is_dir():
         raise DataError(f"{path}: no such file; it holds the boxes and tags, if not a folder of .npz does (--features)")
     boxes = NpzFeatures(place)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.regions.one_file_each import box_values
+from oscar_paddle.datasets.regions.values import box_values
 from oscar_paddle.tools.pages.pictures import BYTES, MAX_BOXES, SIDE, Pictures, draw_boxes, open_pictures
 
 
