@@ -24,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+HERE = REPOSITORY if (REPOSITORY / "Makefile").exists() else Path()  # the clone, or where an installed package is used
 if __name__ == "__main__":  # what pyproject.toml does once the project is installed
     sys.modules["oscar_paddle"] = type(sys)("oscar_paddle")
     sys.modules["oscar_paddle"].__path__ = [str(REPOSITORY)]
@@ -93,7 +94,7 @@ def main(argv=None):
     parser = OptionParser("download_dataset.sh", **about)
     add = parser.add_argument
     add("--what", nargs="+", action="extend", required=True, choices=PARTS, metavar="PART", help="one or more parts")
-    add("--target", default=str(REPOSITORY / "data"), metavar="DIR", help="folder to fill (default: %(default)s)")
+    add("--target", default=str(HERE / "data"), metavar="DIR", help="folder to fill (default: %(default)s)")
     add("--only", nargs="+", action="extend", default=[], metavar="PATTERN", help="of these, only matching places")
     add("--mirror", metavar="PREFIX", help="http(s)://..., file:///... or a folder, instead of the official prefix")
     add("--query", default="", metavar="STRING", help="access string for the storage, put after '?'; never shown")
