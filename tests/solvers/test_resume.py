@@ -163,7 +163,7 @@ def test_a_checkpoint_folder_by_name(training, unbroken, result, tmp_path):
     assert found.records == [record for record in expected.records if record["step"] > 28]
     code, stderr = training(tmp_path / "other", "PRETRAINED.RESUME", tmp_path / "nowhere")
     assert code == 1
-    assert f"error: {tmp_path}/nowhere: no trainer_state.json here" in stderr
+    assert f"error: {tmp_path}/nowhere: no such checkpoint folder" in stderr
 
 
 def test_going_back_in_the_same_folder(training, unbroken, result, tmp_path):
