@@ -60,7 +60,7 @@ class Side:
         cfg = get_cfg_defaults()
         words = {"BATCH_SIZE": batch or self.args.pairs, "MAX_STEPS": STEPS, "LR": LR, "AMP": amp}
         cfg.merge_from_list([word for key, value in words.items() for word in (f"OPTIMIZATION.{key}", value)])
-        task, model = RetrievalTask(cfg, self.data), model or self.new_model()
+        task, model = RetrievalTask(cfg, train=self.data), model or self.new_model()
         optimizer = build_optimizer(model, cfg.OPTIMIZATION, task.recipe)
         return Trainer(model, optimizer, task, tokenizer=NoWords(), cfg=cfg, ranks=self.ranks, run_folder=None)
 
