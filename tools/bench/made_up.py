@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from oscar_paddle.datasets.regions.values import BOX_DIM
 from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 from oscar_paddle.datasets.retrieval_dataset import RetrievalDataset
 from oscar_paddle.datasets.tensorize import TextBuilder
@@ -83,10 +84,11 @@ def _table(rng, lengths, words):
 
 
 def _write_features(path, counts, feature_dim, rng):
-    """Non-negative values, half of them zero, as behind the detector's last ReLU."""
+    """Non-negative values, half of them zero, as behind the detector's last ReLU; those of the box are at most 1."""
     with open(path, "w", encoding="ascii") as rows, open(path.with_suffix(".lineidx"), "w", encoding="ascii") as index:
         for image, count in enumerate(counts):
             values = np.maximum(rng.standard_normal((count, feature_dim)), 0).astype(np.float32)
+            values[:, -BOX_DIM:] = np.minimum(values[:, -BOX_DIM:], 1)
             index.write(f"{rows.tell()}\n")
             rows.write(f"{image}\t{count}\t{base64.b64encode(values).decode()}\n")
     path.with_name("imageid2idx.json").write_text(json.dumps({str(i): i for i in range(len(counts))}))
