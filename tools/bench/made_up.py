@@ -87,6 +87,7 @@ def _write_features(path, counts, feature_dim, rng):
     with open(path, "w", encoding="ascii") as rows, open(path.with_suffix(".lineidx"), "w", encoding="ascii") as index:
         for image, count in enumerate(counts):
             values = np.maximum(rng.standard_normal((count, feature_dim)), 0).astype(np.float32)
+            np.minimum(values[:, -6:], 1, out=values[:, -6:])  # of boxes: fractions of the picture
             index.write(f"{rows.tell()}\n")
             rows.write(f"{image}\t{count}\t{base64.b64encode(values).decode()}\n")
     path.with_name("imageid2idx.json").write_text(json.dumps({str(i): i for i in range(len(counts))}))
