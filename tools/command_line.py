@@ -16,6 +16,7 @@ from pathlib import Path
 from oscar_paddle.config.default import KEYS, value_of
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.config.loader import load_config
+from oscar_paddle.config.signals import keeping_sigterm
 from oscar_paddle.config.yaml_file import one_line
 from oscar_paddle.tools.options import TERMINATED, OptionParser, heeding_sigterm, rank_words
 
@@ -51,6 +52,7 @@ def run_tool(description, main, task, example, extra=None, argv=None, kept=lambd
         parser.add_argument("--opts", nargs="*", action="extend", default=[], metavar="KEY VALUE", help=over)
         if extra:
             extra(parser)
+        parser.set_defaults(cfg=None)  # `kept` is asked before there is one, too
 
     def configured(args):
         args.cfg, args.task = load_task_config(args.cfg_file, args.opts, task), (task or "").partition("_")[2]
@@ -81,8 +83,13 @@ def task_names():
 
 
 def task_class(name):
-    """The Task of solvers/tasks/<name>.py, which loads no Paddle."""
-    return importlib.import_module(f"oscar_paddle.solvers.tasks.{name}").TASK
+    """The Task of solvers/tasks/<name>.py, which loads no Paddle.
+
+    It loads NumPy, whose threads start with SIGTERM blocked: otherwise one of them takes the signal while it waits in
+    the main thread for Paddle to load, and Paddle's handler, which is there by then, ends the process.
+    """
+    with keeping_sigterm():
+        return importlib.import_module(f"oscar_paddle.solvers.tasks.{name}").TASK
 
 
 def add_output_dir(parser):
@@ -111,7 +118,7 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
         return stop.code
     try:
         with heeding_sigterm():
-            main(args)
+            _heeding_stops(main, args)
     except KeyboardInterrupt as stop:
         what, code = ("terminated", TERMINATED) if stop.args else ("interrupted", INTERRUPTED)
         return _report(f"{what}: {rank_words()}{kept(args)}", code, args.debug)
@@ -123,6 +130,16 @@ def run_plain_tool(description, main, add_arguments, example, argv=None, kept=la
         hint = "" if args.debug else " (run again with --debug for the traceback)"
         return _report(f"error: {rank_words()}{what}{hint}", FAILURE, args.debug)
     return SUCCESS
+
+
+def _heeding_stops(main, args):
+    """`main(args)`; what Paddle makes of a stop that reaches it while it loads is that stop again."""
+    try:
+        main(args)
+    except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
 
 
 def _about_missing(line, args):

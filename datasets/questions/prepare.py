@@ -88,7 +88,10 @@ def _own(record, where):
         return soft_scores(answers)
     if not all(type(score) in (int, float) and 0 <= score <= 1 for score in answers.values()):
         raise DataError(f"{where}: the scores are {str(list(answers.values()))[:60]}; expected numbers from 0 to 1")
-    return {normalised(answer): score for answer, score in answers.items()}
+    scores = Counter()
+    for answer, score in answers.items():  # "two" and "2" are one answer, as they are when people are counted
+        scores[normalised(answer)] = min(1.0, scores[normalised(answer)] + score)
+    return dict(scores.most_common())
 
 
 def prepare(task, splits, folder, tags, *, min_count=1, answer_list="", as_json=False, overwrite=False):

@@ -134,7 +134,9 @@ def load_into(model, state, where, fresh=()):
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
-        raise WeightsError(f"{where}: the weights do not fit the model; {listed}")
+        is_head = fresh and all(name.startswith(_HEAD) for names in problems.values() for name in names)
+        remedy = "; PRETRAINED.FRESH_HEAD True starts with a new head" if is_head else ""
+        raise WeightsError(f"{where}: the weights do not fit the model; {listed}{remedy}")
     for name, array in arrays.items():
         targets[name].set_value(np.ascontiguousarray(array.T if name in linear else array, dtype=np.float32))
     if ignored:

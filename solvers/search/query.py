@@ -48,8 +48,9 @@ class Collection:
         """The captions, of all images, that describe an image of the collection (DataError: it has none) best."""
         data = self.data
         if image_id not in data.image_ids:
-            some = ", ".join(str(known) for known in data.image_ids[:5])
-            raise DataError(f"image {image_id} is none of the {data.num_images} images of the collection ({some}, ...)")
+            some = ", ".join(str(known) for known in data.image_ids[:5]) + ", ..." * (data.num_images > 5)
+            what = f"image {image_id} is none of the {data.num_images} images of the collection ({some})"
+            raise DataError(f"{what}; DATASET.TEST names its split")
         images = [data.image_ids.index(image_id)]
         part = self._part(images, data.captions, data.caption_ids, data.caption_tokens)
         best = _best(self._margins(part)[0], count)

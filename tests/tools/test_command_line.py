@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from starting import in_process
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.tools import doors, inference_retrieval, score_pairs
+from oscar_paddle.tools import command_line, doors, inference_retrieval, score_pairs
 from oscar_paddle.tools.command_line import REPOSITORY, STARTS_AGAIN, load_task_config
 
 TOOL = '''
@@ -297,6 +298,34 @@ def test_a_tool_that_is_stopped_says_what_is_lost_and_how_to_go_on(tool, sign, c
         running.send_signal(sign)  # as `timeout` does
     out, err = running.communicate(timeout=20)
     assert (running.returncode, err) == (code, f"{word}: {STARTS_AGAIN}\n")
+
+
+def test_a_training_that_is_stopped_before_its_settings_are_read(monkeypatch, capsys):
+    """Also as what Paddle makes of a stop while it loads."""
+    monkeypatch.setattr("sys.argv", ["train_retrieval.py", "--cfg_file", "exp.yaml"])
+    loading = ImportError("initialization failed")
+    loading.__cause__ = KeyboardInterrupt(143)
+    for stop, code, word in [(KeyboardInterrupt(), 130, "interrupted"), (loading, 143, "terminated")]:
+        monkeypatch.setattr(command_line, "load_task_config", mock.Mock(side_effect=stop))
+        assert doors.train_door("Trains.", "retrieval") == code
+        assert capsys.readouterr().err.startswith(f"{word}: nothing is kept before the first checkpoint")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks into /proc for what threads block")
+def test_threads_of_numpy_leave_sigterm_to_the_main_thread():
+    """Paddle's handler would answer it there, while it loads and the main thread lets the signal wait."""
+    program = """
+import os, signal, sys
+from oscar_paddle.tools.command_line import task_class
+signal.signal(signal.SIGTERM, lambda *_: None)
+task_class("retrieval")
+for thread in sorted(os.listdir("/proc/self/task"), key=int)[1:]:
+    words = open(f"/proc/self/task/{thread}/status").read().split()
+    print(int(words[words.index("SigBlk:") + 1], 16) >> (signal.SIGTERM - 1) & 1)
+assert "numpy" in sys.modules and signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"1"}, done.stdout
 
 
 def test_sigterm_that_is_ignored_stays_ignored_and_one_of_several_processes_ends_without_a_word(tool):

@@ -132,15 +132,24 @@ def test_own_questions(tool, tmp_path):
         {"image": "a.jpg", "question": "What?", "answer": "Dog."},
         {"image": 7, "question": "Who?", "answers": ["a cat", "cat", "dog"], "question_id": 5},
         {"image": "b", "question": "Which?", "answers": {"dog": 0.5, "Cat": 1}},
+        {"image": "b", "question": "How many?", "answers": {"two": 0.5, "cat": 0.6, "2": 0.3, "3": 0.1}},
     ]
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
     place = ("--split", "train", tmp_path / "mine.jsonl", "--output_dir", tmp_path / "made", "--no_tags")
     code, _, err = tool("prepare_questions", "--task", "vqa", *place, "--min_count", 1)
     assert code == 0, err
     records = made(tmp_path, "train2014_qla_mrcnn.json")
-    assert [record["img_id"] for record in records] == ["a", 7, "b"]
-    assert [dict(zip(r["an"], r["s"], strict=True)) for r in records] == [{0: 1.0}, {1: 1.0, 0: 1.0}, {0: 0.5, 1: 1}]
-    assert [record["q_id"] for record in records] == ["0", "5", "2"]
+    assert [record["img_id"] for record in records] == ["a", 7, "b", "b"]
+    # "two" and "2" are one answer, whose scores add up; the list is made of the best answer of each question
+    answers = {"cat": 0, "2": 1, "dog": 2}
+    assert list(pickle.loads((tmp_path / "made" / "trainval_ans2label.pkl").read_bytes())) == list(answers)
+    assert [dict(zip(r["an"], r["s"], strict=True)) for r in records] == [
+        {2: 1.0},
+        {0: 1.0, 2: 1.0},
+        {0: 1, 2: 0.5},
+        {1: 0.8, 0: 0.6},
+    ]
+    assert [record["q_id"] for record in records] == ["0", "5", "2", "3"]
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,17 @@ def test_every_misfit_is_listed_and_nothing_is_loaded(model, tmp_path):
     assert_same(other, before)
 
 
+def test_the_head_of_another_task_has_a_remedy(model):
+    state = to_state(model)
+    state["classifier.bias"] = np.zeros(7, np.float32)
+    with pytest.raises(WeightsError, match=r"classifier.bias .* instead of .*; PRETRAINED.FRESH_HEAD True starts"):
+        load_into(fresh_model(), state, "somewhere", fresh_parts(state))
+    for fresh, damaged in ((), {}), (fresh_parts(state), {"bert.pooler.dense.bias": np.zeros(7, np.float32)}):
+        with pytest.raises(WeightsError, match="instead of") as raised:  # evaluation; other weights
+            load_into(fresh_model(), {**state, **damaged}, "somewhere", fresh)
+        assert "FRESH_HEAD" not in str(raised.value)
+
+
 def test_evaluation_needs_every_weight(model, tmp_path):
     save_file(hugging_face_state(model), tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match="missing: .*classifier.weight"):
