@@ -131,7 +131,7 @@ def test_own_questions(tool, tmp_path):
     lines = [
         {"image": "a.jpg", "question": "What?", "answer": "Dog."},
         {"image": 7, "question": "Who?", "answers": ["a cat", "cat", "dog"], "question_id": 5},
-        {"image": "b", "question": "Which?", "answers": {"dog": 0.5, "Cat": 1}},
+        {"image": "b", "question": "Which?", "answers": {"dog": 0.5, "Cat": 1, "the cat": 0.3}},
     ]
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
     place = ("--split", "train", tmp_path / "mine.jsonl", "--output_dir", tmp_path / "made", "--no_tags")
@@ -141,6 +141,15 @@ def test_own_questions(tool, tmp_path):
     assert [record["img_id"] for record in records] == ["a", 7, "b"]
     assert [dict(zip(r["an"], r["s"], strict=True)) for r in records] == [{0: 1.0}, {1: 1.0, 0: 1.0}, {0: 0.5, 1: 1}]
     assert [record["q_id"] for record in records] == ["0", "5", "2"]
+
+
+def test_own_test_questions_with_one_id(tool, tmp_path):
+    lines = [{"image": "a", "question": "What?", "question_id": number} for number in (1, 2, 1)]
+    (tmp_path / "mine.jsonl").write_text("\r\n".join(map(json.dumps, lines)), encoding="utf-8-sig")
+    place = ("--split", "test2015", tmp_path / "mine.jsonl", "--output_dir", tmp_path / "made", "--no_tags")
+    code, _, err = tool("prepare_questions", "--task", "vqa", *place)
+    assert code == 1 and "mine.jsonl: question 1 is there twice" in err
+    assert not (tmp_path / "made").exists() or not list((tmp_path / "made").iterdir())
 
 
 @pytest.mark.parametrize(
