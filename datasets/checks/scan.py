@@ -5,6 +5,7 @@ cut into ranges of bytes; a range takes the rows that start in it. Memory is bou
 every process, whatever the file holds.
 """
 
+import codecs
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -118,6 +119,7 @@ def _skip_line(file):
 
 
 def _take_row(path, scan, position, line, checker):
+    line = line if position else line.removeprefix(codecs.BOM_UTF8)
     row, start = len(scan.starts), line.split(b"\t", 1)[0].strip()
     try:
         key, fault = image_key(start.decode()) if len(start) <= 200 else "", None

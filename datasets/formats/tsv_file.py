@@ -3,6 +3,7 @@
 `X.lineidx` holds the byte offset of each row, one decimal number a line. A missing or stale one is rebuilt.
 """
 
+import codecs
 import logging
 import os
 import threading
@@ -57,6 +58,7 @@ class TsvFile:
             DataError: there is no such row.
         """
         line = self._mended(self._line if count is None else partial(self._start, count=count), number)
+        line = line if number else line.removeprefix(codecs.BOM_UTF8)  # editors on Windows write it
         return [field.strip() for field in line.split(b"\t")[:count]]
 
     def first_fields(self):

@@ -63,9 +63,13 @@ def read_answer_labels(data_dir, names, label_file="", answers_file=""):
     hint += " (DATASET.LABEL_FILE)"
     path = label_file or first_file(places, hint)
     table = _load(path, "DATASET.LABEL_FILE")
-    right = isinstance(table, dict) and table and all(type(k) is str and type(v) is int for k, v in table.items())
+    right = (
+        isinstance(table, dict)
+        and table
+        and all(type(k) is str and type(v) is int and v >= 0 for k, v in table.items())
+    )
     if not right:
-        raise DataError(f"{path}: expected a dictionary answer -> label (text -> integer)")
+        raise DataError(f"{path}: expected a dictionary answer -> label (text -> integer from 0)")
     labels, answers = list(table.values()), list(table)
     places = [answers_file] if answers_file else [os.path.join(os.path.dirname(path), name) for name in _both(names[1])]
     beside = next((place for place in places if answers_file or os.path.isfile(place)), None)

@@ -138,7 +138,7 @@ def prepare(task, splits, folder, tags, *, min_count=1, answer_list="", as_json=
                 is_test = split.split in tests
                 questions = task.official(splits[split.split])
                 ids = _write_split(questions, split, files, tags(split.split), labels, is_test)
-                template = task.results(ids, [""] * len(ids)) if is_test else None
+                template = _template(task, ids, splits[split.split]) if is_test else None
                 if template is not None:
                     new(templates[split.split]).write(json.dumps(template).encode())
             in_order, by_label = sorted(labels, key=labels.get), {label: answer for answer, label in labels.items()}
@@ -219,6 +219,16 @@ def _write_split(questions, split, files, find, labels, is_test):
     for (file, _), has_records in zip(files, begun, strict=True):
         file.write(b"]\n" if has_records else b"[]\n")
     return ids
+
+
+def _template(task, ids, paths):
+    """What the evaluation server takes, without the answers; None where there is no server."""
+    try:
+        return task.results(ids, [""] * len(ids))
+    except DataError as error:
+        raise DataError(
+            f"{', '.join(map(str, paths))}: {error} (question_id, or else the number of the line)"
+        ) from None
 
 
 def tag_finder(paths, split, label_type):

@@ -3,6 +3,7 @@
 The largest such file has 14 to 16 million records, too many to hold as Python objects.
 """
 
+import codecs
 import contextlib
 import os
 
@@ -44,12 +45,20 @@ def read_records(path, origin, inside=LIST):
             kind = "list" if inside == LIST else "object"
             raise DataError(f"{path}: expected a JSON {kind} of records, found {found}")
         file.seek(0)
+        _skip_mark(file)
         yield from _records(_Blocks(file, bar.update), path, inside)
 
 
 def first_byte(file):
     """The first byte that is no white space of a binary file, b"" at its end."""
+    _skip_mark(file)
     return next((byte for byte in iter(lambda: file.read(1), b"") if not byte.isspace()), b"")
+
+
+def _skip_mark(file):
+    """Pass over the byte order mark that editors on Windows put at the start of a file."""
+    if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        file.seek(0)
 
 
 def _records(blocks, path, inside):
@@ -108,6 +117,7 @@ def _count_whole(path, inside):
     whole = ijson.sendable_list()
     number, parser = 0, ijson.items_coro(whole, inside, multiple_values=inside == LINES)
     with contextlib.suppress(ijson.JSONError), open(path, "rb") as file:
+        _skip_mark(file)
         blocks = _Blocks(file)
         while block := blocks.read(_BLOCK):
             parser.send(block)

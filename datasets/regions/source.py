@@ -18,6 +18,7 @@ from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.regions.values import BOX_DIM, VISUAL_DIM, WrongWidth, check_finite
 
 _LOG = logging.getLogger(__name__)
+_LARGEST_BOX = 1e6  # pixels; bytes in another order read as far larger numbers
 
 
 class EmptyImage(DataError):
@@ -203,8 +204,12 @@ class RegionSource(ByName):
         return regions
 
     def _look_for_pixels(self, regions, where):
-        """Warns once if the box values cannot be fractions of the picture."""
+        """Warns once if the box values cannot be fractions of the picture; DataError if no pixels either."""
         boxes = regions[:, VISUAL_DIM:]
+        if boxes.shape[1] == BOX_DIM and len(boxes) and (largest := float(np.abs(boxes).max())) > _LARGEST_BOX:
+            raise DataError(
+                f"{where}: the box values reach {largest:g}: bytes in another order? expected little-endian"
+            )
         if not self._has_warned and boxes.shape[1] == BOX_DIM and len(boxes) and (largest := boxes.max()) > 2:
             self._has_warned = True
             what = "pixels? expected fractions of the picture (x1/W, y1/H, x2/W, y2/H, w/W, h/H)"

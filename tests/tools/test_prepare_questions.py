@@ -152,6 +152,15 @@ def test_own_questions(tool, tmp_path):
     assert [record["q_id"] for record in records] == ["0", "5", "2", "3"]
 
 
+def test_own_test_questions_with_one_id(tool, tmp_path):
+    lines = [{"image": "a", "question": "What?", "question_id": number} for number in (1, 2, 1)]
+    (tmp_path / "mine.jsonl").write_text("\r\n".join(map(json.dumps, lines)), encoding="utf-8-sig")
+    place = ("--split", "test2015", tmp_path / "mine.jsonl", "--output_dir", tmp_path / "made", "--no_tags")
+    code, _, err = tool("prepare_questions", "--task", "vqa", *place)
+    assert code == 1 and "mine.jsonl: question 1 is there twice" in err
+    assert not (tmp_path / "made").exists() or not list((tmp_path / "made").iterdir())
+
+
 @pytest.mark.parametrize(
     ("form", "file", "before", "after", "message"),
     [

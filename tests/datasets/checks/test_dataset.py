@@ -384,6 +384,15 @@ def test_blank_lines_at_the_end_are_no_rows(data):
     assert found(data.check()) == {}
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_id(data):
+    data.write()
+    for name in ("features.tsv", "predictions.tsv"):
+        path = data.model_dir / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        path.with_suffix(".lineidx").unlink()
+    assert found(data.check()) == {"no_lineidx": 2}
+
+
 def test_index_files_out_of_step(data):
     data.write()
     starts = (data.model_dir / "features.lineidx").read_text().split()

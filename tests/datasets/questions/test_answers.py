@@ -36,6 +36,12 @@ def test_classes_are_places(write, tmp_path, folder):
     assert [labels.class_of(label, "") for label in (0, 1, 2)] == [0, 2, 1]
 
 
+def test_labels_below_zero_are_refused(write, tmp_path):
+    write({"no": -1, "yes": 0}, ["yes", "no"])  # a list would give its last answer
+    with pytest.raises(DataError, match="expected a dictionary answer -> label"):
+        read_answer_labels(tmp_path, NAMES)
+
+
 def test_answers_by_label_win(write, tmp_path):
     write({"": 0, "boats": 2, "no": 1}, ["nothing", "no", "boats"])
     assert read_answer_labels(tmp_path, NAMES).answers == ["nothing", "boats", "no"]

@@ -39,6 +39,14 @@ def test_any_list_of_objects_comes_back(file, records, indent, ascii_only, chunk
         question_files._BLOCK = before
 
 
+@pytest.mark.parametrize(
+    ("text", "inside"), [('[{"q": 1}]', "item"), ('{"q": 1}\r\n', LINES), ('{"a": {"q": 1}}', BY_KEY)]
+)
+def test_a_byte_order_mark_is_passed_over(file, text, inside):
+    file.write_text(text, encoding="utf-8-sig")
+    assert [record for _, record in read_records(file, "", inside)] == [{"q": 1}]
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_give_records_or_one_error(file, data):

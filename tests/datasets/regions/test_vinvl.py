@@ -170,7 +170,24 @@ def test_damaged_rows(write, line, message):
 
 def test_large_finite_values_are_fine(write):
     array = np.full((2, DIM), 3e38, np.float32)
+    array[:, 2048:] = 1
     np.testing.assert_array_equal(RegionFeatures(write([row(5, array)]))[5], array)
+
+
+@pytest.mark.parametrize("value", [3e30, -3e30])  # what exchanged bytes of a fraction often are
+def test_bytes_in_another_order(write, value):
+    array = regions(2)
+    array[1, 2050] = value
+    with pytest.raises(DataError, match=r"row 1 \(image 5\): the box values reach .*: bytes in another order\?"):
+        RegionFeatures(write([row(5, array)]))[5]
+
+
+@pytest.mark.parametrize("ids", [(5, 6), ("a", "b")])
+def test_a_byte_order_mark_is_no_part_of_the_first_id(write, ids):
+    array = regions(2)
+    features = RegionFeatures(write([f"\ufeff{row(ids[0], array)}", row(ids[1], array * 0.5)]))
+    assert features.ids == list(ids)
+    np.testing.assert_array_equal(features[ids[0]], array)
 
 
 def test_other_widths_can_be_asked_for(write):
