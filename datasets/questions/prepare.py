@@ -73,7 +73,10 @@ def own_questions(path):
         where = f"{path} record {number}"
         question_id = field({"question_id": number, **record}, "question_id", (int, str), where)
         images = (image_names(field(record, "image", (int, str), where)),)
-        yield Question(where, field(record, "question", str, where), str(question_id), images, _own(record, where))
+        text, answers = field(record, "question", str, where), _own(record, where)
+        if not text.strip() or "" in (answers or ()):
+            raise DataError(f"{where}: the question or an answer is empty; leave it out")
+        yield Question(where, text, str(question_id), images, answers)
 
 
 def _own(record, where):

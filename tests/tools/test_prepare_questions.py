@@ -152,6 +152,14 @@ def test_own_questions(tool, tmp_path):
     assert [record["q_id"] for record in records] == ["0", "5", "2", "3"]
 
 
+@pytest.mark.parametrize("empty", [{"question": " "}, {"answer": "."}, {"answers": ["a", ""]}])
+def test_own_empty_texts(tool, tmp_path, empty):
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"image": "a", "question": "What?", **empty}))
+    place = ("--split", "train", tmp_path / "mine.jsonl", "--output_dir", tmp_path / "made", "--no_tags")
+    code, _, err = tool("prepare_questions", "--task", "vqa", *place)
+    assert code == 1 and "mine.jsonl record 0: the question or an answer is empty" in err
+
+
 def test_own_test_questions_with_one_id(tool, tmp_path):
     lines = [{"image": "a", "question": "What?", "question_id": number} for number in (1, 2, 1)]
     (tmp_path / "mine.jsonl").write_text("\r\n".join(map(json.dumps, lines)), encoding="utf-8-sig")
