@@ -25,7 +25,7 @@ class RunFolder:
     """Paths and small files of one run; `path` is created when missing. What cannot be written is a TrainingError."""
 
     def __init__(self, path):
-        self.path = Path(path)
+        self.path, self._lock = Path(path), None
         self.metrics_file = self.path / "metrics.jsonl"
         with writing(self.path, "cannot make the run folder (OUTPUT.CHECKPOINT_DIR/OUTPUT.SAVE_NAME)"):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -33,13 +33,18 @@ class RunFolder:
             raise TrainingError(f"{self.path}: the run folder cannot be written; see OUTPUT.CHECKPOINT_DIR")
 
     def claim(self):
-        """Lock the folder for this process, until it ends, and delete what a killed process left half-written."""
+        """Lock the folder until `unlock` or the end of this process; delete what a killed one left half-written."""
         taken = f"{self.path}: another process is training in this run folder"
         with writing(self.path / ".lock"):
             self._lock = lock_folder(self.path, taken, _LOCK_SECONDS, TrainingError)
         for path in self.path.glob(f"{_TEMPORARY}*"):
             log.info("removing %s, left half-written by an earlier process", path)
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def unlock(self):
+        """Let another run of this process, or of another one, have the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def checkpoints(self):
         """Checkpoint folders as {step: path}, oldest first."""

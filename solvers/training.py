@@ -34,3 +34,5 @@ def run_training(cfg, machine, task):
     except BaseException:
         log.exception("the run ends with an error", extra={"file_only": True})
         raise
+    finally:
+        run_folder.unlock()

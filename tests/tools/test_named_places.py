@@ -4,8 +4,12 @@ import json
 import shutil
 
 import pytest
+from filelock import FileLock
 from starting import in_process
 
+from oscar_paddle.solvers.run_folder import RunFolder
+
+unlock = RunFolder.unlock
 STEPS = "checkpoint-2", "checkpoint-10"
 
 
@@ -59,6 +63,16 @@ def test_the_folder_of_a_run_is_no_checkpoint(tools, run_folder, name):
     assert tools(name, run_folder) == (1, said + "last")
     (run_folder / "best").symlink_to(STEPS[0])
     assert tools(name, run_folder) == (1, said + f"best or {run_folder}/last")
+
+
+def test_a_run_that_failed_leaves_its_folder_free(tools, run_folder, tmp_path):
+    kept = []  # an error that somebody holds keeps all that it went through, a lock's object too
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "oscar_paddle.solvers.training.RunFolder.unlock", lambda folder: kept.append(folder) or unlock(folder)
+        )
+        tools("resume", run_folder)
+    assert len(kept) == 1 and FileLock(tmp_path / "new" / ".lock").acquire(timeout=0)
 
 
 @pytest.mark.parametrize("name", TOOLS)
