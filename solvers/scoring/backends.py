@@ -187,7 +187,7 @@ def check_agreement(backend, reference, allowed=AGREES, output="margins"):
     wanted = np.asarray(getattr(reference, output)(batch, reference.embed_regions(features)))
     try:
         found = np.asarray(getattr(backend, output)(batch, backend.embed_regions(features)))
-    except Exception as error:  # as above
+    except Exception as error:  # whatever C++ raises becomes some Python type
         raise UserError(f"{backend.name} fails: {last_line(error)}") from None
     most = allowed * max(1.0, float(np.abs(wanted).max()))
     difference = np.abs(found - wanted).max()
