@@ -289,9 +289,7 @@ STOPS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"
 
 @pytest.mark.parametrize(("sign", "code", "word"), STOPS)
 def test_a_tool_that_is_stopped_says_what_is_lost_and_how_to_go_on(tool, sign, code, word):
-    # Below a script's "&" Ctrl-C is ignored, and so by what starts there; the tool itself must heed it.
-    heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    running = tool("--cfg_file", "exp.yaml", "--fail", "wait", start=subprocess.Popen, **heeds)
+    running = tool("--cfg_file", "exp.yaml", "--fail", "wait", start=subprocess.Popen)
     assert running.stdout.readline() == "ready\n"
     running.send_signal(sign)
     if sign == signal.SIGTERM:

@@ -27,8 +27,7 @@ def cfg_file(write, golden, tmp_path):
 def stopped(words, sign, when, tmp_path):
     """Start a tool and send a signal once `when(process)`; (exit code, stderr)."""
     with open(tmp_path / "stderr", "w+") as stderr:
-        heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-        process = starting.start(words, stderr=stderr, **heeds)
+        process = starting.start(words, stderr=stderr)
         while not when(process) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(sign)
