@@ -79,9 +79,10 @@ def read_source(folder, vocab=""):
         if vocab:
             raise DataError(f"{vocab_file}: no such file (--vocab)")
         vocab_file = None
+    settings = read_input_settings(folder, config)
     if vocab_file:
         check_meaning(folder, build_tokenizer(str(vocab_file), do_lower_case=True).vocab)
-    return Source(weights, tensors, config, read_input_settings(folder, config), vocab_file, _last_epoch(folder))
+    return Source(weights, tensors, config, settings, vocab_file, _last_epoch(folder))
 
 
 def _complete(folder, state):

@@ -6,9 +6,11 @@ the vocabulary are ours, and stand beside them.
 """
 
 import argparse
+import functools
 import hashlib
 import itertools
 import logging
+import os
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -36,6 +38,7 @@ class InputSettings(NamedTuple):
     img_feature_type: str = "frcnn"
     od_label_type: str = "vg"
     att_mask_type: str = _USUAL_MASK
+    use_pair: bool = True  # NLVR2: an encoder row for each image
     answers: list | None = None  # of the classes, in their order
     vocabulary: str = ""  # see `vocabulary_digest`
     source: str = ""  # file that they are from; "": they are the published ones
@@ -43,9 +46,9 @@ class InputSettings(NamedTuple):
     told_by: dict = MappingProxyType({})  # field -> file that says it; the others are as published
 
     def to_args(self):
-        """The reference's settings as a dict, the others included; a mask only where it is not the usual one."""
+        """The reference's settings as a dict, the others included; a mask or rows of NLVR2 only where not the usual."""
         args = {**(self.others or {}), **{field: getattr(self, field) for field in _TYPES}}
-        unsaid = {"att_mask_type": _USUAL_MASK, "answers": None, "vocabulary": ""}
+        unsaid = {"att_mask_type": _USUAL_MASK, "use_pair": True, "answers": None, "vocabulary": ""}
         return {field: value for field, value in args.items() if field not in unsaid or value != unsaid[field]}
 
 
@@ -58,6 +61,7 @@ OUR_KEYS = {
     "add_od_labels": "INPUT.ADD_OD_LABEL",
     "img_feature_type": "INPUT.IMG_FEATURE_TYPE",
     "att_mask_type": "INPUT.ATT_MASK_TYPE",
+    "use_pair": "INPUT.USE_PAIR",
     "od_label_type": "DATASET.OD_LABEL_TYPE",
 }
 
@@ -68,7 +72,7 @@ def read_input_settings(folder, config):
     Args:
         config: dict, the folder's config.json.
     Raises:
-        WeightsError: a file with settings is damaged, or one of them is of the wrong type.
+        WeightsError, DataError: a file with settings is damaged, or one of them is of the wrong type.
     """
     folder = Path(folder)
     settings = InputSettings(img_feature_type=config.get("img_feature_type", "frcnn"), others={})
@@ -77,11 +81,11 @@ def read_input_settings(folder, config):
         settings = settings._replace(max_seq_length=min(settings.max_seq_length, positions))
     if not config.get("use_img_layernorm"):  # Oscar
         settings = settings._replace(max_img_seq_length=50)
-    if (folder / TOKENIZER).is_file():
+    if os.path.lexists(folder / TOKENIZER):
         tokenizer = read_json_object(folder / TOKENIZER)
         settings = _updated(settings, tokenizer, ("do_lower_case",), folder / TOKENIZER)
     for name, read in ((ARGS_BIN, _read_args), (ARGS_JSON, read_json_object), (TRAINER_STATE, _read_own)):
-        if (folder / name).is_file():
+        if os.path.lexists(folder / name):  # a folder or a dead link, too, is no file that was never there
             values = read(folder / name)
             others = {field: value for field, value in values.items() if field not in _TYPES and _is_plain(value)}
             if "max_seq_length" in values:  # a mask is written where it is not the usual one
@@ -103,9 +107,14 @@ def stored_settings(folder):
     config = read_model_config(folder).to_dict()
     try:
         return read_input_settings(folder, config)
-    except WeightsError as error:
-        log.warning("%s; what the checkpoint was trained with is not compared", error)
+    except (WeightsError, DataError) as error:
+        _warn_once(f"{error}; what the checkpoint was trained with is not compared")
         return InputSettings()
+
+
+@functools.cache  # an evaluation asks for settings, vocabulary and answers
+def _warn_once(text):
+    log.warning("%s", text)
 
 
 def _updated(settings, values, fields, path):

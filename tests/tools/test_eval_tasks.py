@@ -157,6 +157,14 @@ def test_errors_are_one_line(command, run, task, split, opts, code, message):
     assert done.returncode == code and message in line and "Traceback" not in done.stderr
 
 
+def test_a_checkpoint_tells_the_rows_of_a_pair(command, run, golden_of):
+    single = golden_of("nlvr2") / "checkpoint_single"
+    (single / "training_args.json").write_text('{"use_pair": false}')
+    done = run(command("nlvr2", "val", "EVAL.CHECKPOINT_DIR", str(single)))
+    assert done.returncode == 0, done.stderr
+    assert "INPUT.USE_PAIR is False, as the checkpoint was trained" in done.stderr
+
+
 def test_answers_of_another_label_file(command, run, tmp_path):
     labels = tmp_path / "more.pkl"
     labels.write_bytes(pickle.dumps({f"answer {label}": label for label in range(40)}))

@@ -275,17 +275,28 @@ def test_our_file_is_what_a_pytorch_program_expects(tmp_path):
 def test_what_classes_words_and_settings_mean_goes_along(tmp_path, way):
     here = pytorch_folder(tmp_path / "start", {**trunk(), **HEADS["retrieval"]})
     inputs = {"MAX_SEQ_LEN": 31, "MAX_REGION": 9, "DO_LOWER_CASE": False, "ADD_OD_LABEL": False, "ATT_MASK_TYPE": "CL"}
+    inputs["USE_PAIR"] = False
     config = {"INPUT": inputs, "DATASET": {"OD_LABEL_TYPE": "oid"}}
     state = {"config": config, "answers": ["two", "no"], "vocabulary": vocabulary_digest(VOCAB.split())}
     (here / "trainer_state.json").write_text(json.dumps(state))
     start = read_input_settings(here, {})
+    assert start.use_pair is False
     for number, target in enumerate(way):
         here = run(here, tmp_path / f"{number}", target)
         found = read_input_settings(here, {})
         fields = ("answers", "vocabulary", "att_mask_type", "max_seq_length", "do_lower_case", "od_label_type")
+        fields += ("use_pair",)
         assert [getattr(found, field) for field in fields] == [getattr(start, field) for field in fields]
         assert set(found.told_by) >= {*fields, "max_img_seq_length", "add_od_labels"}
         check_meaning(here, words=VOCAB.split(), answers=["two", "no"])
+
+
+def test_settings_that_cannot_be_read_are_refused_without_a_warning(tmp_path, caplog):
+    here = pytorch_folder(tmp_path / "start", {**trunk(), **HEADS["retrieval"]})
+    (here / "trainer_state.json").write_text('{"config": ')
+    with pytest.raises(WeightsError, match=r"trainer_state\.json: cannot be read as JSON"):
+        conversion.read_source(here)
+    assert "is not compared" not in caplog.text
 
 
 def test_a_vocabulary_of_another_training_is_refused(tmp_path):

@@ -105,6 +105,21 @@ def test_settings_that_cannot_be_read_are_said_and_not_compared(tmp_path, caplog
     assert "trainer_state.json: no settings in it" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["trainer_state.json", "training_args.bin", "training_args.json"])
+@pytest.mark.parametrize("damage", ["cut", "folder", "dead link"])
+def test_damaged_settings_are_said_once(tmp_path, caplog, name, damage):
+    (tmp_path / "config.json").write_text("{}")
+    if damage == "cut":
+        (tmp_path / name).write_text('{"config": ')
+    elif damage == "folder":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).symlink_to("nowhere")
+    assert not stored_settings(tmp_path).told_by
+    check_meaning(tmp_path, words=["any"], answers=["two"])
+    assert caplog.text.count("what the checkpoint was trained with is not compared") == 1 and name in caplog.text
+
+
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
