@@ -46,7 +46,7 @@ class InputSettings(NamedTuple):
     told_by: dict = MappingProxyType({})  # field -> file that says it; the others are as published
 
     def to_args(self):
-        """The reference's settings as a dict, the others included; the mask and the rows of a pair only where unusual."""
+        """The reference's settings as a dict, the others included; mask and rows of a pair only where unusual."""
         args = {**(self.others or {}), **{field: getattr(self, field) for field in _TYPES}}
         unsaid = {"att_mask_type": _USUAL_MASK, "use_pair": True, "answers": None, "vocabulary": ""}
         return {field: value for field, value in args.items() if field not in unsaid or value != unsaid[field]}
