@@ -38,7 +38,7 @@ class InputSettings(NamedTuple):
     img_feature_type: str = "frcnn"
     od_label_type: str = "vg"
     att_mask_type: str = _USUAL_MASK
-    use_pair: bool = True  # NLVR2: an encoder row for each image
+    use_pair: bool = True  # statements about two images: an encoder row for each
     answers: list | None = None  # of the classes, in their order
     vocabulary: str = ""  # see `vocabulary_digest`
     source: str = ""  # file that they are from; "": they are the published ones
@@ -46,7 +46,7 @@ class InputSettings(NamedTuple):
     told_by: dict = MappingProxyType({})  # field -> file that says it; the others are as published
 
     def to_args(self):
-        """The reference's settings as a dict, the others included; a mask or rows of NLVR2 only where not the usual."""
+        """The reference's settings as a dict, the others included; mask and pairs only where not the usual."""
         args = {**(self.others or {}), **{field: getattr(self, field) for field in _TYPES}}
         unsaid = {"att_mask_type": _USUAL_MASK, "use_pair": True, "answers": None, "vocabulary": ""}
         return {field: value for field, value in args.items() if field not in unsaid or value != unsaid[field]}
