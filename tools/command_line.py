@@ -22,7 +22,13 @@ from oscar_paddle.tools.options import TERMINATED, OptionParser, heeding_sigterm
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
 REPOSITORY = Path(__file__).resolve().parents[1]
-PARTS = {"DATASET.FEAT_FILE": "vinvl", "PRETRAINED.DIR": "weights", "DATASET.DATA_DIR": "captions"}  # who has what
+# Keys of published files -> the part that has retrieval's.
+PARTS = {
+    "DATASET.FEAT_FILE": "vinvl",
+    "PRETRAINED.DIR": "weights",
+    "DATASET.LABEL_FILE": "",
+    "DATASET.DATA_DIR": "captions",
+}
 STARTS_AGAIN = "what was not finished is lost, nothing is left half-written; the same command starts again"
 
 
@@ -157,14 +163,28 @@ def _about_missing(line, args):
     key = max([*above, *inside], key=lambda key: len(values[key]), default="")
     hints += [f"{key} says so"] if key and key not in line and not hints else []
     hints += [f"{place} is a file, where a folder is meant" for place in path.parents if os.path.isfile(place)]
-    if has := [part for each, part in PARTS.items() if each in (key, *re.findall(r"[A-Z]+\.[A-Z_]+", line))]:
-        task = getattr(args, "task", "").replace("retrieval", "") if has[0] != "weights" else ""
-        hints.append(f"published files: ./download_dataset.sh --what {task or has[0]}")
+    asked = next((each for each in PARTS if each in (key, *re.findall(r"[A-Z]+\.[A-Z_]+", line))), "")
+    if asked:
+        task, weights = getattr(args, "task", "").replace("retrieval", ""), asked == "PRETRAINED.DIR"
+        usual = PARTS[asked] if not task else "task-weights" if weights else task
+        hints.append(f"published files: ./download_dataset.sh --what {_published_part(path, weights) or usual}")
     if not path.is_absolute():
         places = [REPOSITORY, *Path(getattr(args, "cfg_file", None) or ".").absolute().parents]
         there = next((place for place in places if os.path.exists(place / path)), None)
         hints.append(f"looked for in {os.getcwd()}" + (f", it is in {there}: start the tool there" if there else ""))
     return "".join(f"; {hint}" for hint in hints)
+
+
+def _published_part(path, weights):
+    """Part of the download that fills the place of a missing path; "": none, as for a person's own folders."""
+    from oscar_paddle.tools.fetch_files import TABLE
+
+    places = {place: value.split()[0] for place, value in TABLE["files"].items()}
+    for value in TABLE["files"].values():  # archives that fill other places than their own
+        for place in re.findall(r">(\w+)/\{", value):
+            places.setdefault(place, value.split()[0])
+    found = [place for place in places if f"/{place}/" in f"/{path}/" and place.startswith("pretrained") == weights]
+    return places[max(found, key=len)] if found else ""
 
 
 def _report(line, code, debug):

@@ -156,7 +156,8 @@ def _check_texts(split, findings):
             owners[plain(text)].append(image_id)
     repeated = {text: ids for text, ids in owners.items() if len(set(ids)) > 1}
     for text, ids in repeated.items():
-        where = f"{text[:100]!r} of split {split.name!r} is that of image {' and '.join(map(str, ids[:3]))}"
+        images = " and ".join(map(str, [*dict.fromkeys(ids)][:3]))
+        where = f"{text[:100]!r} of split {split.name!r} is that of image {images}"
         findings.add("repeated_captions", split.path, where, count=len(ids))
 
 

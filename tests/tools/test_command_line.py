@@ -148,6 +148,22 @@ def test_files_and_folders_are_told_apart(tool, tmp_path):
     [
         ("eval", "", "data/x.pt", "DATASET.DATA_DIR says so", "captions"),
         ("eval_gqa", "", "data/x", "DATASET.DATA_DIR says so", "gqa"),
+        ("train_vqa", "DATASET.DEV val PRETRAINED.DIR p/b", "p/b", "PRETRAINED.DIR says so", "task-weights"),
+        (
+            "train_vqa",
+            "DATASET.DEV val PRETRAINED.DIR pretrained/base-vg-labels/ep_1",
+            "pretrained/base-vg-labels/ep_1",
+            "PRETRAINED.DIR says so",
+            "weights",
+        ),
+        (
+            "train_vqa",
+            "DATASET.DEV val DATASET.LABEL_FILE data/vqa/cache/l.pkl",
+            "data/vqa/cache/l.pkl",
+            "DATASET.LABEL_FILE says so",
+            "oscar-vqa",
+        ),
+        ("train", "DATASET.FEAT_FILE data/oscar_features", "data/oscar_features", "DATASET.FEAT_FILE says so", "oscar"),
         ("eval", "DATASET.FEAT_FILE f/b", "f/b", "DATASET.FEAT_FILE says so", "vinvl"),
         ("train", "PRETRAINED.DIR p/b MONITOR.EVAL_FREQ 0", "p/b", "PRETRAINED.DIR says so", "weights"),
         (
