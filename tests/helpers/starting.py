@@ -45,3 +45,9 @@ def in_process(tool, *words):
         except SystemExit as stop:
             return stop.code or 0
     return 0
+
+
+def said_in_process(capfd, tool, *words):
+    """The same with what it says: (exit code, stdout, stderr); `capfd` is pytest's."""
+    capfd.readouterr()
+    return in_process(tool, *words), *capfd.readouterr()

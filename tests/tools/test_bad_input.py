@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import shutil
 
 import numpy as np
 import pytest
@@ -11,14 +10,6 @@ from published import change_rows, features, store
 from starting import in_process
 
 from oscar_paddle.datasets.formats import torch_files
-
-
-@pytest.fixture
-def folder(golden, tmp_path):
-    """A copy of the golden set that a test may damage."""
-    for part in ("checkpoint", "coco_ir", "model_0060000"):
-        shutil.copytree(golden / part, tmp_path / part)
-    return tmp_path
 
 
 @pytest.fixture

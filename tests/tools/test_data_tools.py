@@ -1,22 +1,19 @@
 """tools/prepare_captions.py and tools/pack_features.py from the command line: one's own pictures to a data set."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import yaml
-from starting import in_process
+from starting import said_in_process
 
 
 @pytest.fixture
 def run(capfd):
     """Function: run a tool in this process -> (exit code, stdout, stderr)."""
 
-    def run(tool, *words):
-        capfd.readouterr()
-        return in_process(tool, *words), *capfd.readouterr()
-
-    return run
+    return partial(said_in_process, capfd)
 
 
 @pytest.fixture

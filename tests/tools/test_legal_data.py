@@ -19,14 +19,6 @@ from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 
 
 @pytest.fixture
-def folder(golden, tmp_path):
-    """A copy of the golden set that a test may change."""
-    for part in ("checkpoint", "coco_ir", "model_0060000"):
-        shutil.copytree(golden / part, tmp_path / part)
-    return tmp_path
-
-
-@pytest.fixture
 def run(folder, capfd):
     """Function: run a tool in this process on the folder with some settings changed -> (exit code, stdout, stderr)."""
 

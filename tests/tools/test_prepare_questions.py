@@ -2,10 +2,11 @@
 
 import json
 import pickle
+from functools import partial
 
 import pytest
 from official import FORMS, write_regions
-from starting import in_process
+from starting import said_in_process
 
 TRAINING = {
     "vqa": ("OPTIMIZATION.LOSS_TYPE", "bce"),
@@ -18,11 +19,7 @@ TRAINING = {
 def tool(capfd):
     """Function: run a tool in this process -> (exit code, stdout, stderr)."""
 
-    def tool(name, *words):
-        capfd.readouterr()
-        return in_process(name, *words), *capfd.readouterr()
-
-    return tool
+    return partial(said_in_process, capfd)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import pytest
 from flat import batch_of
-from tiny import LENGTHS, SCORED, tiny_model
+from tiny import SCORED, tiny_model
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.models.bert import BertSelfAttention
@@ -21,19 +21,8 @@ from oscar_paddle.solvers.scoring.backends import EagerBackend
 from oscar_paddle.solvers.scoring.fused import fused_attention_works
 from oscar_paddle.solvers.scoring.pairs import PairScorer
 from oscar_paddle.solvers.scoring.rows import Block
-from oscar_paddle.tools.bench.made_up import made_up_data
 
 EVERYTHING = Block(range(6), range(18))
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model(**SCORED)
-
-
-@pytest.fixture
-def data(tmp_path):
-    return made_up_data(tmp_path, 6, 18, LENGTHS)
 
 
 # ---- half precision ----

@@ -19,16 +19,6 @@ from oscar_paddle.solvers.scoring.rows import BLOCK_CELLS, Block, block_groups
 from oscar_paddle.tools.bench.made_up import made_up_data
 
 
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model(**SCORED)
-
-
-@pytest.fixture
-def data(tmp_path):
-    return made_up_data(tmp_path, 6, 18, LENGTHS)
-
-
 def one_by_one(model, data, images, captions):
     """Margins of pairs, each alone in its batch, through what training calls."""
     model.eval()
