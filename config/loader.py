@@ -27,7 +27,7 @@ def load_config(cfg_file, opts=(), needs=None):
         cfg_file: path of the YAML file.
         opts: flat sequence KEY, VALUE, KEY, VALUE ...; values are text, or already of the key's type.
         needs: what a task needs, as a function cfg -> rows (see `checks`); None: nothing. By the task's name it is
-            `tools.command_line.load_task_config`.
+            `tools.shell.command_line.load_task_config`.
     Returns:
         CfgNode: complete, checked and frozen; its attribute `origins` is {full name of a key that is set: where}.
     Raises:

@@ -117,7 +117,7 @@ def test_a_wheel(repository, tmp_path):
     always = {re.match("[a-zA-Z0-9_-]+", need)[0] for need in needs if "extra ==" not in need}
     assert {"tokenizers", "numpy", "safetensors"} <= always
     assert not always & {"paddlepaddle", "paddlepaddle-gpu", "paddlenlp", "huggingface_hub", "transformers"}
-    assert "oscar-paddle = oscar_paddle.tools.console:main" in (info / "entry_points.txt").read_text()
+    assert "oscar-paddle = oscar_paddle.tools.shell.console:main" in (info / "entry_points.txt").read_text()
 
     program = IMPORTS.format(file=str(site / "oscar_paddle" / "__init__.py")) + PAGE + PACKAGED
     run(program, tmp_path, PYTHONPATH=str(site))

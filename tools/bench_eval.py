@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.solvers.machine import available_cores
 from oscar_paddle.tools.bench.worker import AS_PADDLE_COMES, OURS, Worker
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
 python tools/bench_eval.py

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.tools.bench.worker import Worker
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
 python tools/bench_scale.py --sizes 1000x5000,5000x25000

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from oscar_paddle.config.errors import UserError
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLE = "python tools/bench_start.py --old ../old --rounds 5"

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 
 from oscar_paddle.solvers.machine import available_cores, cpu_vendor
 from oscar_paddle.tools.bench.worker import AS_PADDLE_COMES, OUR_MATH_PATH, OURS, Worker
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
 python tools/bench_train.py

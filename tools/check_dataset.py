@@ -12,7 +12,7 @@ from pathlib import Path
 
 from oscar_paddle.config.default import KEYS, value_of
 from oscar_paddle.config.errors import ConfigError, DataError
-from oscar_paddle.tools.command_line import run_tool, task_class, task_names
+from oscar_paddle.tools.shell.command_line import run_tool, task_class, task_names
 
 EXAMPLE = """\
   python tools/check_dataset.py --cfg_file configs/retrieval_train.yaml

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.tools.bench.worker import Worker
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
 python tools/check_gpu.py

@@ -14,7 +14,7 @@ Writes one of four forms (--to):
 import logging
 import sys
 
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 FORMATS = ("oscar-paddle", "pytorch", "vinvl-paddle", "vinvl-paddle-pretrained")
 

@@ -3,7 +3,7 @@
 
 import sys
 
-from oscar_paddle.tools.doors import eval_door
+from oscar_paddle.tools.shell.doors import eval_door
 
 if __name__ == "__main__":
     sys.exit(eval_door(__doc__, "gqa", ["--opts DATASET.TEST test"]))

@@ -3,8 +3,8 @@
 
 import sys
 
-from oscar_paddle.tools.command_line import add_output_dir
-from oscar_paddle.tools.doors import eval_door
+from oscar_paddle.tools.shell.command_line import add_output_dir
+from oscar_paddle.tools.shell.doors import eval_door
 
 EXAMPLES = ["--opts EVAL.CHECKPOINT_DIR exp/my_run/best", "--eccv annotations/captions_val2014.json"]
 

@@ -30,7 +30,7 @@ if __name__ == "__main__":  # what pyproject.toml does once the project is insta
     sys.modules["oscar_paddle"].__path__ = [str(REPOSITORY)]
 
 from oscar_paddle.config.errors import ConfigError, DataError, UserError  # noqa: E402
-from oscar_paddle.tools.options import OptionParser, heeding_sigterm  # noqa: E402
+from oscar_paddle.tools.shell.options import OptionParser, heeding_sigterm  # noqa: E402
 
 TABLE = configparser.ConfigParser(delimiters="=", interpolation=configparser.ExtendedInterpolation())
 TABLE.optionxform = str

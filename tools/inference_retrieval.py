@@ -11,7 +11,7 @@ from pathlib import Path
 
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.solvers.machine import prepare
-from oscar_paddle.tools.command_line import run_tool
+from oscar_paddle.tools.shell.command_line import run_tool
 
 EAGER_PAIRS = 1000  # exporting the model pays for itself beyond this
 

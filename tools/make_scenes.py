@@ -9,7 +9,7 @@ import sys
 
 from oscar_paddle.datasets.scenes.model import MODEL
 from oscar_paddle.datasets.scenes.tasks import TASKS
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = f"""\
 python tools/make_scenes.py --root data/scenes --train 3000 --dev 100 --test 200 --seed 1

@@ -8,7 +8,7 @@ import sys
 
 from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.config.loader import load_config
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
   python tools/pack_features.py --cfg_file configs/retrieval_train.yaml

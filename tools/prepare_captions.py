@@ -8,7 +8,7 @@ split its pictures are in: --split. A second file joins the first in the same fo
 import shlex
 import sys
 
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
   python tools/prepare_captions.py --annotations dataset_flickr30k.json --output_dir data/flickr30k

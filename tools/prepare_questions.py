@@ -6,7 +6,7 @@ template of what the evaluation server takes. docs/tasks.md has the formats."""
 import sys
 
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.tools.command_line import run_plain_tool, task_class, task_names
+from oscar_paddle.tools.shell.command_line import run_plain_tool, task_class, task_names
 
 EXAMPLE = """\
   python tools/prepare_questions.py --task vqa --output_dir data/mine --tags data/model_0060000 \\

@@ -3,8 +3,8 @@
 
 import sys
 
-from oscar_paddle.tools.command_line import run_plain_tool
 from oscar_paddle.tools.report_retrieval import add_page_arguments, page_arguments, say_page
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
   python tools/report_answers.py --eval_dir output/answers/best/eval --images data/val2014 \\

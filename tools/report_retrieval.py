@@ -5,7 +5,7 @@ import logging
 import sys
 
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
   python tools/report_retrieval.py --eval_dir quickstart/eval --images quickstart/scenes/images \\

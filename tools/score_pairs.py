@@ -14,7 +14,7 @@ import sys
 
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.solvers.machine import prepare
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
   python tools/score_pairs.py --checkpoint exp/retrieval_train/best --features dog.npz \\

@@ -3,7 +3,7 @@
 
 import sys
 
-from oscar_paddle.tools.doors import train_door
+from oscar_paddle.tools.shell.doors import train_door
 
 if __name__ == "__main__":
     sys.exit(train_door(__doc__, "gqa"))

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from oscar_paddle.tools.command_line import load_task_config
+from oscar_paddle.tools.shell.command_line import load_task_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))

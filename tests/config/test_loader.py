@@ -12,7 +12,7 @@ from oscar_paddle.config.default import KEYS, get_cfg_defaults, value_of
 from oscar_paddle.config.errors import ConfigError, UserError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.solvers.run_folder import dump_config
-from oscar_paddle.tools.command_line import load_task_config
+from oscar_paddle.tools.shell.command_line import load_task_config
 
 # The three YAML files that VinVL-Paddle ships: their keys and values.
 VINVL_TRAIN = """

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.tools.command_line import load_task_config
+from oscar_paddle.tools.shell.command_line import load_task_config
 
 TRAIN_READY = ["DATASET.DATA_DIR", "d", "PRETRAINED.DIR", "p", "EVAL.EVAL_CAPTION_INDEX_FILE", "top20.pt"]
 EVAL_READY = ["DATASET.DATA_DIR", "d", "EVAL.CHECKPOINT_DIR", "c", "EVAL.EVAL_CROSS_IMAGE", "True"]

@@ -35,7 +35,7 @@ STEPS = [
 def main(blocked):
     import numpy as np
 
-    from oscar_paddle.tools import console
+    from oscar_paddle.tools.shell import console
 
     sys.modules.update(dict.fromkeys(blocked))
     Path("everyday.yaml").write_text(SETTINGS)

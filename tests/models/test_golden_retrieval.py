@@ -26,7 +26,7 @@ from oscar_paddle.solvers.scoring.pairs import PairScorer
 from oscar_paddle.solvers.scoring.rows import Block
 from oscar_paddle.solvers.tasks.retrieval import RetrievalTask
 from oscar_paddle.solvers.tasks.task import Recipe
-from oscar_paddle.tools.command_line import load_task_config
+from oscar_paddle.tools.shell.command_line import load_task_config
 
 CROSS = ("cross", "cross_notags", "cross_CL", "cross_CR", "cross_LR")
 

@@ -23,7 +23,7 @@ from oscar_paddle.solvers.tasks.nlvr2 import Nlvr2Task
 from oscar_paddle.solvers.tasks.questions import QuestionEvaluation
 from oscar_paddle.solvers.tasks.task import Head, Recipe
 from oscar_paddle.solvers.tasks.vqa import VqaTask, vqa_results
-from oscar_paddle.tools.command_line import load_task_config
+from oscar_paddle.tools.shell.command_line import load_task_config
 
 
 class Case(NamedTuple):

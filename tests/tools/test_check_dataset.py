@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from oscar_paddle.datasets.formats import torch_files
-from oscar_paddle.tools.command_line import run_tool
+from oscar_paddle.tools.shell.command_line import run_tool
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -13,12 +13,13 @@ from starting import in_process
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError
-from oscar_paddle.tools import command_line, doors, inference_retrieval, score_pairs
-from oscar_paddle.tools.command_line import REPOSITORY, STARTS_AGAIN, load_task_config
+from oscar_paddle.tools import inference_retrieval, score_pairs
+from oscar_paddle.tools.shell import command_line, doors
+from oscar_paddle.tools.shell.command_line import REPOSITORY, STARTS_AGAIN, load_task_config
 
 TOOL = '''
 import atexit, sys, time
-from oscar_paddle.tools.command_line import run_tool
+from oscar_paddle.tools.shell.command_line import run_tool
 from oscar_paddle.config.errors import ConfigError, DataError
 
 def main(cfg, args):
@@ -330,7 +331,7 @@ def test_threads_of_numpy_leave_sigterm_to_the_main_thread():
     """Paddle's handler would answer it there, while it loads and the main thread lets the signal wait."""
     program = """
 import os, signal, sys
-from oscar_paddle.tools.command_line import task_class
+from oscar_paddle.tools.shell.command_line import task_class
 signal.signal(signal.SIGTERM, lambda *_: None)
 task_class("retrieval")
 for thread in sorted(os.listdir("/proc/self/task"), key=int)[1:]:

@@ -8,7 +8,7 @@ import starting
 from oscar_paddle import __version__
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.config.loader import load_config
-from oscar_paddle.tools import console
+from oscar_paddle.tools.shell import console
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_without_paddle_one_line_names_the_extra(tmp_path):
 import sys
 sys.modules["paddle"] = None
 sys.argv = ["oscar-paddle", *{words}]
-from oscar_paddle.tools import console
+from oscar_paddle.tools.shell import console
 sys.exit(console.main())
 """
     for words in (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from oscar_paddle.tools.command_line import load_task_config
+from oscar_paddle.tools.shell.command_line import load_task_config
 
 # Stands for python: notes the tool, and leaves what make looks for. Files "fail" and "wait" name a tool that does so.
 FAKE = r"""#!/bin/sh

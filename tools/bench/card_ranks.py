@@ -7,7 +7,7 @@ from pathlib import Path
 
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.solvers.machine import prepare
-from oscar_paddle.tools.command_line import run_plain_tool
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 
 def add_arguments(parser):

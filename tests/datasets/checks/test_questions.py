@@ -12,7 +12,7 @@ from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.checks.questions import check_questions
 from oscar_paddle.datasets.formats.torch_writer import write_torch_file
 from oscar_paddle.datasets.questions.prepare import prepare, tag_finder
-from oscar_paddle.tools.command_line import task_class
+from oscar_paddle.tools.shell.command_line import task_class
 
 FILES = {"vqa": "train2014_qla_mrcnn.json", "gqa": "gqa_all_qla_train.json", "nlvr2": "nlvr2_train.json"}
 

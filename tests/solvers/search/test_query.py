@@ -12,8 +12,8 @@ from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.solvers.build import load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.scoring.backends import EagerBackend
 from oscar_paddle.solvers.search.query import Collection, image_id_of
-from oscar_paddle.tools.command_line import load_task_config
 from oscar_paddle.tools.pages.query import find_pictures, query_page
+from oscar_paddle.tools.shell.command_line import load_task_config
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from PIL import Image
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.tools import report_answers
-from oscar_paddle.tools.command_line import run_plain_tool
 from oscar_paddle.tools.pages.answers import Answers, read_guessing, score_rows, write_answers
+from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 ENTRIES = [
     {

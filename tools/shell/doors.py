@@ -4,7 +4,7 @@ from pathlib import Path
 
 from oscar_paddle.config.places import checkpoints_in
 from oscar_paddle.solvers.machine import prepare
-from oscar_paddle.tools.command_line import add_output_dir, run_tool, task_class
+from oscar_paddle.tools.shell.command_line import add_output_dir, run_tool, task_class
 
 
 def train_door(description, name):

@@ -1,4 +1,4 @@
-"""The command `oscar-paddle`: every tool of this folder by its name, `oscar-paddle train-retrieval --cfg_file ...`."""
+"""The command `oscar-paddle`: every file of tools/ by its name, `oscar-paddle train-retrieval --cfg_file ...`."""
 
 import ast
 import difflib
@@ -35,9 +35,8 @@ def main():
 
 
 def _tools():
-    """{name: program} of the files here that can be started."""
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))}
-    return {name: text for name, text in texts.items() if re.search("^if __name__ ==", text, re.MULTILINE)}
+    """{name: program}."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parents[1].glob("*.py"))}
 
 
 def _shown(name):

@@ -18,10 +18,10 @@ from oscar_paddle.config.errors import UserError
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.config.signals import keeping_sigterm
 from oscar_paddle.config.yaml_file import one_line
-from oscar_paddle.tools.options import TERMINATED, OptionParser, heeding_sigterm, rank_words
+from oscar_paddle.tools.shell.options import TERMINATED, OptionParser, heeding_sigterm, rank_words
 
 SUCCESS, FAILURE, INTERRUPTED = 0, 1, 130
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 # Keys of published files -> the part that has retrieval's.
 PARTS = {
     "DATASET.FEAT_FILE": "vinvl",
@@ -83,7 +83,7 @@ def load_task_config(cfg_file, opts=(), task=None):
 
 def task_names():
     """The tasks there are: names of files in solvers/tasks."""
-    folder = os.path.join(os.path.dirname(__file__), "..", "solvers", "tasks")
+    folder = REPOSITORY / "solvers" / "tasks"
     names = sorted(os.path.splitext(name)[0] for name in os.listdir(folder) if name.endswith(".py"))
     return [name for name in names if name not in ("task", "questions")]
 
@@ -205,7 +205,7 @@ def _gist(error):
 
 
 def _as_typed(example):
-    """The same for who started tools/console.py, and has no tools/ perhaps."""
+    """The same for who started tools/shell/console.py, and has no tools/ perhaps."""
     if not sys.argv[0].startswith("oscar-paddle "):
         return example
     launched = example.replace("launch tools/", "launch $(command -v oscar-paddle) ")
