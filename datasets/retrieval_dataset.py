@@ -194,8 +194,9 @@ def _candidate_lists(path, split, image_ids, captions, size):
     lists = [index.get(image_id, [])[:size] for image_id in image_ids]
     for image_id, pairs in zip(image_ids, lists, strict=True):
         if len(pairs) < size:
-            expected = f"expected {size} (INPUT.NUM_CAPTIONS_PER_IMAGE_DEV)"
-            raise DataError(f"{path}: image {image_id} has {len(pairs)} candidates, {expected}")
+            what = f"image {image_id} has {len(pairs)} candidates, expected {size} (INPUT.NUM_CAPTIONS_PER_IMAGE_DEV)"
+            others = "" if image_id in index or not index else f"; the lists are of other images, such as {min(index)}"
+            raise DataError(f"{path}: {what}{others}")
         for other, number in pairs:
             if number >= len(captions.get(other, ())):
                 raise DataError(f"{path}: image {image_id}: candidate [{other}, {number}] is not among the captions")

@@ -115,7 +115,10 @@ def find_annotations(data_dir):
     """
     found = _annotation_files(data_dir)
     if len(found) > 1:
-        raise DataError(f"{' and '.join(found[:3])}: expected one file with captions")
+        raise DataError(
+            f"{' and '.join(found[:3])}: expected one file with captions, or "
+            f"tools/prepare_captions.py --annotations FILE --output_dir {data_dir} for one after the other"
+        )
     return found[0] if found else None
 
 
@@ -177,7 +180,10 @@ def _jsonl(path, default_split):
         picture = pictures.setdefault(name, Picture(image_id, name, split, where, [], len(pictures) + 1))
         if (picture.split, picture.image_id) != (split, image_id):
             raise DataError(f"{where}: {name!r} has another split or id in {picture.where}")
-        picture.captions += _checked_captions(captions, f"{where} ({name})")
+        captions = _checked_captions(captions, f"{where} ({name})")
+        if len(captions) > 1 and picture.captions[: len(captions)] == captions:
+            raise DataError(f"{where}: {name!r} has these captions already from {picture.where}; take one of them out")
+        picture.captions += captions
     return list(pictures.values())
 
 
@@ -279,5 +285,6 @@ def _identity(entry, key, where):
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < 1 << 63:
-        raise DataError(f"{where}: {key!r} is {str(value)[:40]!r}; expected an integer from 0 on")
+        expected = "expected an integer from 0 on, a number without quotes"
+        raise DataError(f"{where}: {key!r} is {str(value)[:40]!r}; {expected}")
     return value

@@ -159,6 +159,14 @@ def test_a_candidate_that_does_not_exist(run, folder):
     assert_refused(result, path.name, first, f"[{first}, 77]")
 
 
+def test_candidates_of_other_images(run, folder):
+    path = folder / "coco_ir" / "other.pt"
+    path.write_bytes(pickle.dumps({"900001": json.dumps([[900001, 0]] * 20)}, protocol=2))
+    lists = {"EVAL__EVAL_CAPTION_INDEX_FILE": path.name, "EVAL__EVAL_CROSS_IMAGE": False, "DATASET__TEST": "minival"}
+    result = run(**lists, EVAL__EVAL_IMG_KEYS_FILE="", INPUT__NUM_CAPTIONS_PER_IMAGE_DEV=20)
+    assert_refused(result, "has 0 candidates, expected 20", "the lists are of other images, such as 900001")
+
+
 def test_a_checkpoint_folder_without_weights(run, folder):
     (folder / "checkpoint" / "pytorch_model.bin").unlink()
     assert_refused(run(), folder / "checkpoint", "no weights here")

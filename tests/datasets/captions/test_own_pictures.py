@@ -96,7 +96,9 @@ def test_folders_without_or_with_several_annotation_files(tmp_path):
     with pytest.raises(DataError, match=r"train_captions\.pt and .*train_captions\.pd: no such file"):
         read_split_captions(tmp_path, "train")
     jsonl(tmp_path / "a.jsonl", entry()), karpathy(tmp_path / "dataset.json", image())
-    with pytest.raises(DataError, match=r"a\.jsonl and .*dataset\.json: expected one file with captions"):
+    with pytest.raises(
+        DataError, match=r"a\.jsonl and .*dataset\.json: expected one file with captions, or tools/prepare_cap"
+    ):
         find_annotations(tmp_path)
 
 
@@ -114,6 +116,7 @@ def test_folders_without_or_with_several_annotation_files(tmp_path):
         ({"image": "b.jpg", "split": "train"}, r"line 2 \(b\.jpg\): expected a list of captions"),
         (entry("b.jpg", []), r"line 2 \(b\.jpg\): no captions"),
         (entry("b.jpg", id="x"), "line 2: 'id' is 'x'; expected an integer"),
+        (entry("b.jpg", id="7"), "line 2: 'id' is '7'; expected an integer from 0 on, a number without quotes"),
         (entry("b.jpg", id=True), "line 2: 'id' is 'True'"),
         (entry("b.jpg", id=-1), "line 2: 'id' is '-1'"),
         (entry("b.jpg", id=4), r"line 1 \(dog\.jpg\): no image id, but other pictures have one"),
@@ -223,3 +226,12 @@ def test_any_json_is_read_or_refused(tmp_path_factory, values, karpathys):
         assert len({picture.image_id for picture in pictures}) == len(pictures) > 0
         for picture in pictures:
             assert picture.name and picture.split and picture.captions and all(map(str.strip, picture.captions))
+
+
+def test_a_line_that_is_there_twice_counts_no_caption_twice(tmp_path):
+    path = tmp_path / "a.jsonl"
+    jsonl(path, entry("a.jpg", captions=["One.", "Two."]), entry("a.jpg", captions=["One.", "Two."]))
+    with pytest.raises(DataError, match=r"line 2: 'a.jpg' has these captions already from .*line 1; take one of them"):
+        read_annotations(path)
+    jsonl(path, entry("a.jpg", captions=["One."]), entry("a.jpg", captions=["One."]))  # two people may say the same
+    assert read_annotations(path)[0].captions == ["One.", "One."]
