@@ -161,7 +161,7 @@ def read_annotations(path, split=""):
 
 
 def _jsonl(path, default_split):
-    pictures = {}
+    pictures, lines = {}, {}  # lines: (name, captions) -> where
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -181,8 +181,9 @@ def _jsonl(path, default_split):
         if (picture.split, picture.image_id) != (split, image_id):
             raise DataError(f"{where}: {name!r} has another split or id in {picture.where}")
         captions = _checked_captions(captions, f"{where} ({name})")
-        if len(captions) > 1 and picture.captions[: len(captions)] == captions:
-            raise DataError(f"{where}: {name!r} has these captions already from {picture.where}; take one of them out")
+        first = lines.setdefault((name, *captions), where)
+        if first != where and len(captions) > 1:  # a line for each caption: two people may say the same
+            raise DataError(f"{where}: {name!r} has these captions already from {first}; take one of them out")
         picture.captions += captions
     return list(pictures.values())
 

@@ -230,8 +230,9 @@ def test_any_json_is_read_or_refused(tmp_path_factory, values, karpathys):
 
 def test_a_line_that_is_there_twice_counts_no_caption_twice(tmp_path):
     path = tmp_path / "a.jsonl"
-    jsonl(path, entry("a.jpg", captions=["One.", "Two."]), entry("a.jpg", captions=["One.", "Two."]))
-    with pytest.raises(DataError, match=r"line 2: 'a.jpg' has these captions already from .*line 1; take one of them"):
+    twice = entry("a.jpg", captions=["One.", "Two."])
+    jsonl(path, entry("a.jpg", captions=["Three."]), twice, twice)
+    with pytest.raises(DataError, match=r"line 3: 'a.jpg' has these captions already from .*line 2; take one of them"):
         read_annotations(path)
     jsonl(path, entry("a.jpg", captions=["One."]), entry("a.jpg", captions=["One."]))  # two people may say the same
     assert read_annotations(path)[0].captions == ["One.", "One."]
