@@ -13,8 +13,6 @@ from oscar_paddle.models.heads import build_classifier
 from oscar_paddle.models.losses import classification_losses
 from oscar_paddle.models.packing import PackedBatch
 
-OUTPUTS = ("pooled", "text_states")
-
 
 class OscarModel(nn.Layer):
     """Text and regions to named outputs (upstream `BertImgModel`, sub-module name `bert`)."""
@@ -49,7 +47,7 @@ class OscarModel(nn.Layer):
             regions: [Pu, H] from `embed_regions`.
             order: [P] int32 with Packing, [B, N] int32 with EqualRows; see `models.packing`.
             packing: Packing or EqualRows.
-            outputs: names among OUTPUTS; `text_states` needs a Packing.
+            outputs: names among "pooled", "text_states"; the latter needs a Packing.
         Returns:
             dict of the named outputs: pooled [B, H], in (-1, 1); text_states [Pt, H], the last layer at every text
             position.

@@ -145,7 +145,7 @@ def backend_in_training(model, num_pairs, output="margins"):
     Args:
         model: see `EagerBackend`; it is put into evaluation mode.
         num_pairs: how many pairs will be scored before the weights change.
-        output: what is asked of it, one of OUTPUTS.
+        output: what is asked of it, "margins" or "pooled".
     """
     eager = EagerBackend(model)
     if num_pairs < WORTH_EXPORTING or planned_backend("auto", "float32") == "eager":
@@ -167,7 +167,7 @@ def check_agreement(backend, reference, allowed=AGREES, output="margins"):
     Args:
         backend: EagerBackend or InferenceBackend. reference: EagerBackend.
         allowed: largest difference, relative to the margins where these exceed 1.
-        output: what to compare, one of OUTPUTS.
+        output: what to compare, "margins" or "pooled".
 
     Raises:
         UserError: the program fails, or its margins are not those of the model.

@@ -55,7 +55,7 @@ class BlockScorer:
         batch_tokens: positions in one batch, padding included.
     Attributes:
         unit: what is counted: "pairs" or "examples". title: what there is to score, for messages.
-        output: what is asked of the backend, see `backends.OUTPUTS`.
+        output: what is asked of the backend, "margins" or "pooled".
         rows_per_unit: encoder rows of one of them.
         layout: dict, how the matrix is cut into blocks, which decides the last bits of results.
         mask_type: see `models.visibility`.
