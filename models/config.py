@@ -61,14 +61,14 @@ class BertConfig:
         return dict(self.__dict__)
 
 
-def read_model_config(folder):
-    """`config.json` of a checkpoint folder as a BertConfig; WeightsError: missing, damaged, or no model's."""
+def read_model_config(folder, config_class=BertConfig):
+    """`config.json` of a checkpoint folder as a config_class; WeightsError: missing, damaged, or no model's."""
     path = Path(folder) / CONFIG
     if not path.exists():
         raise WeightsError(no_checkpoint(folder) or f"{path}: not found; a checkpoint folder needs a {CONFIG}")
     values = read_json_object(path)
     try:
-        return BertConfig(**values)
+        return config_class(**values)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
 

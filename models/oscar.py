@@ -8,6 +8,7 @@ import paddle.nn as nn
 
 from oscar_paddle.config.errors import WeightsError
 from oscar_paddle.models.bert import BertEmbeddings, BertEncoder, BertPooler, Dropout, LayerNorm, Linear, Packing
+from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.device import to_device
 from oscar_paddle.models.heads import build_classifier
 from oscar_paddle.models.losses import classification_losses
@@ -78,15 +79,51 @@ class OscarModel(nn.Layer):
         return self.encode(ids, types, positions, regions, fields.order, packing, outputs)
 
 
-class OscarForClassification(nn.Layer):
-    """Oscar with a classification head on the pooled vector: pairs of image and caption, questions."""
+class OscarWithHead(nn.Layer):
+    """What the trunk asks of a model: Oscar (`bert`) and what a task puts on it.
 
-    rows = 1  # of an example
+    Attributes:
+        config_class: what config.json is read as.
+        head_parts: beginnings of the names of the head's parameters, which a fine-tuning run may start afresh.
+        tied: {name in files: name of the parameter that it is another copy of}.
+    """
+
+    config_class, head_parts, tied = BertConfig, ("classifier.",), {}
 
     def __init__(self, config):
         super().__init__()
         self.config = config
         self.bert = OscarModel(config)
+
+    @staticmethod
+    def upstream(state):
+        """The tensors of a file with the names of older files brought up to date."""
+        return state
+
+    @property
+    def recompute(self):
+        """Whether the encoder keeps the layers' inputs only for the backward pass."""
+        return self.bert.encoder.recompute
+
+    @recompute.setter
+    def recompute(self, on):
+        self.bert.encoder.recompute = on
+
+    def _initialise(self, layer):
+        """New parameters as upstream: normal(0, initializer_range), biases 0, LayerNorm 1 and 0."""
+        if isinstance(layer, nn.Linear | nn.Embedding):
+            nn.initializer.Normal(std=self.config.initializer_range)(layer.weight)
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            nn.initializer.Constant(0.0)(layer.bias)
+
+
+class OscarForClassification(OscarWithHead):
+    """Oscar with a classification head on the pooled vector: pairs of image and caption, questions."""
+
+    rows = 1  # of an example
+
+    def __init__(self, config):
+        super().__init__(config)
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.classifier = build_classifier(config, self.rows)
         self.apply(self._initialise)
@@ -106,13 +143,6 @@ class OscarForClassification(nn.Layer):
     def row_losses(self, packed, labels, loss_type):
         """Loss of every row or pair of rows, float32; labels and types as in `classification_losses`."""
         return classification_losses(self(packed), *to_device(labels), loss_type)
-
-    def _initialise(self, layer):
-        """New parameters as upstream: normal(0, initializer_range), biases 0, LayerNorm 1 and 0."""
-        if isinstance(layer, nn.Linear | nn.Embedding):
-            nn.initializer.Normal(std=self.config.initializer_range)(layer.weight)
-        if isinstance(layer, nn.Linear):
-            nn.initializer.Constant(0.0)(layer.bias)
 
 
 class OscarForImagePairs(OscarForClassification):

@@ -66,14 +66,15 @@ def model_for_training(cfg, tokenizer, head):
     Plain BERT gets a fresh image embedding; PRETRAINED.FROM_SCRATCH starts every weight afresh. `head` is the task's.
     """
     folder = cfg.PRETRAINED.DIR
-    model_config = read_model_config(folder)
-    state = {} if cfg.PRETRAINED.FROM_SCRATCH else read_state(folder)
+    model_class = head.model_class
+    model_config = read_model_config(folder, model_class.config_class)
+    state = {} if cfg.PRETRAINED.FROM_SCRATCH else model_class.upstream(read_state(folder))
     if cfg.PRETRAINED.FRESH_HEAD:
-        state = without_head(state)
+        state = without_head(state, model_class.head_parts)
     if state:
-        keeps_head = any(name.startswith("classifier.") for name in state)
+        keeps_head = any(name.startswith(model_class.head_parts) for name in state)
         check_meaning(folder, tokenizer.vocab, head.answers if keeps_head else None)
-    fresh = fresh_parts(state)
+    fresh = fresh_parts(state, model_class.head_parts)
     if cfg.PRETRAINED.USE_IMG_LAYERNORM >= 0:
         model_config.use_img_layernorm = cfg.PRETRAINED.USE_IMG_LAYERNORM
         fresh = (*fresh, "bert.LayerNorm.")  # upstream: the forced flag adds an untrained LayerNorm where there is none
@@ -89,12 +90,12 @@ def model_for_training(cfg, tokenizer, head):
         model_config.attention_probs_dropout_prob = cfg.OPTIMIZATION.ATTENTION_DROPOUT
     check_input_fits(cfg, model_config, tokenizer, folder)
     paddle.seed(cfg.MISC.SEED)
-    model = head.model_class(model_config)
+    model = model_class(model_config)
     if not cfg.PRETRAINED.FROM_SCRATCH:
         load_into(model, state, folder, fresh)
     elif cfg.PRETRAINED.SCRATCH_WEIGHTS == "alike":
         let_equals_attend(model.bert)
-    model.bert.encoder.recompute = cfg.OPTIMIZATION.RECOMPUTE
+    model.recompute = cfg.OPTIMIZATION.RECOMPUTE
     millions = sum(p.size for p in model.parameters()) / 1e6
     log.info("model: %.2f million parameters, from %s", millions, "scratch" if cfg.PRETRAINED.FROM_SCRATCH else folder)
     return model
@@ -116,8 +117,8 @@ def load(checkpoint, model_class=OscarForClassification):
     Raises:
         WeightsError: the folder is missing, damaged, or does not hold every weight of this network and no other.
     """
-    model = model_class(read_model_config(checkpoint))
-    load_into(model, read_state(checkpoint), checkpoint)
+    model = model_class(read_model_config(checkpoint, model_class.config_class))
+    load_into(model, model_class.upstream(read_state(checkpoint)), checkpoint)
     model.eval()
     return model
 

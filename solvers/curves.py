@@ -12,12 +12,14 @@ class Curves(NamedTuple):
 
     Attributes:
         losses, rates: [(step, loss or learning rate), ...] of every update.
-        scores: {name: [(step, percent), ...]} of the evaluations: R@1 of each direction, or else "score".
+        figures: {name: [(step, value), ...]} of every update: what a task reports beside its loss.
+        scores: {name: [(step, percent), ...]} of the evaluations: see `curve_values`, or else "score".
         best: step of the best evaluation, or None.
     """
 
     losses: list
     rates: list
+    figures: dict
     scores: dict
     best: int | None
 
@@ -25,21 +27,24 @@ class Curves(NamedTuple):
 def read_curves(records):
     """Curves of the records of `metrics.jsonl`, dicts of one update or one evaluation each."""
     updates = [record for record in records if "loss" in record]
-    found = [(r["step"], {"score": r["score"], **recalls(r["metrics"])}) for r in records if "score" in r]
+    found = [(r["step"], {"score": r["score"], **curve_values(r["metrics"])}) for r in records if "score" in r]
+    figures = updates[0].get("figures", {}) if updates else {}
     last = found[-1][1] if found else {}
     names = [name for name in last if name != "score"] or list(last)  # the score itself where there is no recall
     scores = {name: [(step, 100 * values[name]) for step, values in found if name in values] for name in names}
     return Curves(
         losses=[(r["step"], r["loss"]) for r in updates],
         rates=[(r["step"], r["lr"]) for r in updates if "lr" in r],
+        figures={name: [(r["step"], r["figures"][name]) for r in updates] for name in figures},
         scores=scores,
         best=max(found, key=lambda item: item[1]["score"])[0] if found else None,
     )
 
 
-def recalls(metrics):
-    """{"i2t_retrieval R@1": 0.5, ...} of nested metrics."""
-    return {f"{name} R@1": group["R@1"] for name, group in metrics.items() if name.endswith("_retrieval")}
+def curve_values(metrics):
+    """{name: fraction} of an evaluation that are worth a line: its "curves", or R@1 of each direction of retrieval."""
+    recalls = {f"{name} R@1": group["R@1"] for name, group in metrics.items() if name.endswith("_retrieval")}
+    return metrics.get("curves", recalls)
 
 
 def smoothed(points):
@@ -70,14 +75,18 @@ def draw_run(records, title):
     from matplotlib.figure import Figure
 
     curves = read_curves(records)
-    figure = Figure(figsize=(8, 9), layout="constrained")
-    top, middle, bottom = figure.subplots(3, 1, sharex=True)
+    figure = Figure(figsize=(8, 12 if curves.figures else 9), layout="constrained")
+    top, *between, middle, bottom = figure.subplots(4 if curves.figures else 3, 1, sharex=True)
     means, size = smoothed(curves.losses)
     if size > 1:
         _plot(top, curves.losses, color="0.8", label="each step")
     draw_lines(top, {f"mean of {size} steps" if size > 1 else "each step": means})
     top.set_ylabel("training loss")
     top.legend()
+    for axes in between:
+        draw_lines(axes, {name: smoothed(points)[0] for name, points in curves.figures.items()}, [None] * 9)
+        axes.set_ylabel("training figures")
+        axes.legend()
     _plot(middle, curves.rates)
     middle.set_ylabel("learning rate")
     draw_lines(bottom, curves.scores)

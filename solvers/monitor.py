@@ -5,7 +5,7 @@ import time
 
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.config.progress import tqdm
-from oscar_paddle.solvers.curves import draw_run, recalls
+from oscar_paddle.solvers.curves import curve_values, draw_run
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Monitor:
         """One optimizer update.
 
         Args:
-            record: dict with step, epoch, loss, lr, grad_norm.
+            record: dict with step, epoch, loss, lr, grad_norm, and perhaps losses and figures by name.
             num_pairs: pairs of all ranks in this update.
             seconds: wall time of this update, waiting for data included.
         """
@@ -51,20 +51,21 @@ class Monitor:
             return
         self.run_folder.append_metrics({**record, "pairs_per_s": round(num_pairs / seconds, 2)})
         self.pairs += num_pairs
-        self.recent.append((record["loss"], num_pairs, seconds))
-        losses, pairs, times = zip(*self.recent, strict=True)
-        loss, rate = sum(losses) / len(losses), sum(pairs) / sum(times)
+        self.recent.append((record, num_pairs, seconds))
+        records, pairs, times = zip(*self.recent, strict=True)
+        loss, rate = sum(r["loss"] for r in records) / len(records), sum(pairs) / sum(times)
         shown = {"loss": f"{loss:.4f}", "lr": f"{record['lr']:.2e}", f"{self.unit}/s": f"{rate:.1f}"}
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update(1)
         if record["step"] % self.options.PRINT_STEP == 0 or record["step"] == self.total_steps:
             log.info(
-                "step %d of %d, epoch %d: loss %.4f (mean of the last %d), lr %.3e, gradient norm %s, %.1f %s/s",
+                "step %d of %d, epoch %d: loss %.4f (mean of the last %d)%s, lr %.3e, gradient norm %s, %.1f %s/s",
                 record["step"],
                 self.total_steps,
                 record["epoch"],
                 loss,
-                len(losses),
+                len(records),
+                "".join(f", {name} {value:.4f}" for name, value in _means(records).items()),
                 record["lr"],
                 "overflow, update skipped" if record["grad_norm"] is None else f"{record['grad_norm']:.3f}",
                 rate,
@@ -75,6 +76,8 @@ class Monitor:
             for name in ("loss", "lr", "grad_norm"):
                 if record[name] is not None:
                     self.scalars.add_scalar(tag=f"train/{name}", step=record["step"], value=record[name])
+            for name, value in _means([record]).items():
+                self.scalars.add_scalar(tag=f"train/{name}", step=record["step"], value=value)
 
     def evaluation(self, record):
         """One evaluation: a dict with step, epoch, score, best_score and the metrics."""
@@ -82,7 +85,7 @@ class Monitor:
             return
         self.run_folder.append_metrics(record)
         if self.scalars:
-            for name, value in {"score": record["score"], **recalls(record["metrics"])}.items():
+            for name, value in {"score": record["score"], **curve_values(record["metrics"])}.items():
                 self.scalars.add_scalar(tag=f"dev/{name}", step=record["step"], value=value)
         try:
             draw_curves(self.run_folder)
@@ -102,6 +105,12 @@ class Monitor:
         self.bar.close()
         if self.scalars:
             self.scalars.close()
+
+
+def _means(records):
+    """{name: mean} of the named losses and figures of some updates."""
+    parts = [{**record.get("losses", {}), **record.get("figures", {})} for record in records]
+    return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
 
 
 def draw_curves(run_folder):

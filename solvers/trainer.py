@@ -127,16 +127,19 @@ class Trainer:
             paddle.seed(self.dropout_seed(number))
             with self.autocast():
                 sums = task.losses(self.model, batch)
-            parts = {name: sums[name] / count * weight for name, (count, weight) in factors.items()}
+            parts = {name: sums[name] / divisors[number] * weight for name, (divisors, weight) in factors.items()}
             for name, part in parts.items():
                 shares[name][number] = part.detach()
-            (sum(parts.values()) * scale).backward()
+            (sum(part for name, part in parts.items() if task.terms[name].is_loss) * scale).backward()
         # All of a step runs without waiting for the device but twice: here, and in `factors` when ranks compare counts.
         sums = paddle.stack([part for parts in shares.values() for part in parts])
         self.ranks.sum_gradients(self.parameters, sums)
         *sums, norm = paddle.concat([sums, global_norm(self.parameters).reshape([1])]).tolist()
-        losses = [math.fsum(parts) for parts in np.reshape(sums, (len(shares), -1))]
-        loss, norm = math.fsum(losses), norm / scale
+        values = zip(shares, np.reshape(sums, (len(shares), -1)), strict=True)
+        losses, figures = {}, {}
+        for name, parts in values:
+            (losses if task.terms[name].is_loss else figures)[name] = math.fsum(parts)
+        loss, norm = math.fsum(losses.values()), norm / scale
         finite = math.isfinite(norm)
         if not math.isfinite(loss) or not (finite or self.scaler.may_overflow):
             self.stop_on_non_finite(loss, norm, lr, examples)
@@ -149,20 +152,23 @@ class Trainer:
         epoch = self.place // self.epoch_steps + 1
         self.step += 1
         record = {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm if finite else None}
-        return record if len(losses) == 1 else {**record, "losses": dict(zip(shares, losses, strict=True))}
+        named = {"losses": losses if len(losses) > 1 else {}, "figures": figures}
+        return {**record, **{what: parts for what, parts in named.items() if parts}}
 
     def factors(self, micro_batches):
-        """{name of a term: (count to divide its sum by, weight of the quotient)} of one update.
+        """{name of a term: (what each micro-batch's sum is divided by, weight of the quotients)} of one update.
 
         Counts are those of all micro-batches and ranks, so that any division of the same examples gives the same loss;
-        a term that is divided on each rank by its own counts as the mean over ranks.
+        a term per batch is divided by each batch's own, and counts as the mean over all batches of all ranks.
         """
-        counts = [self.task.counts(batch) for batch in micro_batches if batch is not None]
-        mine = [sum(count[name] for count in counts) for name in self.task.terms]
+        counts = [{} if batch is None else self.task.counts(batch) for batch in micro_batches]
+        mine = [sum(count.get(name, 0) for count in counts) for name in self.task.terms]
+        *totals, batches = map(int, self.ranks.sum([*mine, sum(map(bool, counts))]))
         factors = {}
-        for (name, term), own, total in zip(self.task.terms.items(), mine, self.ranks.sum(mine), strict=True):
-            ranks = self.ranks.world_size if term.per_rank else 1
-            factors[name] = max(1, int(own if term.per_rank else total)), term.weight / ranks
+        for (name, term), total in zip(self.task.terms.items(), totals, strict=True):
+            divisors = [count.get(name, 0) if term.per_batch else total for count in counts]
+            weight = term.weight / max(1, batches) if term.per_batch else term.weight
+            factors[name] = [max(1, divisor) for divisor in divisors], weight
         return factors
 
     @paddle.no_grad()
@@ -261,6 +267,7 @@ class Trainer:
             "random_state": {"seed": self.cfg.MISC.SEED, "rule": "draws depend on seed, epoch, index, step, rank"},
             "settings": self.settings,
             "answers": self.task.answers,
+            "task": self.task.state(),
             "vocabulary": vocabulary_digest(self.tokenizer.vocab),
             "config": {section: dict(keys) for section, keys in self.cfg.items()},
         }
@@ -280,6 +287,7 @@ class Trainer:
             self.lead = state["lead"]
             self.scaler.restore(state["loss_scaler"])
             self.poor_evaluations = state["poor_evaluations"]
+            self.task.restore(state.get("task", {}))  # checkpoints before 0.3.0 have none
             if state["best_step"]:
                 self.best_score, self.best_step = state["best_score"], state["best_step"]
             self.ranks.copy_from_main(self.optimizer.moments().values())

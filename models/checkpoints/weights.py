@@ -121,6 +121,7 @@ def load_into(model, state, where, fresh=()):
         WeightsError: names that are missing, unexpected, of another shape, or no floats, all listed.
     """
     targets, linear = dict(model.named_parameters()), _linear_weights(model)
+    state = {getattr(model, "tied", {}).get(name, name): state[name] for name in _tied_last(model, state)}
     shapes = {name: tuple(target.shape)[:: -1 if name in linear else 1] for name, target in targets.items()}
     ignored = [name for name in state if name not in targets and name.startswith(_IGNORED_PREFIXES)]
     started = [name for name in targets if name not in state and name.startswith(tuple(fresh))]
@@ -134,7 +135,8 @@ def load_into(model, state, where, fresh=()):
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
-        is_head = fresh and all(name.startswith(_HEAD) for names in problems.values() for name in names)
+        heads = (_HEAD, *fresh)
+        is_head = fresh and all(name.startswith(heads) for names in problems.values() for name in names)
         remedy = "; PRETRAINED.FRESH_HEAD True starts with a new head" if is_head else ""
         raise WeightsError(f"{where}: the weights do not fit the model; {listed}{remedy}")
     for name, array in arrays.items():
@@ -146,21 +148,28 @@ def load_into(model, state, where, fresh=()):
     return started
 
 
-def fresh_parts(state):
+def fresh_parts(state, head=(_HEAD,)):
     """Name prefixes that a fine-tuning run may start afresh: the head, and the image part on plain BERT."""
     plain_bert = not any(name.startswith("bert.img_embedding.") for name in state)
-    return (_HEAD, *_IMAGE_PART) if plain_bert else (_HEAD,)
+    return (*head, *_IMAGE_PART) if plain_bert else head
 
 
-def without_head(state):
-    """The tensors of a state but for the task's head."""
-    return {name: value for name, value in state.items() if not name.startswith(_HEAD)}
+def without_head(state, head=()):
+    """The tensors of a state but for a classifier and the task's head, given as name prefixes."""
+    return {name: value for name, value in state.items() if not name.startswith((_HEAD, *head))}
+
+
+def _tied_last(model, state):
+    """Names of a state; those of tied copies come last, and so win where a file's copies differ, as upstream."""
+    tied = getattr(model, "tied", {})
+    return sorted(state, key=lambda name: name in tied)
 
 
 def to_state(model):
-    """Parameters of a model as a dict of PyTorch-oriented float32 arrays."""
+    """Parameters of a model as a dict of PyTorch-oriented float32 arrays; tied ones are there under each name."""
     linear = _linear_weights(model)
     arrays = {name: parameter.numpy() for name, parameter in model.named_parameters()}
+    arrays |= {copy: arrays[name] for copy, name in getattr(model, "tied", {}).items()}
     return {name: np.ascontiguousarray(array.T if name in linear else array) for name, array in arrays.items()}
 
 

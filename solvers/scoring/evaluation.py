@@ -13,7 +13,7 @@ from oscar_paddle.models.checkpoints.weights import file_hash, find_weights
 from oscar_paddle.solvers.build import as_trained, load_tokenizer, model_for_evaluation
 from oscar_paddle.solvers.ranks import Ranks, together
 from oscar_paddle.solvers.runtime import batch_tokens, set_device, set_up_logging
-from oscar_paddle.solvers.scoring.backends import backend_in_training, build_backend, planned_backend
+from oscar_paddle.solvers.scoring.backends import planned_backend
 from oscar_paddle.solvers.scoring.code_version import code_version
 from oscar_paddle.solvers.scoring.folder import BLOCKS, COMPLETE, IN_PROGRESS, EvaluationFolder
 from oscar_paddle.solvers.scoring.run import forget_failures, score_blocks, score_in_memory
@@ -55,8 +55,7 @@ def run_evaluation(cfg, machine, task, output_dir=""):
 
     def make_backend(weights, precision):
         programs = Path(cfg.EVAL.CHECKPOINT_DIR) / ".oscar_cache"
-        output = evaluation.scorer_class.output
-        return build_backend(model(), cfg.EVAL.BACKEND, precision, weights, programs, ranks, output)
+        return evaluation.backend(model(), cfg.EVAL.BACKEND, precision, weights=weights, programs=programs, ranks=ranks)
 
     folder = output_dir or Path(cfg.EVAL.CHECKPOINT_DIR) / "eval" / evaluation.folder_name()
     metrics = evaluate(cfg, evaluation, folder, ranks, make_backend)
@@ -98,8 +97,7 @@ def evaluate(cfg, evaluation, folder, ranks, make_backend):
 
 def evaluate_in_training(model, evaluation, cfg, ranks):
     """Metrics of a split for weights that will change again: dict, on every rank; nothing is written."""
-    rows = evaluation.rows_to_score() // ranks.world_size
-    backend = backend_in_training(model, rows, evaluation.scorer_class.output)
+    backend = evaluation.backend_in_training(model, ranks)
     scorer = evaluation.scorer_class(backend, evaluation.data, batch_tokens(cfg))
     return evaluation.measure(score_in_memory(scorer, evaluation.groups(), ranks))
 

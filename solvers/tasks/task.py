@@ -15,17 +15,20 @@ FINGERPRINT_IMAGES = 256  # so many images' features tell one feature file from 
 
 
 class Term(NamedTuple):
-    """How one named part of the loss enters the whole.
+    """How one named part of the loss, or one figure beside it, enters the whole.
 
     A term is a sum over rows or tokens, divided by how many they are in all micro-batches and ranks.
 
     Attributes:
         weight: factor of the quotient.
-        per_rank: divide by what this rank has, and take the mean over ranks (as DistributedDataParallel does).
+        per_batch: divide the sum of each micro-batch of each rank by its own count, and take the mean over these (as
+            DistributedDataParallel with accumulation does).
+        is_loss: False: a figure (an accuracy, a reward) that is reported beside the loss, and nothing is trained on.
     """
 
     weight: float = 1.0
-    per_rank: bool = False
+    per_batch: bool = False
+    is_loss: bool = True
 
 
 class Group(NamedTuple):
@@ -161,7 +164,10 @@ class Task:
         return pack(batch, mask_type)
 
     def counts(self, batch):
-        """{name of a term: int, the rows or tokens of this batch that its sum is over}."""
+        """{name of a term: int, the rows or tokens of this batch that its sum is over}.
+
+        Asked of every micro-batch of an update, in order, before the first of them goes to `losses`.
+        """
         return {name: len(batch[1]) for name in self.terms}
 
     def losses(self, model, batch):
@@ -190,6 +196,13 @@ class Task:
         for what, table in tables.items():
             found[f"the token ids of the training {what} (vocab.txt)"] = training_digest(table.ids)
         return found if self.dev is None else {**found, f"the dev split ({self.dev_keys})": self.dev.data.fingerprint()}
+
+    def state(self):
+        """JSON-serialisable dict: what the task itself counts, kept in every checkpoint."""
+        return {}
+
+    def restore(self, state):
+        """Go on from what `state` gave, on every rank."""
 
     # ---- evaluation
 
@@ -243,6 +256,25 @@ class Evaluation:
     def provenance(self):
         """{"data": {...}, ...}: what the results depend on, besides checkpoint and settings."""
         raise NotImplementedError
+
+    def backend(self, model, options, precision, *, weights, programs, ranks):
+        """What `scorer_class` runs the model with.
+
+        Args:
+            model: of the task's class, in evaluation mode.
+            options: EVAL.BACKEND. precision: EVAL.PRECISION.
+            weights: hash of the weights. programs: folder of exported programs.
+            ranks: Ranks.
+        """
+        from oscar_paddle.solvers.scoring.backends import build_backend  # Paddle loads here
+
+        return build_backend(model, options, precision, weights, programs, ranks, self.scorer_class.output)
+
+    def backend_in_training(self, model, ranks):
+        """The same for weights that will change again."""
+        from oscar_paddle.solvers.scoring.backends import backend_in_training
+
+        return backend_in_training(model, self.rows_to_score() // ranks.world_size, self.scorer_class.output)
 
     def second_pass(self, files, make_backend, ranks):
         """What scores a part of the results again, or None (see `solvers.scoring.rescoring`)."""

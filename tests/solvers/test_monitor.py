@@ -9,7 +9,8 @@ import pytest
 from oscar_paddle.config import progress
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import UserError
-from oscar_paddle.solvers.monitor import Monitor, recalls
+from oscar_paddle.solvers.curves import curve_values
+from oscar_paddle.solvers.monitor import Monitor
 from oscar_paddle.solvers.run_folder import RunFolder
 
 METRICS = {
@@ -128,6 +129,6 @@ def test_other_ranks_are_silent(folder, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_recalls():
-    assert recalls(METRICS) == {"i2t_retrieval R@1": 0.25, "t2i_retrieval R@1": 0.125}
-    assert recalls({"accuracy": 0.5, "by_type": {"yes/no": 0.7}}) == {}
+def test_curve_values():
+    assert curve_values(METRICS) == {"i2t_retrieval R@1": 0.25, "t2i_retrieval R@1": 0.125}
+    assert curve_values({"accuracy": 0.5, "by_type": {"yes/no": 0.7}}) == {}

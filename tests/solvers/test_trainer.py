@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -310,14 +311,52 @@ def test_terms_are_added_over_micro_batches_and_divided_once(train):
 
 
 def test_the_factors_of_terms(train):
-    """A count is that of all micro-batches and ranks; a term per rank counts as the mean over ranks."""
+    """A count is that of all micro-batches and ranks; a term per batch counts as the mean over batches."""
     trainer = train(TwoTerms(), OPTIMIZATION__MAX_STEPS=1)
     batches = [(np.array([1, 2]), 0), None, (np.array([3, 4, 5]), 0)]
-    assert trainer.factors(batches) == {"squares": (5, 1.0), "tokens": (3 + 5, 0.5)}
-    trainer.task.terms = {"squares": Term(), "tokens": Term(weight=0.5, per_rank=True)}
+    assert trainer.factors(batches) == {"squares": ([5] * 3, 1.0), "tokens": ([3 + 5] * 3, 0.5)}
+    trainer.task.terms = {"squares": Term(), "tokens": Term(weight=0.5, per_batch=True)}
     trainer.ranks = SimpleNamespace(world_size=4, sum=lambda values: [4 * value for value in values])
-    assert trainer.factors(batches) == {"squares": (20, 1.0), "tokens": (8, 0.125)}
-    assert trainer.factors([None]) == {"squares": (1, 1.0), "tokens": (1, 0.125)}
+    assert trainer.factors(batches) == {"squares": ([20] * 3, 1.0), "tokens": ([3, 1, 5], 0.5 / 8)}
+    assert trainer.factors([None]) == {"squares": ([1], 1.0), "tokens": ([1], 0.5)}
+
+
+class WithFigure(ToyTask):
+    """Counts what it trains on, and reports a figure."""
+
+    terms = {"squares": Term(), "largest": Term(is_loss=False)}
+    seen_batches = 0
+
+    def counts(self, batch):
+        return {"squares": len(batch[0]), "largest": 1}
+
+    def losses(self, model, batch):
+        self.seen_batches += 1
+        squares = super().losses(model, batch)["squares"]
+        return {"squares": squares, "largest": paddle.to_tensor(float(batch[0].max()))}
+
+    def state(self):
+        return {"seen_batches": self.seen_batches}
+
+    def restore(self, state):
+        self.seen_batches = state["seen_batches"]
+
+
+def test_figures_are_reported_and_not_trained_on(train):
+    plain, figured = train(ToyTask(), OPTIMIZATION__MAX_STEPS=2), WithFigure()
+    weights = [p.numpy() for p in plain.model.parameters()]
+    shutil.rmtree(plain.run_folder.path)
+    trainer = train(figured, OPTIMIZATION__MAX_STEPS=2)
+    assert all((p.numpy() == w).all() for p, w in zip(trainer.model.parameters(), weights, strict=True))
+    for record, (_, *examples) in zip(trainer.run_folder.read_metrics(), figured.seen, strict=False):
+        assert record["figures"] == {"largest": max(examples)} and "losses" not in record
+
+
+def test_what_a_task_counts_is_part_of_the_checkpoint(train):
+    train(WithFigure(), OPTIMIZATION__MAX_STEPS=2, OUTPUT__SAVE_STEPS=1)
+    resumed = WithFigure()
+    train(resumed, OPTIMIZATION__MAX_STEPS=2, OUTPUT__SAVE_STEPS=1)
+    assert resumed.seen_batches == 2
 
 
 @pytest.mark.parametrize(
