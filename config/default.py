@@ -120,7 +120,7 @@ KEYS = {
     "CORPUS.DEV_DATASET_FILE": Key("", NEW).means("""
         A corpus that is held out, for the evaluation during training and tools/eval_pretraining.py; '' = none."""),
     "CORPUS.EXTRA_LOSS_WEIGHT": Key(0.0, "--extra_loss_weight", _SHARE, RUN).means("""
-        Weight w of the second corpus' losses; those of the first have 1 - w, as upstream also without a second one."""),
+        Weight w of the second corpus' losses; the first's have 1 - w, as upstream also without a second."""),
     "CORPUS.TEXTB_SAMPLE_MODE": Key(0, "--textb_sample_mode", one_of(0, 1, 2), RUN).means("""
         Where a wrong text_b is from: 0 (Oscar: caption or tags of another document) | 1 (Oscar+: its tags or
         answer) | 2 (the answer of another question)."""),
