@@ -5,6 +5,7 @@ Shape letters: B rows of a batch, Pt text positions of all rows, M masked ones, 
 Source: docs/reference.md, pre-training.
 """
 
+import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +13,11 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.collate import collate
+from oscar_paddle.datasets.corpus.definition import read_definition
 from oscar_paddle.datasets.corpus.draws import Draws
+from oscar_paddle.datasets.corpus.index import Corpus, open_corpus
+from oscar_paddle.datasets.tensorize import LongestFirstBuilder
+from oscar_paddle.datasets.tokenization import MASK
 
 MASKED = 0.15  # share of the word pieces that are predicted
 AS_MASK, AS_RANDOM = 0.8, 0.9  # of these: below the first [MASK], below the second a random entry, else unchanged
@@ -66,8 +71,8 @@ class PretrainingDataset:
         draws: function (seed, epoch, index, which) -> Draws.
     """
 
-    corpus: object
-    text: object
+    corpus: Corpus
+    text: LongestFirstBuilder
     rules: Rules
     mask_id: int
     vocab_size: int
@@ -200,3 +205,46 @@ class PretrainingDataset:
     def fingerprint(self):
         """Hex digest of the corpus' texts, labels and rows: what a run's numbers depend on, besides the features."""
         return self.corpus.fingerprint()
+
+
+def build_pretraining_data(cfg, tokenizer, dataset_file, which=0, mode=None):
+    """The PretrainingDataset of a corpus.
+
+    Args:
+        cfg: the frozen config.
+        dataset_file: CORPUS.DATASET_FILE, or another one.
+        which: 0, or 1 for the second corpus of a run, whose draws are others.
+        mode: textb_sample_mode; None = CORPUS.TEXTB_SAMPLE_MODE.
+    Raises:
+        DataError: a file is missing or damaged, or a row names what is not there; says file, row and key.
+    """
+    settings, data = cfg.CORPUS, cfg.DATASET
+    if tokenizer.mask_id is None:
+        raise DataError(f"the vocabulary has no {MASK}, which pre-training puts in place of words")
+    corpus = open_corpus(
+        read_definition(dataset_file, data.DATA_DIR),
+        tokenizer,
+        cache_dir=data.CACHE_DIR or os.path.join(data.DATA_DIR, ".oscar_cache"),
+        max_seq_len=cfg.INPUT.MAX_SEQ_LEN,
+        use_gtlabels=settings.USE_GTLABELS,
+        chunks=(settings.CHUNK_START_ID, settings.CHUNK_END_ID),
+        feature_dim=cfg.INPUT.IMG_FEATURE_DIM,
+        max_region=cfg.INPUT.MAX_REGION,
+        cache_bytes=cfg.INPUT.FEATURE_CACHE_MB << 20,
+    )
+    corpus.regions.fills_empty = data.EMPTY_IMAGES == "skip"
+    rules = Rules(
+        settings.TEXTB_SAMPLE_MODE if mode is None else mode,
+        settings.TEXTA_FALSE_PROB,
+        settings.USE_B,
+        settings.MASK_LOSS_FOR_UNMATCHED,
+    )
+    return PretrainingDataset(
+        corpus=corpus,
+        text=LongestFirstBuilder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN),
+        rules=rules,
+        mask_id=tokenizer.mask_id,
+        vocab_size=tokenizer.vocab_size,
+        seed=cfg.MISC.SEED,
+        which=which,
+    )
