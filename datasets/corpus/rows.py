@@ -7,6 +7,7 @@
 The functions raise DataError that does not name the file and the row; their callers know both.
 """
 
+import functools
 import json
 from typing import NamedTuple
 
@@ -38,31 +39,35 @@ class CorpusRow(NamedTuple):
 
 def parse_corpus_row(line, names):
     """The CorpusRow in a line (bytes without its end), or None where its data set is none of `names`."""
-    columns = [column.strip() for column in line.split(b"\t")]
+    columns = line.split(b"\t")
     if len(columns) < 3:
         raise DataError(
             f"{len(columns)} column{'s' * (len(columns) > 1)}; expected image key, label key and text with tabs between"
         )
-    image_key, label_key, text = columns[:3]
-    fields, labels = image_key.split(b"_"), label_key.split(b"_")
-    data_set = _name(fields[0])
+    image_key, label_key, text = map(bytes.strip, columns[:3])
+    before, _, image_id = image_key.rpartition(b"_")
+    data_set, chunk = _place(before)
     if data_set not in names:
-        return None
-    if _name(labels[0]) != data_set:
+        data_set = first_name(line)  # a key without "_" has it after all
+        if data_set not in names:
+            return None
+    has_chunks = data_set in IN_CHUNKS
+    if chunk is None or not (before and image_id):
+        form = f"{data_set}_<chunk>_<image id>, the chunk a number" if has_chunks else f"{data_set}_<image id>"
+        raise DataError(f"the image key is {_shown(image_key)}; expected {form}")
+    before, _, label_id = label_key.rpartition(b"_")
+    fields = before.split(b"_")
+    if _name(fields[0]) != data_set:
         raise DataError(
             f"the image key {_shown(image_key)} is of another data set than the label key {_shown(label_key)}"
         )
-    has_chunks, is_answer = data_set in IN_CHUNKS, _ANSWER in labels[1:-1]
-    if len(fields) < 2 + has_chunks or not fields[-1]:
-        form = f"{data_set}_<chunk>_<image id>" if has_chunks else f"{data_set}_<image id>"
-        raise DataError(f"the image key is {_shown(image_key)}; expected {form}")
-    if len(labels) < 2 + is_answer or not labels[-1]:
+    is_answer = _ANSWER in fields
+    if not label_id or (is_answer and fields[-1] == _ANSWER):
         form = f"{data_set}_<image id> or {data_set}_qa_<image id>_<answer id>"
         raise DataError(f"the label key is {_shown(label_key)}; expected {form}")
     if not text:
         raise DataError(f"the text of {_shown(image_key)} is empty; leave the row out")
-    chunk = _chunk(fields[-2], image_key) if has_chunks else NO_CHUNK
-    return CorpusRow(image_key, data_set, chunk, fields[-1], is_answer, labels[-1], text)
+    return CorpusRow(image_key, data_set, chunk, image_id, is_answer, label_id, text)
 
 
 def first_name(line):
@@ -70,16 +75,21 @@ def first_name(line):
     return _name(line.split(b"\t", 1)[0].strip().split(b"_", 1)[0])
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def _name(field):
     name = field.decode("utf-8", "replace")
     return OTHER_NAMES.get(name, name)
 
 
-def _chunk(field, image_key):
-    number = int(field) if field.isdigit() and len(field) < 10 else -1
-    if str(number).encode() != field:
-        raise DataError(f"the image key is {_shown(image_key)}; its chunk {_shown(field)} is no number")
-    return number
+@functools.lru_cache(maxsize=1 << 12)
+def _place(before):
+    """(data set, chunk) of what is before the image id in an image key; the chunk is None where there should be one."""
+    fields = before.split(b"_")
+    name = _name(fields[0])
+    if name not in IN_CHUNKS:
+        return name, NO_CHUNK
+    number = int(fields[-1]) if len(fields) > 1 and fields[-1].isdigit() and len(fields[-1]) < 10 else NO_CHUNK
+    return name, number if str(number).encode() == fields[-1] else None
 
 
 def parse_label_row(line, use_gtlabels=True):
@@ -89,10 +99,10 @@ def parse_label_row(line, use_gtlabels=True):
     objects = value.get(key)
     if not isinstance(objects, list):
         raise DataError(f"image {_shown(name)}: {key!r} is {_kind(objects)}; expected a list of objects with a 'class'")
-    classes = [each.get("class") if isinstance(each, dict) else None for each in objects]
-    if not all(isinstance(each, str) for each in classes):
-        raise DataError(f"image {_shown(name)}: an object of {key!r} has no 'class'")
-    return name, " ".join(classes)
+    try:
+        return name, " ".join([each["class"] for each in objects])
+    except (TypeError, KeyError):
+        raise DataError(f"image {_shown(name)}: an object of {key!r} has no 'class', which is a text") from None
 
 
 def parse_answer_row(line):

@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+from replayed import Replayed
 
 from oscar_paddle.config.loader import load_config
 from oscar_paddle.datasets.pretraining_dataset import Rules, build_pretraining_data
 from oscar_paddle.datasets.tokenization import build_tokenizer
-from replayed import Replayed
 
 
 @pytest.fixture(scope="module")
