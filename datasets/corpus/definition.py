@@ -38,9 +38,14 @@ class Definition:
     corpus_file: str
     data_sets: tuple
 
-    def known(self, name):
-        """Whether a key's first field is a name of a published data set, or of one of this corpus."""
-        return name in IN_ONE_PIECE + IN_CHUNKS or name in OTHER_NAMES or name in {each.name for each in self.data_sets}
+    def check_known(self, name):
+        """Raises DataError where a key's first field is no name of a published data set, nor of one of this corpus."""
+        listed = [each.name for each in self.data_sets]
+        if name not in (*IN_ONE_PIECE, *IN_CHUNKS, *OTHER_NAMES, *listed):
+            known = ", ".join(IN_ONE_PIECE + IN_CHUNKS)
+            raise DataError(
+                f"unknown data set {name[:40]!r}; {self.path} lists {', '.join(listed)}; others are {known}"
+            )
 
 
 def read_definition(dataset_file, data_dir):

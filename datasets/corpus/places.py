@@ -20,7 +20,7 @@ from oscar_paddle.datasets.regions.source import RegionSource
 
 log = logging.getLogger(__name__)
 _MANIFEST = "features.json"
-_MAP = "imageid2idx.json"
+MAP = "imageid2idx.json"
 _HEAD = 1 << 12  # bytes of a row that hold the number of boxes
 _SAMPLED = 64  # ids of imageid2idx.json that are compared with their rows
 _IDS_AT_A_TIME = 1 << 16
@@ -66,7 +66,7 @@ def _kept(folder, root):
 def _states(path):
     """[size, time of the last change] of a feature file and of the map of its ids, None where there is none."""
     found = []
-    for name in (path, os.path.join(os.path.dirname(path), _MAP)):
+    for name in (path, os.path.join(os.path.dirname(path), MAP)):
         try:
             state = os.stat(name)
             found.append([state.st_size, state.st_mtime_ns])
@@ -113,7 +113,7 @@ def _look_up(path, images, corpus):
         )
         raise MissingFile(f"{path}: no such file; {corpus.where(first)} asks for {what}; {remedy}")
     rows = TsvFile(path)
-    hashed, numbers = _ids(path, rows)
+    hashed, numbers = ids_and_rows(path, rows)
     order = np.argsort(hashed, kind="stable")
     hashed, wanted = hashed[order], corpus.image_hash[images]
     place = np.searchsorted(hashed, wanted, side="right") - 1
@@ -130,11 +130,11 @@ def _look_up(path, images, corpus):
     return rows.spans(number)
 
 
-def _ids(path, rows):
+def ids_and_rows(path, rows):
     """(hashes [n] uint64 of the image ids in a feature file, their rows [n] int64), from the map or the rows."""
-    map_file = os.path.join(os.path.dirname(path), _MAP)
+    map_file = os.path.join(os.path.dirname(path), MAP)
     try:
-        hashed, numbers = _read_map(map_file)
+        hashed, numbers = read_map(map_file)
     except FileNotFoundError:
         log.info("%s: taking the image ids from the rows", path)
     except (OSError, ValueError, ijson.JSONError) as error:
@@ -145,7 +145,12 @@ def _ids(path, rows):
     return hashes([name.encode() for name in rows.first_fields()]), np.arange(len(rows))
 
 
-def _read_map(path):
+def read_map(path):
+    """(hashes [n] uint64 of the image ids, rows [n] int64) in an imageid2idx.json, which is not held in memory.
+
+    Raises:
+        OSError, ValueError, ijson.JSONError: no such file, or no such map.
+    """
     parts, names, numbers = [], [], []
     with open(path, "rb") as file:
         for name, number in ijson.kvitems(file, ""):
@@ -215,7 +220,7 @@ class CorpusFeatures(RegionSource):
         if data[:before] not in (b"", b"\n") or fields[0] != name.rpartition("_")[2].encode():
             found = fields[0][:20].decode(errors="replace")
             raise DataError(
-                f"{where}: the row begins with {found!r}; the file has changed, or its {_MAP} or .lineidx is wrong: "
+                f"{where}: the row begins with {found!r}; the file has changed, or its {MAP} or .lineidx is wrong: "
                 "delete these and the folder of the corpus in DATASET.CACHE_DIR; they are made again"
             )
         return fields, columns, where

@@ -64,8 +64,7 @@ def read_corpus_rows(lines, definition, tokenizer, most):
         row = parse_corpus_row(line, numbers)
         kept.append(row is not None)
         if row is None:
-            if not definition.known(name := first_name(line)):
-                raise DataError(f"unknown data set {name[:40]!r}; {definition.path} lists {', '.join(numbers)}")
+            definition.check_known(first_name(line))
             continue
         writer.add(row.text)
         rows.append((row.image_key, row.image_id, row.label_id, numbers[row.data_set], row.chunk, row.is_answer))
