@@ -13,7 +13,8 @@ EXAMPLE = """\
   python tools/prepare_corpus.py --output_dir data/corpus --features coco data/coco_ir/model_0060000 \\
     --captions coco data/coco_ir train \\
     --questions coco vqa v2_OpenEnded_mscoco_train2014_questions.json v2_mscoco_train2014_annotations.json
-  python tools/prepare_corpus.py --output_dir data/mine --features mine pictures/features --captions mine pictures train"""
+  python tools/prepare_corpus.py --output_dir data/mine \\
+    --features mine pictures/features --captions mine pictures train"""
 
 
 def add_arguments(parser):
@@ -60,7 +61,7 @@ def main(args):
 
 
 def _questions(name, words):
-    tasks = [each for each in task_names() if getattr(task_class(each), "official", None)]
+    tasks = [each for each in task_names() if getattr(task_class(each), "label_files", ())]
     if len(words) < 2 or words[0] not in tasks:
         raise ConfigError(f"--questions {name} {' '.join(words)}: expected one of {', '.join(tasks)}, and its files")
     return task_class(words[0]).official(words[1:])

@@ -5,6 +5,7 @@ one goes on from there. A block's file is a `.npz` of the arrays that the reader
 
     row      int32 [n]: the line number of each kept row, from 1 within the block; `lines` int64: lines of the block
     start    int64 [n]: the byte at which it begins
+    span     int64 [2]: the first byte of the block, and the size of blocks
     crc      uint32: of the block's bytes
 """
 
@@ -26,7 +27,7 @@ BLOCK_BYTES = 16 << 20
 _MORE = 1 << 20  # bytes read at a time behind a block, for the end of its last line
 
 
-def read_blocks(path, read_row, folder, block_bytes=BLOCK_BYTES):
+def read_blocks(path, read_row, folder, block_bytes=None):
     """All blocks of a file, those from `folder` that are there.
 
     Args:
@@ -39,13 +40,13 @@ def read_blocks(path, read_row, folder, block_bytes=BLOCK_BYTES):
     Raises:
         DataError: the file cannot be read, a row is damaged. OSError: the folder cannot be written.
     """
-    file, done, rows_before = RandomAccessFile(path), [], 0
+    file, done, rows_before, block_bytes = RandomAccessFile(path), [], 0, block_bytes or BLOCK_BYTES
     name, began, fresh = os.path.basename(path), time.monotonic(), 0
     starts = range(0, file.size, block_bytes)
     with tqdm(total=file.size, desc=f"tokenising {name}", unit="B", unit_scale=True, delay=1) as progress:
         for number, start in enumerate(starts):
             place = folder / f"{number:06d}.npz"
-            lines = _lines_of(place)
+            lines = _lines_of(place, (start, block_bytes))
             if lines is None:
                 lines = _make(file, start, block_bytes, read_row, place, rows_before)
                 fresh += lines
@@ -62,12 +63,12 @@ def read_blocks(path, read_row, folder, block_bytes=BLOCK_BYTES):
     return done
 
 
-def content_digest(path, block_bytes=BLOCK_BYTES):
+def content_digest(path):
     """The checksums of a file's blocks: list of int, as they are in what `read_blocks` made of it."""
     file, sums = RandomAccessFile(path), []
     name = f"checking {os.path.basename(path)}, which has a new date"
-    for start in tqdm(range(0, file.size, block_bytes), desc=name, unit=" blocks", delay=2, leave=False):
-        sums.append(zlib.crc32(file.read(block_bytes, start)))
+    for start in tqdm(range(0, file.size, BLOCK_BYTES), desc=name, unit=" blocks", delay=2, leave=False):
+        sums.append(zlib.crc32(file.read(BLOCK_BYTES, start)))
     return sums
 
 
@@ -77,10 +78,11 @@ def load(place, *names):
         return [arrays[name] for name in names]
 
 
-def _lines_of(place):
+def _lines_of(place, span):
     """How many lines a block has, or None where it is not there or cannot be used."""
     try:
-        return int(load(place, "lines")[0])
+        lines, found = load(place, "lines", "span")
+        return int(lines) if tuple(found) == span else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -110,6 +112,7 @@ def _make(file, start, block_bytes, read_row, place, rows_before):
             row=(kept + 1).astype(np.int32),
             start=starts[kept],
             lines=np.int64(len(lines)),
+            span=np.array([start, block_bytes]),
             crc=np.uint32(zlib.crc32(data)),
         )
     return len(lines)

@@ -26,7 +26,7 @@ from oscar_paddle.datasets.corpus.rows import NO_CHUNK, parse_answer_row, parse_
 from oscar_paddle.datasets.corpus.texts import id_type, read_corpus_rows, read_label_rows
 from oscar_paddle.datasets.first_look import MANY_UNKNOWN
 from oscar_paddle.datasets.formats.reading import MissingFile, RandomAccessFile
-from oscar_paddle.datasets.formats.whole_files import user_cache, whole_file, whole_folder
+from oscar_paddle.datasets.formats.whole_files import flush, user_cache, whole_file, whole_folder
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # raise it when the arrays change
@@ -207,6 +207,8 @@ def _kept(place, settings, root):
                 log.info("%s has changed; the corpus is read again", path)
                 return None
             known[1] = date
+        for name in _ARRAYS:
+            np.load(place / f"{name}.npy", mmap_mode="r")  # says so where it is cut off
     except (OSError, ValueError, KeyError, TypeError):
         return None
     with suppress(OSError), whole_file(place / _MANIFEST) as unfinished:
@@ -257,11 +259,14 @@ def _build(place, definition, tokenizer, settings):
             first_answer = count
     manifest = {"settings": settings, "first_answer": first_answer, "files": files}
     with whole_folder(place) as folder:
+        del documents["label_hash"]
         parts = [(captions, documents.pop("kept"))]
         parts += [(blocks, chosen) for (_, blocks, _), chosen in zip(sources, used, strict=True)]
         _write_tokens(folder, parts, id_type(tokenizer.vocab_size), definition)
         _write_documents(folder, documents, label)
         (folder / _MANIFEST).write_text(json.dumps(manifest))
+        for each in folder.iterdir():
+            flush(each)
     shutil.rmtree(work, ignore_errors=True)
     return manifest
 
@@ -290,13 +295,9 @@ def _state_or_missing(path):
 def _documents(blocks, chunks):
     """dict of arrays [D]: those of `read_corpus_rows`, row numbers in the file, and `kept`, their places among all."""
     names = ("row", "start", "image_hash", "id_hash", "label_hash", "data_set", "chunk", "is_answer")
-    parts, lines_before = [], 0
-    for block in blocks:
-        lines, *arrays = load(block, "lines", *names)
-        arrays[0] = arrays[0] + np.int32(lines_before)
-        lines_before += int(lines)
-        parts.append(arrays)
-    found = {name: np.concatenate([part[at] for part in parts]) for at, name in enumerate(names)}
+    found = {name: np.concatenate([load(block, name)[0] for block in blocks]) for name in names}  # one after the other
+    counts, lines = np.array([(*load(block, "row")[0].shape, load(block, "lines")[0]) for block in blocks]).T
+    found["row"] += np.repeat(np.cumsum(lines) - lines, counts).astype(np.int32)
     chunk, (first, last) = found["chunk"], chunks
     inside = (chunk == NO_CHUNK) | ((chunk >= first) & ((chunk < last) | (last < 0)))
     if not inside.all():
@@ -334,21 +335,24 @@ def _write_tokens(folder, parts, dtype, definition):
         figures += sum(figure for _, figure in found)
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts), dtype=np.int64)])
     np.save(folder / "offsets.npy", offsets.astype(np.uint32) if offsets[-1] < 1 << 32 else offsets)
-    ids = np.lib.format.open_memmap(folder / "ids.npy", "w+", dtype, (int(offsets[-1]),))
-    written = 0
-    for blocks, chosen in parts:
-        before = 0
-        for block in blocks:
-            count, values = load(block, "count", "ids")
-            here = chosen[slice(*np.searchsorted(chosen, [before, before + len(count)]))] - before
-            before += len(count)
-            if len(here) < len(count):
-                is_chosen = np.zeros(len(count), bool)
-                is_chosen[here] = True
-                values = values[np.repeat(is_chosen, count)]
-            ids[written : written + len(values)] = values
-            written += len(values)
-    ids.flush()
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": (int(offsets[-1]),),
+    }
+    with open(folder / "ids.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for blocks, chosen in parts:
+            before = 0
+            for block in blocks:
+                count, values = load(block, "count", "ids")
+                here = chosen[slice(*np.searchsorted(chosen, [before, before + len(count)]))] - before
+                before += len(count)
+                if len(here) < len(count):
+                    is_chosen = np.zeros(len(count), bool)
+                    is_chosen[here] = True
+                    values = values[np.repeat(is_chosen, count)]
+                values.tofile(file)
     if figures[1] > MANY_UNKNOWN * figures[0]:
         share = 100 * figures[1] / figures[0]
         log.warning("%s: %.1f %% of the word pieces are [UNK]; is this the right vocab.txt?", definition.path, share)

@@ -57,6 +57,7 @@ def _kept(folder, root):
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         if all(_states(os.path.join(root, name)) == states for name, states in manifest["files"].items()):
+            Places(folder, manifest, root)  # says so where an array is cut off
             return manifest
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
