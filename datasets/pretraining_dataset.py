@@ -84,8 +84,8 @@ class PretrainingDataset:
         questions = len(self.corpus.questions)
         if self.rules.textb_sample_mode >= ANSWERS and questions < 2:
             raise DataError(
-                f"{self.corpus.path}: {questions} question-answer rows; CORPUS.TEXTB_SAMPLE_MODE 2 draws wrong "
-                "answers among them and needs at least 2; set it to 1"
+                f"{self.corpus.path}: {questions} question-answer rows; CORPUS.{'EXTRA_' * self.which}TEXTB_SAMPLE_MODE "
+                "2 draws wrong answers among them and needs at least 2; set it to 1"
             )
         self.num_examples = len(self.corpus)
         self.num_contrast_classes = self.rules.num_contrast_classes

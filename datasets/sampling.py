@@ -13,7 +13,7 @@ def generator(seed, stream, epoch, index=0, which=0):
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-@lru_cache(maxsize=2)  # this epoch's and, for workers that run ahead, the next one's
+@lru_cache(maxsize=4)  # this epoch's and, for workers that run ahead, the next one's; of two corpora in pre-training
 def epoch_order(seed, epoch, size):
     """The shuffled example indices of an epoch: [size] int64, a permutation of 0..size-1, read-only."""
     order = generator(seed, _ORDER, epoch).permutation(size)
