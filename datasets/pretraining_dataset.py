@@ -83,10 +83,9 @@ class PretrainingDataset:
     def __post_init__(self):
         questions = len(self.corpus.questions)
         if self.rules.textb_sample_mode >= ANSWERS and questions < 2:
-            raise DataError(
-                f"{self.corpus.path}: {questions} question-answer rows; CORPUS.{'EXTRA_' * self.which}TEXTB_SAMPLE_MODE "
-                "2 draws wrong answers among them and needs at least 2; set it to 1"
-            )
+            key = f"CORPUS.{'EXTRA_' * self.which}TEXTB_SAMPLE_MODE"
+            needed = f"{key} 2 draws wrong answers among them and needs at least 2; set it to 1"
+            raise DataError(f"{self.corpus.path}: {questions} question-answer rows; {needed}")
         self.num_examples = len(self.corpus)
         self.num_contrast_classes = self.rules.num_contrast_classes
         self.regions = self.corpus.regions

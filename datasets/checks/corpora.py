@@ -207,7 +207,7 @@ class _Check:
         if tsv is not None:
             wanted = numbers[np.isin(found, rows.image[asked])]
             share = max(1, round(self.looked_at * asked.sum() / len(rows.number)))
-            self._regions(path, tsv, self.rng.permutation(wanted)[:share])
+            self._regions(path, tsv, self.rng.permutation(wanted)[:share], data_set.name)
 
     def _ids(self, path):
         """(hashes of a feature file's ids, their rows, the TsvFile or None where it has no index to read by)."""
@@ -221,11 +221,11 @@ class _Check:
         names = [line.split(b"\t", 1)[0].strip() for _, line in _lines(path)]
         return hashes(names), np.arange(len(names)), None
 
-    def _regions(self, path, tsv, numbers):
+    def _regions(self, path, tsv, numbers, name):
         checker = FeatureChecker(self.cfg.INPUT.IMG_FEATURE_DIM, columns_of(first_rows(path)))
         for number in numbers.tolist():
             fields = tsv.row(number)
-            key = fields[0].decode("utf-8", "replace")
+            key = f"{name}_{fields[0].decode(errors='replace')}"
             self.figures.read_bytes += sum(map(len, fields))
             try:
                 for kind, text in checker.check(key, fields, self.figures):
