@@ -20,8 +20,7 @@ from oscar_paddle.datasets.checks.figures import Figures
 from oscar_paddle.datasets.checks.findings import Findings, file_and_text
 from oscar_paddle.datasets.checks.questions import QuestionCheck
 from oscar_paddle.datasets.checks.rows import FeatureChecker
-from oscar_paddle.datasets.corpus.definition import read_definition
-from oscar_paddle.datasets.corpus.index import ANSWERS, LABELS
+from oscar_paddle.datasets.corpus.definition import ANSWERS, LABELS, read_definition
 from oscar_paddle.datasets.corpus.places import MAP, ids_and_rows, read_map
 from oscar_paddle.datasets.corpus.rows import NO_CHUNK, first_name, parse_answer_row, parse_corpus_row, parse_label_row
 from oscar_paddle.datasets.corpus.texts import hashes

@@ -10,6 +10,7 @@ from oscar_paddle.datasets.formats.reading import read_text
 
 IN_ONE_PIECE = ("coco", "flickr30k", "gqa")
 IN_CHUNKS = ("googlecc", "sbu", "oi", "objects365", "tagoi")
+LABELS, ANSWERS = "predictions_gt.tsv", "QA_fileB.tsv"  # in a label folder
 OTHER_NAMES = {"cc": "googlecc"}  # in image and label keys
 _KEYS = ("corpus", "corpus_file", "image_label_path", "image_feature_path")
 

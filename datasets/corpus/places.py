@@ -11,6 +11,7 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.progress import tqdm
+from oscar_paddle.datasets.corpus.building import find
 from oscar_paddle.datasets.corpus.texts import hashes
 from oscar_paddle.datasets.formats.reading import MissingFile, RandomAccessFile
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
@@ -115,10 +116,8 @@ def _look_up(path, images, corpus):
         raise MissingFile(f"{path}: no such file; {corpus.where(first)} asks for {what}; {remedy}")
     rows = TsvFile(path)
     hashed, numbers = ids_and_rows(path, rows)
-    order = np.argsort(hashed, kind="stable")
-    hashed, wanted = hashed[order], corpus.image_hash[images]
-    place = np.searchsorted(hashed, wanted, side="right") - 1
-    missing = (place < 0) | (hashed[place] != wanted)
+    found = find(hashed, corpus.image_hash[images])
+    missing = found < 0
     if missing.any():
         document = int(corpus.image_document[images[missing]].min())
         others = np.count_nonzero(missing) - 1
@@ -127,8 +126,7 @@ def _look_up(path, images, corpus):
             f"{path}: no row for the image of {corpus.where(document)}, which{more} missing among its {len(rows):,} "
             "rows; add the features, or leave the rows out of the corpus"
         )
-    number = numbers[order[place]]
-    return rows.spans(number)
+    return rows.spans(numbers[found])
 
 
 def ids_and_rows(path, rows):

@@ -14,8 +14,7 @@ import yaml
 from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.captions.own_pictures import read_names, read_split_captions, use_names
-from oscar_paddle.datasets.corpus.definition import IN_CHUNKS, OTHER_NAMES
-from oscar_paddle.datasets.corpus.index import ANSWERS, LABELS
+from oscar_paddle.datasets.corpus.definition import ANSWERS, IN_CHUNKS, LABELS, OTHER_NAMES
 from oscar_paddle.datasets.corpus.places import MAP
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
 from oscar_paddle.datasets.formats.whole_files import whole_folder

@@ -92,6 +92,15 @@ def _place(before):
     return name, number if str(number).encode() == fields[-1] else None
 
 
+def columns_at(file, start):
+    """The columns of the row that begins at a byte of a RandomAccessFile: list of str."""
+    line = b""
+    while b"\n" not in line and (more := file.read(1 << 10, start + len(line))):
+        line += more
+    line = line.partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf")
+    return [column.strip().decode("utf-8", "replace") for column in line.split(b"\t")]
+
+
 def parse_label_row(line, use_gtlabels=True):
     """(image id as bytes, the classes of an image joined by blanks) of a line of predictions_gt.tsv."""
     name, value = _name_and_json(line)

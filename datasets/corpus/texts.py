@@ -5,6 +5,7 @@ have one hash is one in a million, and the row of features that is read is compa
 """
 
 import hashlib
+from array import array
 
 import numpy as np
 
@@ -25,8 +26,9 @@ class TokenWriter:
     """
 
     def __init__(self, tokenizer, most):
-        self._encode, self._most, self._dtype = tokenizer.encode, most, id_type(tokenizer.vocab_size)
-        self._unk, self._ids, self._counts, self._all, self._unknown = tokenizer.unk_id, [], [], 0, 0
+        self._encode, self._most, self._unk = tokenizer.encode, most, tokenizer.unk_id
+        self._ids, self._counts = array(np.dtype(id_type(tokenizer.vocab_size)).char), array("H")
+        self._all = self._unknown = 0
 
     def add(self, text):
         try:
@@ -42,8 +44,8 @@ class TokenWriter:
     def arrays(self):
         """dict: ids [pieces], count [texts] uint16, figures [2]: word pieces in all, unknown ones."""
         return {
-            "ids": np.array(self._ids, self._dtype),
-            "count": np.array(self._counts, np.uint16),
+            "ids": np.array(self._ids),
+            "count": np.array(self._counts),
             "figures": np.array([self._all, self._unknown], np.int64),
         }
 

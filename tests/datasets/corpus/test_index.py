@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.corpus import blocks, index
+from oscar_paddle.datasets.corpus import blocks, building
 from oscar_paddle.datasets.corpus.blocks import read_blocks
 
 
@@ -123,7 +123,7 @@ def test_documents_texts_and_numbers(build, tokenizer):
 
 def test_a_second_start_reads_no_text(build, tokenizer, monkeypatch, folder):
     first = build()
-    monkeypatch.setattr(index, "read_blocks", None)
+    monkeypatch.setattr(building, "read_blocks", None)
     again = build()
     assert texts(again) == expected(tokenizer) and again.fingerprint() == first.fingerprint()
     assert not list(cache(folder).rglob("*.npz")) and not list(cache(folder).rglob("*probe*"))
@@ -135,7 +135,7 @@ def test_a_copy_is_opened_and_an_edit_is_read(build, folder, tokenizer, monkeypa
     path = folder / "corpus" / "corpus.tsv"
     os.utime(path, (1, 1))
     with monkeypatch.context() as patched:
-        patched.setattr(index, "read_blocks", None)
+        patched.setattr(building, "read_blocks", None)
         assert build().fingerprint() == before
     path.write_text(path.read_text().replace("A man.", "A boy."))  # of the same length
     os.utime(path, (2, 2))
@@ -257,7 +257,7 @@ def test_wrong_files_are_named(folder, build, name, before, after, said):
     ("name", "said"),
     [
         ("corpus/labels_coco/predictions_gt.tsv", "it holds the tags of data set 'coco'"),
-        ("corpus/labels_gqa/QA_fileB.tsv", "corpus.tsv row 4 asks for an answer in it"),
+        ("corpus/labels_gqa/QA_fileB.tsv", "corpus.tsv row 4 asks for a label in it"),
         ("features/oi/2/features.tsv", "row 8 (image oi_2_b2) asks for chunk 2 of the features"),
         ("features/gqa/features.tsv", "row 4 (image gqa_7) asks for the features"),
         ("corpus/corpus.tsv", "it holds the rows of the corpus"),
