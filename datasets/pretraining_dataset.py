@@ -2,9 +2,10 @@
 
 Shape letters: B rows of a batch, Pt text positions of all rows, M masked ones, D documents of a corpus.
 
-Source: docs/reference.md, pre-training.
+Source: docs/reference.md, pre-training items.
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -202,8 +203,9 @@ class PretrainingDataset:
         return ", ".join(self.corpus.where(int(example)) for example in examples)
 
     def fingerprint(self):
-        """Hex digest of the corpus' texts, labels and rows: what a run's numbers depend on, besides the features."""
-        return self.corpus.fingerprint()
+        """Hex digest of the corpus' rows, texts and labels, and of how items are drawn: what a run's numbers depend on,
+        besides the features."""
+        return hashlib.blake2b(repr((self.corpus.fingerprint(), self.rules)).encode(), digest_size=16).hexdigest()
 
 
 def build_pretraining_data(cfg, tokenizer, dataset_file, which=0, mode=None):

@@ -20,7 +20,7 @@ EXAMPLE = """\
 def add_arguments(parser):
     add, several = parser.add_argument, {"nargs": "+", "action": "append", "default": []}
     add("--output_dir", required=True, metavar="DIR", help="folder to write, the DATASET.DATA_DIR of later runs")
-    words = "region features of a data set, in any layout: coco, flickr30k, gqa or a name of your own; may be repeated"
+    words = "region features of a data set, in any layout; the name may be your own; may be repeated"
     add("--features", required=True, nargs=2, action="append", metavar=("NAME", "PATH"), help=words)
     words = "captions of a split in a folder that train_retrieval.py reads; may be repeated"
     add("--captions", nargs=3, action="append", default=[], metavar=("NAME", "DIR", "SPLIT"), help=words)

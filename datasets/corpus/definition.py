@@ -1,4 +1,4 @@
-"""What a corpus consists of: the YAML file that names its data sets, and the files of each (docs/reference.md)."""
+"""What a corpus consists of: its YAML file and the files of each data set in it (docs/reference.md, corpus files)."""
 
 import os
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 """Makes a pre-training corpus of what the other tasks read: captions, questions with answers, tags and regions;
-tools/prepare_corpus.py asks for it. The files have the published form (docs/reference.md, pre-training)."""
+tools/prepare_corpus.py asks for it. The files have the published form (docs/reference.md, corpus files)."""
 
 import base64
 import json

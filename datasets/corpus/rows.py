@@ -1,4 +1,4 @@
-"""What a row of a corpus TSV, of a label file or of an answer file says (docs/reference.md, pre-training).
+"""What a row of a corpus TSV, of a label file or of an answer file says (docs/reference.md, corpus files).
 
     corpus.tsv            image key <tab> label key <tab> caption or question
     predictions_gt.tsv    image id <tab> {"objects": [{"class", ...}, ...], maybe "gt_objects": [...]}

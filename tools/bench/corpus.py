@@ -16,19 +16,13 @@ import numpy as np
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.progress import tqdm
-from oscar_paddle.datasets.corpus.definition import IN_CHUNKS
+from oscar_paddle.datasets.corpus.definition import IN_CHUNKS, IN_ONE_PIECE
 from oscar_paddle.datasets.pretraining_dataset import build_pretraining_data
 from oscar_paddle.datasets.tokenization import SPECIAL_TOKENS, build_tokenizer
 
-# Thousands of images, captions and questions: Oscar+'s large corpus (docs/reference.md, pre-training).
-SIZES = {
-    "coco": (112, 559, 545),
-    "gqa": (79, 0, 1957),
-    "flickr30k": (29, 145, 0),
-    "oi": (1670, 1670, 0),
-    "googlecc": (2885, 3100, 0),
-    "sbu": (875, 875, 0),
-}
+# Thousands of images, captions and questions: Oscar+'s large corpus (docs/reference.md, corpus files).
+SIZES = dict(zip(IN_ONE_PIECE, ((112, 559, 545), (29, 145, 0), (79, 0, 1957)), strict=True))
+SIZES |= {"oi": (1670, 1670, 0), "googlecc": (2885, 3100, 0), "sbu": (875, 875, 0)}
 FULL = sum(captions + questions for _, captions, questions in SIZES.values()) * 1000
 CHUNK_IMAGES, VALUES, WORDS, POOL = 100_000, 16, 20_000, 5_000
 LENGTHS = {"caption": 11, "question": 7, "answer": 1, "objects": 12}  # words, mean; detections with one or two words
