@@ -21,8 +21,9 @@ import numpy as np
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.corpus.blocks import load, read_blocks
 from oscar_paddle.datasets.corpus.definition import ANSWERS, LABELS
+from oscar_paddle.datasets.corpus.places import check_there
 from oscar_paddle.datasets.corpus.rows import NO_CHUNK, columns_at, parse_answer_row, parse_label_row
-from oscar_paddle.datasets.corpus.texts import id_type, read_corpus_rows, read_label_rows
+from oscar_paddle.datasets.corpus.texts import find, id_type, read_corpus_rows, read_label_rows
 from oscar_paddle.datasets.first_look import MANY_UNKNOWN
 from oscar_paddle.datasets.formats.reading import MissingFile, RandomAccessFile
 from oscar_paddle.datasets.formats.whole_files import flush, whole_folder
@@ -55,6 +56,7 @@ def build(place, definition, tokenizer, settings):
     if not documents.count:
         names = ", ".join(each.name for each in definition.data_sets)
         raise DataError(f"{definition.corpus_file}: no rows of {names} (chunks {settings['chunks']})")
+    _check_features(documents, definition)
     label, parts, count, first_answer = np.empty(documents.count, np.int32), [], 0, 0
     for path, is_answer, asked in _label_files(documents, definition):
         parse = parse_answer_row if is_answer else partial(parse_label_row, use_gtlabels=settings["use_gtlabels"])
@@ -123,6 +125,16 @@ class _Documents:
         return int(self["row"][document]), columns_at(RandomAccessFile(self.path), int(self["start"][document]))
 
 
+def _check_features(documents, definition):
+    """Raises MissingFile where a feature file is not there, before hours of work rather than after them."""
+    data_set, chunk = documents["data_set"].astype(np.int64), documents["chunk"]
+    _, first = np.unique(data_set << 32 | chunk.astype(np.int64) + 1, return_index=True)
+    for document in first.tolist():
+        row, columns = documents.columns(document)
+        path = definition.data_sets[data_set[document]].features(int(chunk[document]))
+        check_there(path, int(chunk[document]), f"{documents.path} row {row} (image {columns[0]})")
+
+
 def _label_files(documents, definition):
     """(path, whether it holds answers, bool [D]: the documents that ask for a label in it); tags first."""
     data_set, is_question = documents["data_set"], documents["is_answer"]
@@ -152,14 +164,6 @@ def _label_rows(path, blocks, documents, asked):
     is_used = np.zeros(len(hashed), bool)
     is_used[rows] = True
     return rows, is_used
-
-
-def find(hashed, wanted):
-    """[n] int64: where each of `wanted` [n] is among `hashed`, the last place of several; -1 where it is not there."""
-    order = np.argsort(hashed, kind="stable")
-    place = np.searchsorted(hashed, wanted, side="right", sorter=order) - 1
-    found = order[place]
-    return np.where((place >= 0) & (hashed[found] == wanted), found, -1)
 
 
 def _write_tokens(folder, parts, dtype, definition):

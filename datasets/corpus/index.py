@@ -59,6 +59,7 @@ class Corpus:
     """
 
     def __init__(self, folder, manifest, definition):
+        self._folder = folder
         self.path, self.definition, self._manifest = definition.corpus_file, definition, manifest
         arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ARRAYS}
         self.tokens = TextTokens(arrays["ids"], arrays["offsets"])
@@ -69,6 +70,9 @@ class Corpus:
         self.image_data_set, self.image_chunk = arrays["image_data_set"], arrays["image_chunk"]
         self.regions = None
         self._file = RandomAccessFile(self.path)
+
+    def __reduce__(self):
+        return _reopened, (self._folder, self._manifest, self.definition, self.regions)  # mapped again, not copied
 
     def __len__(self):
         return len(self.image)
@@ -103,6 +107,12 @@ class Corpus:
     def features_fingerprint(self):
         """Hex digest of names and sizes of the feature files; the rows themselves may be terabytes."""
         return self.regions.files_digest
+
+
+def _reopened(folder, manifest, definition, regions):
+    corpus = Corpus(folder, manifest, definition)
+    corpus.regions = regions
+    return corpus
 
 
 def open_corpus(definition, tokenizer, *, cache_dir, max_seq_len, use_gtlabels=True, chunks=(-1, -1), **options):
@@ -158,7 +168,11 @@ def _alone(place):
     """One process at a time makes or opens it; where the file system has no locks, each does."""
     lock = filelock.FileLock(f"{place}.lock")
     try:
-        lock.acquire()
+        try:
+            lock.acquire(timeout=2)
+        except filelock.Timeout:
+            log.info("%s: another process is making or opening it; waiting", place)
+            lock.acquire()
     except (NotImplementedError, OSError) as error:
         log.info("%s: cannot be locked (%s)", place, error)
     try:

@@ -11,8 +11,7 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.progress import tqdm
-from oscar_paddle.datasets.corpus.building import find
-from oscar_paddle.datasets.corpus.texts import hashes
+from oscar_paddle.datasets.corpus.texts import find, hashes
 from oscar_paddle.datasets.formats.reading import MissingFile, RandomAccessFile
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
 from oscar_paddle.datasets.formats.whole_files import whole_folder
@@ -31,6 +30,7 @@ class Places:
     """Where the row of image k is: file number, first byte and length, arrays [K]; `files` are their paths."""
 
     def __init__(self, folder, manifest, root):
+        self._opened = folder, manifest, root
         self.files = [os.path.join(root, name) for name in manifest["files"]]
         self.digest = hashlib.blake2b(
             json.dumps([(name, state[0][0]) for name, state in sorted(manifest["files"].items())]).encode(),
@@ -39,6 +39,9 @@ class Places:
         self.file, self.start, self.length = (
             np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ("file", "start", "length")
         )
+
+    def __reduce__(self):
+        return Places, self._opened  # mapped again, not copied
 
 
 def open_places(folder, corpus):
@@ -107,13 +110,7 @@ def _find(folder, corpus, root):
 def _look_up(path, images, corpus):
     """(first byte [n], length [n]) of the rows of images (numbers [n]) in a feature file."""
     first = int(corpus.image_document[images].min())
-    if not os.path.isfile(path):
-        chunk = int(corpus.image_chunk[images[0]])
-        what = f"chunk {chunk} of the features" if chunk >= 0 else "the features"
-        remedy = (
-            "add the file, or choose chunks with CORPUS.CHUNK_START_ID and CHUNK_END_ID" if chunk >= 0 else "add it"
-        )
-        raise MissingFile(f"{path}: no such file; {corpus.where(first)} asks for {what}; {remedy}")
+    check_there(path, int(corpus.image_chunk[images[0]]), corpus.where(first))
     rows = TsvFile(path)
     hashed, numbers = ids_and_rows(path, rows)
     found = find(hashed, corpus.image_hash[images])
@@ -127,6 +124,14 @@ def _look_up(path, images, corpus):
             "rows; add the features, or leave the rows out of the corpus"
         )
     return rows.spans(numbers[found])
+
+
+def check_there(path, chunk, who):
+    """Raises MissingFile where a feature file is not there, which `who` asks for, a row of the corpus."""
+    if not os.path.isfile(path):
+        what = f"chunk {chunk} of the features" if chunk >= 0 else "the features"
+        others = ", or choose chunks with CORPUS.CHUNK_START_ID and CHUNK_END_ID" if chunk >= 0 else ""
+        raise MissingFile(f"{path}: no such file; {who} asks for {what}; add the file{others}")
 
 
 def ids_and_rows(path, rows):

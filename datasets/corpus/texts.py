@@ -19,6 +19,14 @@ def hashes(names):
     return np.frombuffer(digests, "<u8")
 
 
+def find(hashed, wanted):
+    """[n] int64: where each of `wanted` [n] is among `hashed`, the last place of several; -1 where it is not there."""
+    order = np.argsort(hashed, kind="stable")
+    place = np.searchsorted(hashed, wanted, side="right", sorter=order) - 1
+    found = order[place]
+    return np.where((place >= 0) & (hashed[found] == wanted), found, -1)
+
+
 class TokenWriter:
     """Collects the token ids of texts, of each the first `most`: no row has room for more (see `id_type` for the type).
 

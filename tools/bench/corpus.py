@@ -179,7 +179,7 @@ def second_start(folder):
     data, seconds, before = open_once(folder)
     opened = resident_mib()
     rng = np.random.default_rng(1)
-    wanted = rng.integers(data.num_examples, size=(BATCHES, BATCH))
+    wanted = rng.integers(data.num_examples, size=(min(BATCHES, data.num_examples // BATCH), BATCH))
     began = time.perf_counter()
     with ThreadPoolExecutor(THREADS) as pool:
         rows = sum(len(batch["contrast_labels"]) for batch in pool.map(lambda rows: data.batch(rows, 0), wanted))

@@ -194,6 +194,30 @@ def test_killed_while_it_is_made(folder, repository, build, tokenizer, monkeypat
     assert not list(cache(folder).rglob("*.npz"))
 
 
+def test_files_from_windows_and_a_last_line_without_an_end(build, folder, tokenizer):
+    path = folder / "corpus" / "corpus.tsv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n").rstrip())
+    data = build()
+    assert texts(data) == expected(tokenizer) and "row 1 (image coco_7)" in data.describe([0])
+
+
+def test_text_that_is_no_text_and_words_that_are_unknown(build, folder, caplog):
+    path = folder / "corpus" / "corpus.tsv"
+    path.write_text(path.read_text().replace("A dog and a cat.", "鮫 鯨 鮭 鯖 鱒 鮫 鯨 鮭 鯖 鱒"))
+    build()
+    assert "of the word pieces are [UNK]; is this the right vocab.txt?" in caplog.text
+    path.write_bytes(path.read_bytes().replace(b"A man.", b"A \xff man."))
+    with pytest.raises(DataError, match=r"corpus.tsv row 3: not UTF-8 text \(invalid start byte at byte 2"):
+        build()
+
+
+def test_a_missing_chunk_is_told_before_labels_are_read(build, folder, monkeypatch):
+    (folder / "features" / "oi" / "2" / "features.tsv").unlink()
+    monkeypatch.setattr(building, "read_label_rows", None)
+    with pytest.raises(DataError, match="asks for chunk 2 of the features"):
+        build()
+
+
 def test_settings_have_indexes_of_their_own(build, tokenizer):
     assert texts(build("INPUT.MAX_SEQ_LEN", 5))[0][1] == tokenizer.encode(ROWS[0][2])[:3]
     assert texts(build()) == expected(tokenizer)
@@ -209,8 +233,11 @@ def test_a_read_only_data_folder(build, folder, tokenizer, monkeypatch, tmp_path
 
 
 def test_regions_may_be_used_elsewhere(build):
-    regions = build().regions
+    data = build()
+    regions, packed = data.regions, pickle.dumps(data)
     again = pickle.loads(pickle.dumps(regions))
+    assert len(packed) < 10_000  # arrays are mapped again
+    assert texts(pickle.loads(packed)) == texts(data)
     assert again[3].tolist() == regions[3].tolist() and regions.number_of_regions(0) == len(regions[0])
     assert 3 in regions and 99 not in regions and "image" in regions.missing(99)
 
