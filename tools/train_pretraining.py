@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Pre-train Oscar on a corpus of captions, tags and regions: masked words, and whether texts and image belong together."""
+"""Pre-train Oscar on a corpus of captions, tags and regions: masked words, and whether texts and image fit."""
 
 import sys
 

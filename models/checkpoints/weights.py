@@ -128,7 +128,7 @@ def load_into(model, state, where, fresh=()):
     arrays = {name: state[name] for name in targets if name in state}
     misshaped = [name for name, array in arrays.items() if array.shape != shapes[name]]
     if fresh and (resized := _of_other_length(arrays, shapes, getattr(model, "resizable", ()))):
-        found = _listed(f"{name} {list(arrays[name].shape)} (here {list(shapes[name])})" for name in resized)
+        found = _listed([f"{name} {list(arrays[name].shape)} (here {list(shapes[name])})" for name in resized])
         log.warning("%s: of another number of classes, so it starts from initial values: %s", where, found)
         arrays = {name: array for name, array in arrays.items() if name not in resized}
         misshaped, started = [name for name in misshaped if name not in resized], [*started, *resized]
