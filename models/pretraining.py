@@ -11,6 +11,7 @@ import paddle.nn.functional as F
 from oscar_paddle.models.device import to_device
 from oscar_paddle.models.heads import MaskedWordHead
 from oscar_paddle.models.oscar import OscarWithHead
+from oscar_paddle.models.packing import with_first
 
 BERTS_CLASSES = 2  # of a config.json that does not say how many
 
@@ -19,7 +20,8 @@ class OscarForPretraining(OscarWithHead):
     """Oscar with the masked-word head and the contrast head (upstream `BertImgForPreTraining`).
 
     The decoder of words is the word embeddings themselves. Upstream runs the head at every position of text and
-    regions; here it runs at the masked ones, the only ones with a loss.
+    regions; here it runs at the masked ones, the only ones with a loss, and the last
+    layer at these and at [CLS].
 
     Attributes:
         resizable: names of a part that starts afresh where a file has it for another number of classes.
@@ -45,9 +47,8 @@ class OscarForPretraining(OscarWithHead):
         Returns:
             (scores of all words [M, V] float32, scores of the contrast classes [B, C] float32).
         """
-        outputs = self.bert(packed, ("pooled", "text_states"))
-        hidden = paddle.gather(outputs["text_states"], *to_device(masked_positions))
-        return self.cls.predictions(hidden).astype("float32"), self.contrast(outputs["pooled"])
+        outputs = self.bert(packed, with_first(packed, masked_positions))
+        return self.cls.predictions(outputs["states"]).astype("float32"), self.contrast(outputs["pooled"])
 
     def contrast(self, pooled):
         """[B, H] -> [B, C] float32; no dropout, as upstream."""
