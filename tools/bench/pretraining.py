@@ -13,7 +13,7 @@ import paddle.nn.functional as F
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.datasets.pretraining_dataset import build_pretraining_data
 from oscar_paddle.datasets.tokenization import build_tokenizer
-from oscar_paddle.models.bert import Dropout
+from oscar_paddle.models.bert import Dropout, LayerNorm, Linear
 from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.pretraining import OscarForPretraining
 from oscar_paddle.solvers.optimizer import build_optimizer, group_of
@@ -29,6 +29,7 @@ CAPTION, TAGS, SEEN = 12, 18, 37  # words of a made-up row (33 positions with th
 WORDS = 30522  # of the vocabulary
 STEPS = 10**6  # of the run that a measured step belongs to: its learning rate hardly changes
 IGNORED = -1  # label of positions without a loss
+_PADDLES = {Linear: nn.Linear, LayerNorm: nn.LayerNorm, Dropout: nn.Dropout}  # ours -> Paddle's own
 
 
 class Pretraining:
@@ -61,11 +62,11 @@ class Pretraining:
             return float(np.mean([float(self.batch_loss(part)) for part in self.examples]))
 
     def step(self):
-        """Seconds of one training step, from the files of the corpus to new weights."""
+        """(seconds, CPU seconds of all threads) of one training step, from the files of the corpus to new weights."""
         self.model.train()
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         self.update()
-        return time.perf_counter() - started
+        return time.perf_counter() - started[0], time.process_time() - started[1]
 
 
 class Ours(Pretraining):
@@ -107,9 +108,7 @@ class Published(Pretraining):
         options, named = self.cfg.OPTIMIZATION, dict(self.model.named_parameters())
         groups = self.task.recipe.groups
         for layer in self.model.sublayers():
-            for key, own in [*layer.named_children()]:
-                if isinstance(own, Dropout):
-                    setattr(layer, key, nn.Dropout(own.p))
+            layer.__class__ = _PADDLES.get(type(layer), type(layer))
         decayed = {parameter.name for name, parameter in named.items() if group_of(name, groups).decays}
         self.optimizer = paddle.optimizer.AdamW(
             options.LR,
