@@ -175,7 +175,7 @@ def test_settings_that_cannot_be_meant(runs, tmp_path, capfd, opts, code, words)
 def test_a_run_goes_on_only_with_what_decides_its_numbers(runs, single, tmp_path, capfd):
     for opts, words in (
         (("CORPUS.MEAN_OVER", "batch"), "CORPUS.MEAN_OVER) was 'update' and is 'batch'"),
-        (("CORPUS.TEXTB_SAMPLE_MODE", 0), "(CORPUS.DEV_DATASET_FILE) was "),
+        (("CORPUS.TEXTB_SAMPLE_MODE", 0), "the content of the "),
         (("OPTIMIZATION.GLOBAL_BATCH_SIZE", 4), "must stay 8 (it would be 4)"),
     ):
         code, said = runs.here(capfd, single, *opts)
