@@ -121,13 +121,13 @@ $(TASKS:%=$(ROOT)/%_eval/metrics.json): $(ROOT)/%_eval/metrics.json: $(ROOT)/sce
 # pre-training began with, in the same steps. The corpus has the training pictures, a second one those of dev.
 PRE       = $(ROOT)/pretraining
 SEEDS    ?= 1 2 3
-PRE_STEPS = $(if $(FAST),$(call UPDATES,$(1)),OPTIMIZATION.GLOBAL_BATCH_SIZE 0)
-pre_opts  = OUTPUT.CHECKPOINT_DIR $(PRE) OUTPUT.SAVE_NAME $(1) MISC.SEED $* $(call PRE_STEPS,4)
+PRE_OPTS ?= MISC.NUM_THREADS 0
+pre_opts  = OUTPUT.CHECKPOINT_DIR $(PRE) OUTPUT.SAVE_NAME $(1) MISC.SEED $* $(PRE_OPTS) $(if $(FAST),$(call UPDATES,4))
 pre_data  = DATASET.DATA_DIR $(SCENES)/coco_ir DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv
 pre_tune  = $(BIN)/python tools/train_retrieval.py --cfg_file configs/scenes_pretraining_tune.yaml \
   --opts $(pre_data) $(call pre_opts,$(1)-$*) PRETRAINED.DIR
 pre_eval  = $(BIN)/python tools/eval_retrieval.py --cfg_file configs/scenes_test.yaml --output_dir $(@D) \
-  --opts $(pre_data) EVAL.CHECKPOINT_DIR $(PRE)/$(1)-$*/last
+  --opts $(pre_data) INPUT.NUM_CAPTIONS_PER_IMAGE_DEV 2 EVAL.CHECKPOINT_DIR $(PRE)/$(1)-$*/last $(PRE_OPTS)
 
 quickstart-pretraining: $(foreach seed,$(SEEDS),$(PRE)/eval-with-$(seed)/metrics.json $(PRE)/eval-without-$(seed)/metrics.json)  ## pre-train on the scenes, and see what that does for retrieval
 	@echo "== pre-trained against not pre-trained, R@1 on unseen scenes"
@@ -149,26 +149,28 @@ $(SEEDS:%=$(PRE)/start-%/config.json): $(PRE)/start-%/config.json: $(PRE)/starte
 	$(BIN)/python tools/make_start.py --config $(SCENES)/init --output $(@D) --seed $* --alike
 
 $(SEEDS:%=$(PRE)/pre-%/trained): $(PRE)/pre-%/trained: $(PRE)/corpora $(PRE)/start-%/config.json
-	@echo "== pre-training, seed $*$(call about,2 minutes)"
+	@echo "== pre-training, seed $*$(call about,90 s)"
 	$(BIN)/python tools/train_pretraining.py --cfg_file configs/scenes_pretraining_train.yaml \
 	  --opts DATASET.DATA_DIR $(PRE)/corpus PRETRAINED.DIR $(PRE)/start-$* $(call pre_opts,pre-$*)
 	@touch $@
 
 $(SEEDS:%=$(PRE)/with-%/trained): $(PRE)/with-%/trained: $(PRE)/pre-%/trained
-	@echo "== fine-tuning from pre-trained weights, seed $*$(call about,40 s)"
+	@echo "== fine-tuning from pre-trained weights, seed $*$(call about,20 s)"
 	$(call pre_tune,with) $(PRE)/pre-$*/last
 	@touch $@
 
 $(SEEDS:%=$(PRE)/without-%/trained): $(PRE)/without-%/trained: $(PRE)/start-%/config.json
-	@echo "== the same from the random weights that it began with, seed $*$(call about,40 s)"
+	@echo "== the same from the random weights that it began with, seed $*$(call about,20 s)"
 	$(call pre_tune,without) $(PRE)/start-$*
 	@touch $@
 
 $(SEEDS:%=$(PRE)/eval-with-%/metrics.json): $(PRE)/eval-with-%/metrics.json: $(PRE)/with-%/trained
 	$(call pre_eval,with)
+	@touch $@
 
 $(SEEDS:%=$(PRE)/eval-without-%/metrics.json): $(PRE)/eval-without-%/metrics.json: $(PRE)/without-%/trained
 	$(call pre_eval,without)
+	@touch $@
 
 .DELETE_ON_ERROR:
 
