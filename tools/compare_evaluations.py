@@ -18,7 +18,7 @@ DIRECTIONS = {"text retrieval": "i2t_retrieval", "image retrieval": "t2i_retriev
 def add_arguments(parser):
     for name in ("first", "second"):
         words = f"evaluation folders of the {name} way, a seed each"
-        parser.add_argument(f"--{name}", nargs="+", required=True, metavar="DIR", help=words)
+        parser.add_argument(f"--{name}", nargs="+", required=True, metavar="FOLDER", help=words)
 
 
 def main(args):
