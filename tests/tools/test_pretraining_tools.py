@@ -60,7 +60,7 @@ def test_comparison(tmp_path, capfd):
 
 
 def test_quickstart_gives_both_ways_the_same_start_and_steps(repository, tmp_path):
-    """What make would do: three seeds; the two fine-tuning runs of a seed differ in their weights only; no test data."""
+    """What make would do: three seeds; the two fine-tuning runs of a seed differ in weights only; no test data."""
     (tmp_path / ".installed").touch()
     words = ["make", "-n", "-C", repository, f"VENV={tmp_path}", f"ROOT={tmp_path / 'root'}", "quickstart-pretraining"]
     done = subprocess.run(list(map(str, words)), text=True, capture_output=True)
