@@ -50,10 +50,12 @@ def cache(folder):
 
 # ---- blocks of lines
 
-lines = st.lists(st.binary(max_size=20).map(lambda line: line.replace(b"\n", b"")), min_size=1, max_size=12)
+lines = st.lists(
+    st.binary(max_size=20).map(lambda line: line.replace(b"\n", b"").replace(b"\xef", b"")), min_size=1, max_size=12
+)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines, st.integers(1, 40), st.booleans())
 def test_blocks_of_any_size_hold_every_line_once(tmp_path, found, block_bytes, ends):
     (tmp_path / "a.tsv").write_bytes(b"\n".join(found) + b"\n" * ends)
@@ -74,9 +76,7 @@ def test_blocks_of_any_size_hold_every_line_once(tmp_path, found, block_bytes, e
         return
     made = read_blocks(tmp_path / "a.tsv", read_row, folder, block_bytes)
     data = (tmp_path / "a.tsv").read_bytes()
-    if found[0].startswith(b"\xef\xbb\xbf"):
-        return
-    assert b"".join(seen).strip() == b"".join(found).strip()
+    assert seen == found
     numbers, before = [], 0
     for path in made:
         row, start, count = blocks.load(path, "row", "start", "lines")
