@@ -218,6 +218,13 @@ def test_a_missing_chunk_is_told_before_labels_are_read(build, folder, monkeypat
         build()
 
 
+def test_a_file_that_changes_while_it_is_read(build, folder, tokenizer, monkeypatch):
+    path, encode = folder / "corpus" / "corpus.tsv", tokenizer.encode
+    monkeypatch.setattr(tokenizer, "encode", lambda text: path.touch() or encode(text))
+    with pytest.raises(DataError, match="corpus.tsv: changed while it was being read; start again"):
+        build()
+
+
 def test_settings_have_indexes_of_their_own(build, tokenizer):
     assert texts(build("INPUT.MAX_SEQ_LEN", 5))[0][1] == tokenizer.encode(ROWS[0][2])[:3]
     assert texts(build()) == expected(tokenizer)
