@@ -42,17 +42,17 @@ def read_blocks(path, read_row, folder, block_bytes=None):
     """
     file, done, rows_before, block_bytes = RandomAccessFile(path), [], 0, block_bytes or BLOCK_BYTES
     name, began, fresh = os.path.basename(path), time.monotonic(), 0
-    starts = range(0, file.size, block_bytes)
-    with tqdm(total=file.size, desc=f"tokenising {name}", unit="B", unit_scale=True, delay=1) as progress:
-        for number, start in enumerate(starts):
+    end = _end_of_rows(file)
+    with tqdm(total=end, desc=f"tokenising {name}", unit="B", unit_scale=True, delay=1) as progress:
+        for number, start in enumerate(range(0, end, block_bytes)):
             place = folder / f"{number:06d}.npz"
             lines = _lines_of(place, (start, block_bytes))
             if lines is None:
-                lines = _make(file, start, block_bytes, read_row, place, rows_before)
+                lines = _make(file, (start, block_bytes), end, read_row, place, rows_before)
                 fresh += lines
             rows_before += lines
             done.append(place)
-            progress.update(min(block_bytes, file.size - start))
+            progress.update(min(block_bytes, end - start))
             progress.set_postfix_str(f"{rows_before:,} rows", refresh=False)
     if not rows_before:
         raise DataError(f"{path}: the file has no rows")
@@ -67,8 +67,9 @@ def content_digest(path):
     """The checksums of a file's blocks: list of int, as they are in what `read_blocks` made of it."""
     file, sums = RandomAccessFile(path), []
     name = f"checking {os.path.basename(path)}, which has a new date"
-    for start in tqdm(range(0, file.size, BLOCK_BYTES), desc=name, unit=" blocks", delay=2, leave=False):
-        sums.append(zlib.crc32(file.read(BLOCK_BYTES, start)))
+    end = _end_of_rows(file)
+    for start in tqdm(range(0, end, BLOCK_BYTES), desc=name, unit=" blocks", delay=2, leave=False):
+        sums.append(zlib.crc32(file.read(min(BLOCK_BYTES, end - start), start)))
     return sums
 
 
@@ -90,8 +91,24 @@ def _lines_of(place, span):
         return None
 
 
-def _make(file, start, block_bytes, read_row, place, rows_before):
-    data, lines, starts = _read(file, start, block_bytes)
+def _end_of_rows(file):
+    """Where the last line that is not blank ends: lines behind it are no rows."""
+    position, found = file.size, b""
+    while position and not found:
+        start = max(0, position - _MORE)
+        found = file.read(position - start, start).rstrip()
+        position = start
+    place = position + len(found)
+    while found and place < file.size:
+        data = file.read(_MORE, place)
+        if b"\n" in data:
+            return place + data.index(b"\n") + 1
+        place += len(data)
+    return file.size if found else 0
+
+
+def _make(file, span, end, read_row, place, rows_before):
+    data, lines, starts = _read(file, *span, end)
     number = 0
 
     def numbered():
@@ -112,34 +129,27 @@ def _make(file, start, block_bytes, read_row, place, rows_before):
             row=(kept + 1).astype(np.int32),
             start=starts[kept],
             lines=np.int64(len(lines)),
-            span=np.array([start, block_bytes]),
+            span=np.array(span),
             crc=np.uint32(zlib.crc32(data)),
         )
     return len(lines)
 
 
-def _read(file, start, block_bytes):
-    """(the block's bytes, the lines that begin in it, where they begin)."""
+def _read(file, start, block_bytes, end):
+    """(the block's bytes, the lines that begin in it, where they begin); `end`: that of the last row."""
     before = min(start, 1)
-    data = file.read(block_bytes + before, start - before)
-    own, end = data[before:], start - before + len(data)
-    parts = [data]
-    while not parts[-1].endswith(b"\n") and end < file.size:
-        more = file.read(_MORE, end)
-        found = more.find(b"\n") + 1
-        parts.append(more[:found] if found else more)
-        end += len(parts[-1])
-        if found:
-            break
+    parts = [file.read(min(block_bytes, end - start) + before, start - before)]
+    own, place = parts[0][before:], start + block_bytes
+    while not parts[-1].endswith(b"\n") and place < end:  # the rest of the last line
+        more = file.read(min(_MORE, end - place), place)
+        parts.append(more[: more.find(b"\n") + 1] or more)
+        place += len(more)
     data = b"".join(parts)
     first = data.find(b"\n") + 1 if start else 0
     if start and not 0 < first <= len(own):  # one line reaches over the whole block
         return own, [], np.empty(0, np.int64)
-    data = data[first:] if first else data
-    lines = data.split(b"\n")
+    lines = data[first:].split(b"\n")
     if not lines[-1]:
-        lines.pop()
-    while end >= file.size and lines and not lines[-1].strip():  # blank lines at the end are no rows
         lines.pop()
     lengths = np.fromiter(map(len, lines), np.int64, len(lines)) + 1
     starts = start - before + first + np.cumsum(lengths) - lengths

@@ -13,6 +13,8 @@ from oscar_paddle.datasets.pretraining_dataset import Rules, build_pretraining_d
 from oscar_paddle.datasets.sampling import epoch_order
 from oscar_paddle.datasets.tokenization import build_tokenizer
 
+NO_PIECES = {"coco": {"7": ["\u200b"], "8": ["a girl and a man and a dog"]}}
+
 
 @pytest.fixture(scope="module")
 def tokenizer(repository):
@@ -134,6 +136,43 @@ def test_a_wrong_text_b_is_not_predicted_where_it_is_asked_not_to_be(build):
         else:
             in_right += in_b
     assert in_wrong == 0 < in_right
+
+
+def test_an_answer_that_is_not_shown_still_counts(build):
+    """Upstream: without text_b a question may become class 1, of which nothing is to be seen."""
+    data = build("CORPUS.USE_B", False)
+    items = [data.item(3, Draws(7, epoch, 3)) for epoch in range(200)]
+    assert {item.label for item in items} == {0, 1} and {(item.text_a, item.text_b) for item in items} == {(3, -1)}
+    assert {item.label for item in drawn(data, 200)} == {0, 2}
+
+
+def test_bounds_of_the_masks(build, tokenizer):
+    """p / 0.15 of 0.8 is no [MASK] any more, of 0.9 no other word, and p of 0.15 no mask."""
+    chances = [each for bound in (0.12, 0.135, 0.15) for each in (np.nextafter(bound, 0), bound)]
+
+    class Listed(Draws):
+        def uniforms(self, count):
+            return np.array([0.9] if count == 1 else [*chances, *[0.9] * count])[:count]
+
+        def words(self, count, vocab_size):
+            return np.full(count, 1)
+
+    data = build()
+    data.draws = Listed
+    batch = data.batch([0], 0)
+    assert batch["masked_positions"].tolist() == [1, 2, 3, 4, 5]
+    ids, labels = batch["input_ids"][1:6], batch["masked_labels"]
+    assert ids.tolist() == [tokenizer.mask_id, 1, 1, *labels[3:].tolist()]
+
+
+def test_a_second_text_without_a_word_piece_costs_nothing(tokenizer, tmp_path):
+    caption = "A dog and a cat and a dog and a cat and a man and a girl."
+    write_corpus(tmp_path, [("coco_7", "coco_7", caption), ("coco_8", "coco_8", caption)], tags=NO_PIECES)
+    (tmp_path / "run.yaml").write_text("{}")
+    words = ("DATASET.DATA_DIR", tmp_path, "INPUT.IMG_FEATURE_DIM", 4, "INPUT.MAX_SEQ_LEN", 10)
+    cfg = load_config(tmp_path / "run.yaml", [str(word) for word in words])
+    batch = build_pretraining_data(cfg, tokenizer, "corpus/corpus.yaml").matched_batch([0, 1])
+    assert batch["caption_length"].tolist() == [10, 6] and batch["text_length"].tolist() == [10, 10]
 
 
 def test_a_batch_without_a_mask(build):

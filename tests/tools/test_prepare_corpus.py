@@ -153,3 +153,13 @@ def test_an_image_without_features(tool, tmp_path):
     code, _, err = tool(*words, "--questions", "coco", "vqa", *files["train"])
     assert code == 1 and "train_questions.json record 3: " in err and "image 4 has no features" in err
     assert not (tmp_path / "made").exists()
+
+
+def test_two_names_that_would_be_one(tool, tmp_path):
+    """ "_" parts the fields of a key, so it is no part of an id."""
+    write_regions(tmp_path / "regions", ["a_b", "a-b"])
+    records = [{"image": f"{name}.jpg", "question": "What?", "answer": "red"} for name in ("a_b", "a-b")]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, records)))
+    words = ("--output_dir", tmp_path / "made", "--features", "own", tmp_path / "regions")
+    code, _, err = tool(*words, "--questions", "own", "vqa", tmp_path / "mine.jsonl")
+    assert code == 1 and "the images a_b and a-b both become a-b; rename one" in err

@@ -77,6 +77,8 @@ def test_items(golden, build):
             bool(example.get("use_b", 1)),
             bool(example.get("mask_loss_for_unmatched", 1)),
         )
+        item = data.item(example["item"], Replayed(example["draws"]))
+        assert (item.label, item.image_differs) == (example["label"], bool(example["image_differs"])), k
         replayed = Replayed(example["draws"])
         data.draws = lambda *place, replayed=replayed: replayed
         batch = data.batch([example["item"]], epoch=0)
