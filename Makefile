@@ -146,7 +146,7 @@ $(PRE)/corpora: $(PRE)/started
 
 $(SEEDS:%=$(PRE)/start-%/config.json): $(PRE)/start-%/config.json: $(PRE)/started
 	@rm -rf $(@D)
-	$(BIN)/python tools/make_start.py --config $(SCENES)/init --output $(@D) --seed $* --alike
+	$(BIN)/python tools/make_start.py --config $(SCENES)/init --output $(@D) --seed $* --classes 2 --alike
 
 $(SEEDS:%=$(PRE)/pre-%/trained): $(PRE)/pre-%/trained: $(PRE)/corpora $(PRE)/start-%/config.json
 	@echo "== pre-training, seed $*$(call about,1 minute)"
