@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import starting
 from runs import assert_equal_but_for_rounding, records, values
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
+
+from oscar_paddle.models.checkpoints.weights import read_state, to_state
+from oscar_paddle.models.oscar import OscarForClassification
+from oscar_paddle.solvers.build import load_tokenizer, model_for_training
+from oscar_paddle.solvers.tasks.pretraining import PretrainingTask
+from oscar_paddle.solvers.tasks.task import Head
+from oscar_paddle.tools.shell.command_line import load_task_config
 
 SETTINGS = """
 INPUT: {MAX_SEQ_LEN: 35, MAX_REGION: 6, IMG_FEATURE_TYPE: faster_r-cnn}
@@ -199,12 +206,6 @@ def test_a_checkpoint_goes_to_upstream_names_and_back(runs, single, tmp_path, ca
 
 def test_it_starts_fine_tuning(runs, single, tmp_path):
     """The encoder is taken over whole, image LayerNorm included; every task brings its own head."""
-    from oscar_paddle.models.checkpoints.weights import read_state
-    from oscar_paddle.models.oscar import OscarForClassification
-    from oscar_paddle.solvers.build import load_tokenizer, model_for_training
-    from oscar_paddle.solvers.tasks.task import Head
-    from oscar_paddle.tools.shell.command_line import load_task_config
-
     (tmp_path / "run.yaml").write_text("{}")
     opts = ["DATASET.DATA_DIR", str(tmp_path), "PRETRAINED.DIR", str(single / "last"), "MONITOR.EVAL_FREQ", "0"]
     for task, labels in (("train", 2), ("train_vqa", 17), ("train_gqa", 5)):
@@ -224,3 +225,29 @@ def test_the_check_says_which_part_will_start_afresh(runs, capfd):
         code, out, said = starting.said_in_process(capfd, "check_dataset", "--cfg_file", runs.cfg_file, *opts)
         assert code == 0 and words in out, (out, said)
         assert ("starts afresh" in out) == (prob == 0.0)
+
+
+@pytest.mark.parametrize(("asked", "has_norm"), [(1, True), (0, False), (-1, False)])
+def test_it_starts_from_any_bert(runs, tmp_path, asked, has_norm):
+    """One without regions and without heads, in another language."""
+    state = read_state(runs.golden / "checkpoint")
+    kept = {
+        n: a for n, a in state.items() if n.startswith("bert.") and not n.startswith(("bert.img", "bert.LayerNorm"))
+    }
+    save_file({name: np.ascontiguousarray(array) for name, array in kept.items()}, tmp_path / "model.safetensors")
+    config = json.loads((runs.golden / "checkpoint" / "config.json").read_text())
+    wanted = {key: value for key, value in config.items() if "img" not in key and key != "num_contrast_classes"}
+    (tmp_path / "config.json").write_text(json.dumps(wanted))
+    words = (runs.golden / "checkpoint" / "vocab.txt").read_text().split()
+    words[-8:] = "\u4e00\u4e2a\u7ea2\u8272\u7684\u5706\u5f62\u3002"  # "a red circle."
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    opts = ["PRETRAINED.DIR", tmp_path, "PRETRAINED.USE_IMG_LAYERNORM", asked, "DATASET.CACHE_DIR", tmp_path / "cache"]
+    cfg = load_task_config(runs.cfg_file, list(map(str, opts)), "train_pretraining")
+    tokenizer, task = load_tokenizer(cfg, cfg.PRETRAINED.DIR), PretrainingTask(cfg)
+    task.load(tokenizer)
+    model = model_for_training(cfg, tokenizer, task.head())
+    assert bool(model.config.use_img_layernorm) == has_norm == hasattr(model.bert, "LayerNorm")
+    assert model.config.num_contrast_classes == 3
+    found = to_state(model)
+    assert all(np.array_equal(found[name], array) for name, array in kept.items())
+    assert tokenizer.encode("\u7ea2\u8272\u7684\u5706\u5f62") == list(range(len(words) - 6, len(words) - 1))
