@@ -24,6 +24,8 @@ def resized_size(width, height, rules):
     short, longer, shorter = rules.short, max(width, height), min(width, height)
     if longer / shorter * short > rules.long:
         short = int(round(rules.long * shorter / longer))
+    if short == 0:  # a line, at which the reference fails
+        return (1, rules.long) if width < height else (rules.long, 1)
     if shorter == short:
         return width, height
     return (short, int(short * height / width)) if width < height else (int(short * width / height), short)
