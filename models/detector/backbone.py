@@ -53,8 +53,11 @@ class Bottleneck(nn.Layer):
     def forward(self, hidden):
         """[N, width, h, w] -> [N, out, h / stride, w / stride]."""
         shortcut = hidden if self.downsample is None else self.downsample(hidden)
-        hidden = F.relu(self.conv2(F.relu(self.conv1(hidden))))
-        return F.relu(self.conv3(hidden) + shortcut)
+        return self.rest(F.relu(self.conv1(hidden)), shortcut)
+
+    def rest(self, hidden, shortcut):
+        """What follows the first convolution and its ReLU, and the shortcut."""
+        return F.relu(self.conv3(F.relu(self.conv2(hidden))) + shortcut)
 
 
 def build_stage(width, stage):

@@ -14,7 +14,7 @@ from oscar_paddle.models.detector.boxes import check_boxes
 from oscar_paddle.models.detector.proposals import STRIDE
 
 SIDE = 14  # cells of a region that is cut out
-CHUNK = 50  # regions that are worked on at once, which bounds memory
+CHUNK = 25  # regions that are worked on at once, which bounds memory
 
 
 class RegionFeatures(nn.Layer):
@@ -28,21 +28,95 @@ class RegionFeatures(nn.Layer):
     def __init__(self, width, stage, pooling="align"):
         super().__init__()
         self.layer4 = build_stage(width, stage)
-        self.pooling = pooling
-
-    def cut(self, features, boxes):
-        """Map [1, C, h, w] and boxes [n, 4] in pixels -> [n, C, 14, 14]."""
-        check_boxes(np.asarray(boxes))
-        boxes, count = paddle.to_tensor(boxes), paddle.to_tensor([len(boxes)], dtype="int32")
-        if self.pooling == "max":
-            return ops.roi_pool(features, boxes, count, SIDE, 1 / STRIDE)
-        # Not aligned, as upstream: no shift by half a cell, a region has one cell at least.
-        return ops.roi_align(features, boxes, count, SIDE, 1 / STRIDE, sampling_ratio=-1, aligned=False)
+        self.pooling, self.stride = pooling, stage.stride
 
     def forward(self, features, boxes):
-        """The same -> region features [n, F], at least 0."""
-        parts = [boxes[start : start + CHUNK] for start in range(0, len(boxes), CHUNK)]
-        return paddle.concat([average(self.layer4(self.cut(features, part))) for part in parts])
+        """Map [1, C, h, w] and boxes [n, 4] in pixels -> region features [n, F], at least 0."""
+        check_boxes(boxes)
+        maps = self.maps(features)
+        parts = [self.describe(maps, *part) for part in self.parts(boxes, features.shape[2:])]
+        return paddle.concat(parts)
+
+    def maps(self, features):
+        """What is computed once for all regions, of the map [1, C, h, w].
+
+        For bilinear samples, which are sums with weights, these are the first 1x1 convolution and the shortcut's: it is
+        the same to apply them before the samples are taken, and there are far fewer cells than samples.
+        """
+        if self.pooling == "max":
+            return (features,)
+        first = self.layer4[0]
+        return tuple(F.conv2d(features, conv.weight) for conv in (first.conv1, first.downsample[0]))
+
+    def parts(self, boxes, size):
+        """Boxes [n, 4] on a map of (h, w) cells as the inputs of `describe`, CHUNK at a time."""
+        for start in range(0, len(boxes), CHUNK):
+            part = boxes[start : start + CHUNK]
+            if self.pooling == "max":
+                yield (paddle.to_tensor(part),)
+            else:
+                yield tuple(paddle.to_tensor(weights) for weights in sample_weights(part, size))
+
+    def describe(self, maps, *boxes):
+        """Maps, and the boxes as `parts` gives them -> [n, F]."""
+        if self.pooling == "max":
+            count = paddle.to_tensor([len(boxes[0])], dtype="int32")
+            return average(self.layer4(ops.roi_pool(maps[0], boxes[0], count, SIDE, 1 / STRIDE)))
+        (down, across), first = boxes, self.layer4[0]
+        hidden = cut(maps[0], down, across) + first.conv1.bias.reshape([1, -1, 1, 1])
+        every = self.stride  # the shortcut skips cells as the block does
+        shortcut = cut(maps[1], down[:, ::every], across[:, ::every])
+        hidden = first.rest(F.relu(hidden), shortcut + first.downsample[0].bias.reshape([1, -1, 1, 1]))
+        return average(self.layer4[1:](hidden))
+
+
+def sample_weights(boxes, size):
+    """RoIAlign as sums with weights: its samples are products of a row's and a column's.
+
+    Args:
+        boxes: [n, 4] in pixels. size: (h, w) of the map.
+    Returns:
+        down [n, 14, h], across [n, 14, w], float32: how much of each row and column of the map is in each of the 14
+        rows and columns of a region.
+    Source: RoIAlign with aligned=False and sampling_ratio 0: a region has one cell at least, each of its parts the
+        mean of ceil(cells / 14) samples each way; a sample beyond the map by more than a cell counts as 0.
+    """
+    boxes = boxes / np.float32(STRIDE)
+    return tuple(_weights(boxes[:, axis], boxes[:, axis + 2], length) for axis, length in ((1, size[0]), (0, size[1])))
+
+
+def _weights(start, stop, length):
+    extent = np.maximum(stop - start, np.float32(1))
+    step = extent / np.float32(SIDE)
+    samples = np.ceil(step).astype(np.int64)
+    most = int(samples.max())
+    number = np.arange(most)[None, None, :]
+    there = number < samples[:, None, None]
+    part = np.arange(SIDE, dtype=np.float32)[None, :, None]
+    count = samples.astype(np.float32)[:, None, None]
+    place = start[:, None, None] + part * step[:, None, None] + (number + np.float32(0.5)) * step[:, None, None] / count
+    there = there & (place >= -1) & (place <= length)
+    place = np.maximum(place, np.float32(0))
+    low = np.minimum(place.astype(np.int64), length - 1)
+    high = np.minimum(low + 1, length - 1)
+    rest = np.where(low == length - 1, np.float32(0), place - low)
+    weights = np.zeros((len(start), SIDE, length), np.float32)
+    box, part = (
+        np.broadcast_to(np.arange(len(start))[:, None, None], low.shape),
+        np.broadcast_to(np.arange(SIDE)[None, :, None], low.shape),
+    )
+    share = np.where(there, 1 / count, np.float32(0)).astype(np.float32)
+    np.add.at(weights, (box, part, low), share * (1 - rest))
+    np.add.at(weights, (box, part, high), share * rest)
+    return weights
+
+
+def cut(features, down, across):
+    """Map [1, C, h, w] and weights [n, p, h], [n, q, w] -> [n, C, p, q]."""
+    height, width = down.shape[2], across.shape[2]
+    cells = features.transpose([0, 2, 3, 1]).reshape([height, -1])  # [h, w C]
+    rows = paddle.matmul(down, cells).reshape([0, 0, width, features.shape[1]])  # [n, p, w, C]
+    return paddle.matmul(across.unsqueeze(1), rows).transpose([0, 3, 1, 2])
 
 
 class ClassHead(nn.Layer):

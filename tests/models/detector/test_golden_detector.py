@@ -12,6 +12,7 @@ from PIL import Image
 
 from oscar_paddle.models.detector.boxes import clip_boxes
 from oscar_paddle.models.detector.detector import DetectorRules, regressed
+from oscar_paddle.models.detector.heads import cut, sample_weights
 from oscar_paddle.models.detector.pictures import InputRules, detector_input
 from oscar_paddle.models.detector.proposals import ProposalRules, cell_anchors
 from oscar_paddle.models.detector.selection import SelectionRules, select
@@ -69,11 +70,11 @@ def test_proposals_regions_and_classes(model, number):
     boxes, objectness = model.proposals(features, pixels.shape[1:], RULES.proposals)
     np.testing.assert_allclose(boxes, wanted(number, "proposals"), atol=0.02)
     np.testing.assert_allclose(objectness, wanted(number, "proposal_objectness"), atol=1e-4)
-    head = model.roi_heads.box.feature_extractor.head
-    cut = head.cut(features, boxes).numpy()
-    np.testing.assert_allclose(cut[0], wanted(number, "roi_align_first"), atol=1e-3)
-    np.testing.assert_allclose(cut.mean((2, 3)), wanted(number, "roi_align_channel_mean"), atol=1e-3)
-    found = head(features, boxes)
+    weights = map(paddle.to_tensor, sample_weights(boxes, features.shape[2:]))
+    regions = cut(features, *weights).numpy()
+    np.testing.assert_allclose(regions[0], wanted(number, "roi_align_first"), atol=1e-3)
+    np.testing.assert_allclose(regions.mean((2, 3)), wanted(number, "roi_align_channel_mean"), atol=1e-3)
+    found = model.roi_heads.box.feature_extractor.head(features, boxes)
     np.testing.assert_allclose(found.numpy(), wanted(number, "proposal_features"), atol=1e-3, rtol=1e-3)
     probabilities, deltas = model.roi_heads.box.predictor(found)
     np.testing.assert_allclose(probabilities.numpy(), wanted(number, "class_probabilities"), atol=1e-4)

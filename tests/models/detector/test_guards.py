@@ -1,11 +1,14 @@
 """What is refused before an operator of the framework sees it, and small sizes."""
 
 import numpy as np
+import paddle
 import pytest
+from paddle.vision import ops
 from PIL import Image
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.models.detector.boxes import check_boxes, overlaps
+from oscar_paddle.models.detector.heads import cut, sample_weights
 from oscar_paddle.models.detector.pictures import InputRules, detector_input, resized_size
 from oscar_paddle.models.detector.proposals import ProposalRules, cell_anchors, propose
 from oscar_paddle.models.detector.selection import SelectionRules, select, survivors
@@ -85,3 +88,18 @@ def test_fewer_proposals_than_wanted(kind):
     probabilities = np.array([[0.9, 0.06, 0.04], [0.8, 0.05, 0.15]], np.float32)
     found = select(boxes, probabilities, SelectionRules(filter=kind))
     assert len(found.scores) >= 2 and (np.diff(found.scores[found.scores.argsort()[::-1]]) <= 0).all()
+
+
+def test_samples_are_those_of_the_framework():
+    """RoIAlign as two products equals paddle.vision.ops.roi_align, thin boxes at the edges and beyond them included."""
+    rng = np.random.default_rng(4)
+    features = rng.standard_normal((1, 5, 9, 13)).astype(np.float32)
+    corner = rng.random((60, 2)) * [220, 150]
+    boxes = np.concatenate([corner, corner + rng.random((60, 2)) ** 3 * 200], axis=1)
+    boxes = np.concatenate([boxes, [[207, 10, 208, 143], [0, 143, 200, 144], [0, 0, 0, 0], [205, 140, 300, 290]]])
+    boxes = boxes.astype(np.float32)
+    count = paddle.to_tensor([len(boxes)], dtype="int32")
+    options = {"spatial_scale": 1 / 16, "sampling_ratio": -1, "aligned": False}
+    wanted = ops.roi_align(paddle.to_tensor(features), paddle.to_tensor(boxes), count, 14, **options).numpy()
+    weights = map(paddle.to_tensor, sample_weights(boxes, (9, 13)))
+    np.testing.assert_allclose(cut(paddle.to_tensor(features), *weights).numpy(), wanted, atol=1e-5)
