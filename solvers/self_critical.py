@@ -7,13 +7,10 @@ Source: docs/reference.md, self-critical training; Rennie et al., "Self-Critical
 Captioning" (CVPR 2017).
 """
 
-import contextlib
 from typing import NamedTuple
 
 import numpy as np
-import paddle
 
-from oscar_paddle.models.generation import Decoding, generate, sample_in_training
 from oscar_paddle.solvers.tasks.task import Term
 
 BASELINES = ("greedy", "sample")
@@ -44,15 +41,15 @@ class SelfCritical:
         options: SelfCriticalOptions.
         cider: CiderD, or anything with its `rewards`.
         decode: function of ids [m, G] -> list of m str.
-        tokens: ids of [CLS], [SEP], [PAD] and [MASK], see `models.generation`.
+        specials: Specials of the vocabulary.
     Attributes:
         terms: {name: Term}: "scst" is the loss, "score" the mean reward of the samples.
     """
 
     terms = {"scst": Term(per_batch=True), "score": Term(per_batch=True, is_loss=False)}
 
-    def __init__(self, options, *, cider, decode, tokens):
-        self.options, self.cider, self.decode, self.tokens = options, cider, decode, tokens
+    def __init__(self, options, *, cider, decode, specials):
+        self.options, self.cider, self.decode, self.specials = options, cider, decode, specials
 
     def counts(self, references):
         """{name of a term: int} of a batch, from its references (list of B lists)."""
@@ -61,12 +58,24 @@ class SelfCritical:
     def losses(self, model, prefix, references, drawn=None):
         """{name of a term: float32 scalar tensor, its sum} of a batch.
 
+        What is drawn is a function of Paddle's random state, which the trainer seeds by (seed, step, micro-batch,
+        rank).
+
         Args:
             model: OscarForCaptioning in training mode, as it is afterwards.
             prefix: CaptionPrefix of B images. references: list of B lists of str, none empty.
             drawn: [B * n, steps] int, the tokens that the samples take, image by image, in place of drawn ones.
         """
         raise NotImplementedError
+
+    def rewards(self, captions, references):
+        """Rewards [B, m] float64 of B lists of m captions each."""
+        wrapped = [[reward_text(reference) for reference in of_image] for of_image in references]
+        candidates = [reward_text(caption) for of_image in captions for caption in of_image]
+        repeated = [
+            of_image for of_image, own in zip(wrapped, captions, strict=True) for _ in own
+        ]  # the same list object
+        return np.reshape(self.cider.rewards(candidates, repeated), (len(captions), -1))
 
 
 def reward_text(caption):
@@ -75,3 +84,17 @@ def reward_text(caption):
     Upstream: words are then what stands between blanks; nothing is lower-cased or parted from its comma.
     """
     return caption.strip().removesuffix(".") + " <eos>"
+
+
+def advantages(rewards, greedy=None):
+    """How far each sample's reward exceeds its baseline.
+
+    Args:
+        rewards: [B, n] float64, of the samples. greedy: [B] of the greedy captions; None: the mean of the others.
+    Returns:
+        [B, n] float64.
+    """
+    if greedy is not None:
+        return rewards - greedy[:, None]
+    others = rewards.sum(axis=1, keepdims=True) - rewards
+    return rewards - others / (rewards.shape[1] - 1)
