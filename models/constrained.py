@@ -42,7 +42,7 @@ class ImageSearch:
     @property
     def open(self):
         """The beams that go on."""
-        return [beam for beam in self.beams if not beam.tokens[-1:] == (self.sep_id,)]
+        return [beam for beam in self.beams if beam.tokens[-1:] != (self.sep_id,)]
 
     @property
     def most_excluded(self):
