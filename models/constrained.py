@@ -12,8 +12,11 @@ Constrained Beam Search" (EMNLP 2017).
 from typing import NamedTuple
 
 import numpy as np
+import paddle
 
-from oscar_paddle.models.decoding import best_words, log_softmax
+from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.models.decoding import best_words, check_decoding, log_softmax
+from oscar_paddle.models.generation import Captions
 
 
 class Beam(NamedTuple):
@@ -102,25 +105,64 @@ class ImageSearch:
         return beam.score / (sum(word != self.sep_id for word in beam.ids) + 1)
 
 
-def search_states(captions, machines, *, specials, num_beams, max_length):
-    """Search of B images: list of B ImageSearch, each at its end.
+def check_constrained(decoding):
+    """ConfigError where constrained search does not know a setting of a Decoding, or gives no such captions."""
+    for wrong, what in (
+        (decoding.keep != 1, f"keep is {decoding.keep}, but it gives one caption an image"),
+        (decoding.do_sample, "do_sample is on, but it draws nothing"),
+        (decoding.repetition_penalty != 1, f"repetition_penalty is {decoding.repetition_penalty}, but it has none (1)"),
+        (decoding.length_penalty != 1, f"length_penalty is {decoding.length_penalty}, but it has none (1)"),
+    ):
+        if wrong:
+            raise ConfigError(f"constrained search: {what}")
+
+
+def generate_constrained(writer, prefix, specials, decoding, machines, min_satisfied=2):
+    """The best caption of each image that says what it must.
 
     Args:
-        captions: the captions of B images that are being written, see `models.generation`.
-        machines: list of B Machines. specials: Specials. max_length: G.
+        writer, prefix, specials: see `models.generation.generate`.
+        decoding: Decoding; `num_beams` are those of every state of a machine. machines: list of B Machines.
+        min_satisfied: constraints that a caption satisfies, where its image has so many.
+    Returns:
+        (ids [B, 1, G] int64, [CLS] first, [PAD] behind the end, which need not be [SEP]; scores [B, 1] float32,
+        log-probability over words, see `ImageSearch.best`).
+    Raises:
+        ConfigError: the model cannot write so, or not with constraints.
     """
-    searches = [ImageSearch(machine, num_beams, specials.sep) for machine in machines]
+    check_decoding(decoding, writer.config)
+    check_constrained(decoding)
+    with paddle.no_grad():
+        searches = constrained_search(Captions(writer, prefix, specials.mask), specials, decoding, machines)
+    ids = np.full((len(searches), 1, decoding.max_length), specials.pad, np.int64)
+    ids[:, :, 0] = specials.cls
+    scores = np.zeros((len(searches), 1), np.float32)
+    for row, search in enumerate(searches):
+        words, scores[row] = search.best(min_satisfied)
+        end = words.index(specials.sep) + 1 if specials.sep in words else len(words)
+        ids[row, 0, 1 : end + 1] = words[:end]
+    return ids, scores
+
+
+def constrained_search(captions, specials, decoding, machines):
+    """The searches of B images, at their ends: list of B ImageSearch.
+
+    Args:
+        captions: `models.generation.Captions` of these images, or whatever has its `images`, `advance` and `keep`.
+        specials, decoding, machines: see `generate_constrained`.
+    """
+    searches = [ImageSearch(machine, decoding.num_beams, specials.sep) for machine in machines]
     ids, parents = np.full((len(machines), 1), specials.cls, np.int64), None
-    for _ in range(max_length - 1):
-        logits = captions.advance(ids, parents)
+    for _ in range(decoding.max_length - 1):
+        logits = np.asarray(captions.advance(ids, parents))
         for row, image in enumerate(captions.images):
             going_on = len(searches[image].open)
             searches[image].advance(log_softmax(logits[row, :going_on]))
-        left = np.array([bool(searches[image].open) for image in captions.images])
-        if not left.any():
+        left = [place for place, image in enumerate(captions.images) if searches[image].open]
+        if not left:
             break
-        if not left.all():
-            captions.keep(np.flatnonzero(left))
+        if len(left) < len(captions.images):
+            captions.keep(np.array(left))
         ids, parents = _next_step([searches[image].open for image in captions.images], specials.pad)
     return searches
 
@@ -133,21 +175,3 @@ def _next_step(beams, pad_id):
         ids[row, : len(own)] = [beam.ids[-1] for beam in own]
         parents[row, : len(own)] = [beam.parent for beam in own]
     return ids, parents
-
-
-def constrained_search(captions, machines, *, specials, num_beams, max_length, min_satisfied):
-    """The best caption of each of B images that says what it must.
-
-    Args:
-        min_satisfied: constraints that a caption satisfies, where its image has so many; the rest as `search_states`.
-    Returns:
-        (ids [B, 1, G] int64, [CLS] first, [PAD] behind the end; scores [B, 1] float32, log-probability over words).
-    """
-    options = {"specials": specials, "num_beams": num_beams, "max_length": max_length}
-    found = [search.best(min_satisfied) for search in search_states(captions, machines, **options)]
-    ids = np.full((len(found), 1, max_length), specials.pad, np.int64)
-    ids[:, :, 0] = specials.cls
-    for row, (words, _) in zip(ids, found, strict=True):
-        end = words.index(specials.sep) + 1 if specials.sep in words else len(words)
-        row[0, 1 : end + 1] = words[:end]
-    return ids, np.array([[score] for _, score in found], np.float32)

@@ -4,14 +4,17 @@ import json
 import shutil
 
 import numpy as np
+import paddle
 import pytest
 from uncached import UncachedCaptions, golden_prefix
 
+from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.datasets.captions.constraints import Constraints, Machine
 from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.models.captioning import OscarForCaptioning
-from oscar_paddle.models.constrained import ImageSearch, constrained_search, search_states
-from oscar_paddle.models.decoding import Specials
+from oscar_paddle.models.constrained import ImageSearch, constrained_search, generate_constrained
+from oscar_paddle.models.decoding import Decoding, Specials
+from oscar_paddle.models.generation import Captions, EagerWriter
 from oscar_paddle.solvers.build import load
 
 LONGEST, UNREACHED = 20, -1e10  # the reference's scores of states that no caption reaches are below
@@ -69,52 +72,65 @@ def assert_captions(found, run, images):
     np.testing.assert_allclose(scores[:, 0], np.take(run["scores"], images), atol=1e-5)
 
 
+def search(golden, images, model, machines, specials, run):
+    """generate_constrained of images of the golden set, with the settings of a run of the reference."""
+    return generate_constrained(
+        EagerWriter(model),
+        golden_prefix(golden, images),
+        specials,
+        Decoding(run["num_beams"], LONGEST),
+        [machines[image] for image in images],
+        run["min_constraints_to_satisfy"],
+    )
+
+
 @pytest.mark.parametrize("run", [0, 1])
 def test_one_image_at_a_time_gives_the_references_captions(golden, expected, model, machines, specials, run):
     run = expected["runs"][run]
     for image in run["images"]:
-        captions = UncachedCaptions(model, golden_prefix(golden, [image]), specials.mask)
-        found = constrained_search(
-            captions,
-            [machines[image]],
-            specials=specials,
-            num_beams=run["num_beams"],
-            max_length=LONGEST,
-            min_satisfied=run["min_constraints_to_satisfy"],
-        )
-        assert_captions(found, run, [image])
+        assert_captions(search(golden, [image], model, machines, specials, run), run, [image])
 
 
 @pytest.mark.parametrize("run", [0, 1])
 def test_a_batch_starts_every_image_from_its_own_first_words(golden, expected, model, machines, specials, run):
     """The reference starts all images of a batch as the first one: its results for one at a time are right."""
     run, images = expected["runs"][run], [4, 0, 6, 1, 2, 7, 3, 5]
-    captions = UncachedCaptions(model, golden_prefix(golden, images), specials.mask)
-    found = constrained_search(
-        captions,
-        [machines[image] for image in images],
-        specials=specials,
-        num_beams=run["num_beams"],
-        max_length=LONGEST,
-        min_satisfied=run["min_constraints_to_satisfy"],
-    )
-    assert_captions(found, run, images)
+    assert_captions(search(golden, images, model, machines, specials, run), run, images)
 
 
 @pytest.mark.parametrize("image", [3, 4, 6])
-def test_beams_of_every_state_are_the_references(golden, expected, model, machines, specials, image):
+@pytest.mark.parametrize("cached", [True, False])
+def test_beams_of_every_state_are_the_references(golden, expected, model, machines, specials, image, cached):
     arrays = np.load(golden / "expected_arrays.npz")
     wanted, scores = arrays[f"cbs_{image}_state_ids"], arrays[f"cbs_{image}_state_logprobs"]
-    captions = UncachedCaptions(model, golden_prefix(golden, [image]), specials.mask)
-    beams = expected["runs"][0]["num_beams"]
-    (search,) = search_states(captions, [machines[image]], specials=specials, num_beams=beams, max_length=LONGEST)
+    prefix, decoding = golden_prefix(golden, [image]), Decoding(expected["runs"][0]["num_beams"], LONGEST)
+    with paddle.no_grad():
+        captions = Captions(EagerWriter(model), prefix, specials.mask) if cached else None
+        captions = captions or UncachedCaptions(model, prefix, specials.mask)
+        (found,) = constrained_search(captions, specials, decoding, [machines[image]])
     for state in range(len(wanted)):
-        found = [beam for beam in search.beams if beam.state == state]
+        beams = [beam for beam in found.beams if beam.state == state]
         reached = scores[state] > UNREACHED
-        assert len(found) == reached.sum()
-        for beam, ids, score in zip(found, wanted[state], scores[state], strict=False):
+        assert len(beams) == reached.sum()
+        for beam, ids, score in zip(beams, wanted[state], scores[state], strict=False):
             assert [*beam.ids, *[specials.sep] * (LONGEST - len(beam.ids))] == ids.tolist()
             assert beam.score == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"keep": 2}, "keep is 2"),
+        ({"num_beams": 1, "do_sample": True}, "do_sample is on"),
+        ({"repetition_penalty": 1.3}, "repetition_penalty is 1.3"),
+        ({"length_penalty": 0.6}, "length_penalty is 0.6"),
+        ({"max_length": 300}, "max_length is 300, but the model has 128 positions"),
+    ],
+)
+def test_settings_that_it_does_not_know(golden, model, machines, specials, setting, message):
+    decoding = Decoding(5, LONGEST)._replace(**setting)
+    with pytest.raises(ConfigError, match=message):
+        generate_constrained(EagerWriter(model), golden_prefix(golden, [0]), specials, decoding, machines[:1])
 
 
 # ---- rule by rule ----
