@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oscar_paddle.config.errors import ConfigError
+from oscar_paddle.config.errors import ConfigError, DataError
 
 NOTHING = -1e5  # Upstream: the score of a caption that an image does not have
 
@@ -84,24 +84,31 @@ def check_decoding(decoding, config, first_tag=0):
 # ---- what words score ----
 
 
+def log_sum_exp(logits):
+    """[R, V] float -> [R] float64; DataError: one of them is NaN."""
+    highest = logits.max(axis=1, keepdims=True)
+    total = np.log(np.exp(logits - highest).sum(axis=1, dtype=np.float64)) + highest[:, 0]
+    if np.isnan(total).any():
+        raise DataError("the scores of words are NaN; the weights hold NaN, or overflow")
+    return total
+
+
 def log_softmax(logits):
-    """[..., V] float32 -> float64 of the same shape."""
-    logits = logits.astype(np.float64)
-    logits -= logits.max(axis=-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    """[R, V] float -> float64 of the same shape."""
+    return logits - log_sum_exp(logits)[:, None]
 
 
 def penalised(logits, ids, penalty):
     """Scores after the repetition penalty.
 
     Args:
-        logits: [R, V] float32, changed in place. ids: [R, n] int, the words that the captions have.
+        logits: [R, V] float32. ids: [R, n] int, the words that the captions have. penalty: 1 = none.
     """
     if penalty == 1:
         return logits
-    rows = np.arange(len(ids))[:, None]
+    logits, rows, penalty = logits.copy(), np.arange(len(ids))[:, None], np.float32(penalty)
     found = logits[rows, ids]
-    logits[rows, ids] = np.where(found < 0, found * np.float32(penalty), found / np.float32(penalty))
+    logits[rows, ids] = np.where(found < 0, found * penalty, found / penalty)
     return logits
 
 
@@ -176,57 +183,60 @@ def given_draws(tokens):
     return lambda probabilities, captions, step: np.asarray(tokens)[captions, step]
 
 
-def draw_captions(captions, specials, decoding, draws=None):
-    """Greedy captions, or samples; see `search`."""
-    images, longest = len(captions.images), decoding.max_length
-    each = decoding.keep if decoding.do_sample else 1
+def draw_captions(captions, specials, longest, pick, *, each=1, apart=False):
+    """Captions of which every word is chosen for good.
+
+    Args:
+        captions: see `search`. longest: see Decoding. each: captions an image.
+        pick: function of (logits [B, K, V], places [r] in B * K of the captions that need a word, their ids [r, n],
+            their numbers [r], step) -> (words [r] int64, their log-probabilities [r] float64).
+        apart: whether the first pass has a row for each of the captions of an image, which are equal till then.
+    Returns:
+        (ids [B * each, longest] int64; sums of log-probabilities [B * each] float64, and of how many words).
+    """
+    images = len(captions.images)
     ids = np.full((images * each, longest), specials.pad, np.int64)
     ids[:, 0] = specials.cls
-    total, steps = np.zeros(images * each), np.zeros(images * each, np.int64)
-    writing, first, parents = np.arange(images * each), each, None  # numbers of captions whose place in the batch it is
-    unfinished = np.ones(images * each, bool)
+    total, words = np.zeros(images * each), np.zeros(images * each, np.int64)
+    numbers = np.arange(images * each).reshape(images, each)  # of the captions in the batch
+    going = np.ones(images * each, bool)
     for length in range(1, longest):
-        tokens = ids[writing, length - 1].reshape(-1, each)
-        logits = captions.advance(tokens[:, :1] if length == 1 else tokens, parents)
-        if length == 1 and each > 1:  # nothing tells the captions of an image apart yet
-            logits, parents = np.repeat(logits, each, axis=1), np.zeros((images, each), np.int64)
+        if length == 1 and not apart:
+            logits = captions.advance(ids[numbers[:, :1], 0])
+            logits = logits if each == 1 else np.repeat(np.asarray(logits), each, axis=1)
         else:
-            parents = None
-        live = np.flatnonzero(unfinished[writing])
-        which = writing[live]
-        scores = logits.reshape(-1, logits.shape[-1])[live]
-        chosen, logs = choose(scores, ids[which, :length], which, length - 1, decoding, draws)
-        ids[which, length], total[which], steps[which] = chosen, total[which] + logs, steps[which] + 1
-        unfinished[which] = chosen != specials.sep
-        left = unfinished[writing].reshape(-1, each).any(axis=1)
+            logits = captions.advance(ids[numbers, length - 1])
+        places = np.flatnonzero(going[numbers])
+        live = numbers.ravel()[places]
+        chosen, log_probabilities = pick(logits, places, ids[live, :length], live, length - 1)
+        ids[live, length] = chosen
+        total[live] += log_probabilities
+        words[live] += 1
+        going[live] = chosen != specials.sep
+        left = going[numbers].any(axis=1)
         if not left.any():
             break
         if captions.worth_leaving(left):
             captions.keep(np.flatnonzero(left))
-            writing = writing.reshape(-1, each)[left].ravel()
-            parents = None if parents is None else parents[left]
-    ids[unfinished, longest - 1] = specials.sep
-    scores = (total / steps).astype(np.float32)
-    copies = decoding.keep // each
-    return ids.reshape(images, each, -1).repeat(copies, axis=1), scores.reshape(images, each).repeat(copies, axis=1)
+            numbers = numbers[left]
+    ids[going, longest - 1] = specials.sep  # upstream: in place of the last word, whose probability counts
+    return ids, total, words
 
 
-def choose(logits, ids, which, step, decoding, draws):
-    """The next word of captions, and its log-probability among the words that stay.
+def picker(decoding, draws):
+    """What `draw_captions` picks words with: the most probable one, or with `do_sample` a draw."""
 
-    Args:
-        logits: [R, V] float32, changed in place. ids: [R, n], what the captions have. which: [R], their numbers.
-    Returns:
-        ([R] int64, [R] float64).
-    """
-    penalised(logits, ids, decoding.repetition_penalty)
-    if not decoding.do_sample:
-        chosen = best_words(logits, 1)[:, 0]
-        logs = log_softmax(logits)
-    else:
-        logs = log_softmax(allowed(logits, decoding))
-        chosen = np.asarray(draws(np.exp(logs), which, step))
-    return chosen, logs[np.arange(len(chosen)), chosen]
+    def pick(logits, places, ids, numbers, step):
+        logits = np.asarray(logits).reshape(-1, logits.shape[-1])[places]
+        logits = penalised(logits, ids, decoding.repetition_penalty)
+        if decoding.do_sample:
+            logits = allowed(logits, decoding)
+            chosen = np.asarray(draws(np.exp(log_softmax(logits)), numbers, step))
+        else:
+            chosen = best_words(logits, 1)[:, 0]
+        return chosen, logits[np.arange(len(chosen)), chosen] - log_sum_exp(logits)
+
+    return pick
 
 
 def allowed(logits, decoding):
@@ -303,19 +313,13 @@ def best_candidates(logits, ids, scores, count, penalty):
         count] int64). Of equals the one of the first caption comes first, then the lower id.
     """
     images, captions, words = logits.shape
-    logits = penalised(logits.reshape(-1, words), ids.reshape(images * captions, -1), penalty)
+    logits = penalised(np.asarray(logits).reshape(-1, words), ids.reshape(images * captions, -1), penalty)
     total = log_sum_exp(logits)
     best = best_words(logits, count)
     values = np.take_along_axis(logits, best, axis=1) - total[:, None] + scores.reshape(-1, 1)
     values, best = values.reshape(images, -1), best.reshape(images, -1)
     order = np.argsort(-values, axis=1, kind="stable")[:, :count]
     return np.take_along_axis(values, order, axis=1), order // count, np.take_along_axis(best, order, axis=1)
-
-
-def log_sum_exp(logits):
-    """[R, V] float32 -> [R] float64."""
-    highest = logits.max(axis=1, keepdims=True)
-    return np.log(np.exp(logits - highest).sum(axis=1, dtype=np.float64)) + highest[:, 0]
 
 
 def _ranked(found, specials, decoding):
@@ -341,4 +345,8 @@ def search(captions, specials, decoding, draws=None):
     """
     if decoding.num_beams > 1:
         return beam_search(captions, specials, decoding)
-    return draw_captions(captions, specials, decoding, draws)
+    each = decoding.keep if decoding.do_sample else 1
+    ids, total, words = draw_captions(captions, specials, decoding.max_length, picker(decoding, draws), each=each)
+    scores = (total / words).astype(np.float32).reshape(-1, each)
+    copies = decoding.keep // each  # of the one greedy caption
+    return ids.reshape(len(scores), each, -1).repeat(copies, axis=1), scores.repeat(copies, axis=1)

@@ -17,7 +17,8 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from oscar_paddle.models.decoding import allowed, check_decoding, penalised, search
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.models.decoding import best_words, check_decoding, draw_captions, likely, search
 from oscar_paddle.models.device import to_device
 from oscar_paddle.models.packing import row_batch
 from oscar_paddle.models.visibility import HIDDEN_BIAS, score_bias
@@ -343,3 +344,43 @@ def sample_captions(model, prefix, specials, decoding, draws, share_prefix=False
         Samples of R = B * keep captions; gradients flow through all steps.
     Source: docs/reference.md, generation.
     """
+    check_decoding(decoding, model.config)
+    copies, each = (1, decoding.keep) if share_prefix else (decoding.keep, 1)
+    captions = Captions(EagerWriter(model), prefix, specials.mask, copies)
+    logs, places = [], []
+
+    def pick(logits, live, ids, numbers, step):
+        logits = paddle.gather(logits.reshape([-1, logits.shape[-1]]), *to_device(live))
+        chosen, words = _pick_with_gradient(logits, ids, numbers, step, decoding, draws)
+        logs.append(words)
+        places.append(numbers)
+        return chosen, words.numpy()
+
+    ids, _, lengths = draw_captions(captions, specials, decoding.max_length, pick, each=each, apart=True)
+    sums = paddle.zeros([len(ids)])
+    where, logs = to_device(np.concatenate(places))[0], paddle.concat(logs)
+    return Samples(ids, paddle.index_add(sums, where, 0, logs), lengths)
+
+
+def _pick_with_gradient(logits, ids, numbers, step, decoding, draws):
+    """As `models.decoding.picker`, of the tensor [r, V]: (words [r], their log-probabilities as a tensor)."""
+    rows = np.arange(len(ids))[:, None]
+    if decoding.repetition_penalty != 1:
+        values, penalty = logits.numpy(), np.float32(decoding.repetition_penalty)
+        factors = np.ones_like(values)
+        factors[rows, ids] = np.where(values[rows, ids] < 0, penalty, 1 / penalty)
+        logits = logits * to_device(factors)[0]
+    if decoding.do_sample:
+        logits = logits / decoding.temperature
+        stays = likely(logits.numpy(), decoding.top_k, decoding.top_p)
+        if not stays.all():
+            logits = paddle.where(to_device(stays)[0], logits, paddle.full([], -math.inf))
+    logs = F.log_softmax(logits, axis=-1)
+    values = logs.numpy()
+    if np.isnan(values).any():
+        raise DataError("the scores of words are NaN; the weights hold NaN, or overflow")
+    if decoding.do_sample:
+        chosen = np.asarray(draws(np.exp(values, dtype=np.float64), numbers, step))
+    else:
+        chosen = best_words(values, 1)[:, 0]
+    return chosen, paddle.take_along_axis(logs, to_device(chosen[:, None])[0], axis=1)[:, 0]
