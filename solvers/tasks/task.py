@@ -96,10 +96,11 @@ class Task:
         terms: {name: Term} of the loss.
         recipe: Recipe.
         own_keys: keys that other tasks do not read, by which a configuration shows what it is for.
+        forward: set before `counts` and `losses`: which micro-batch of the run it is, from 1, on every rank alike.
     """
 
     name, unit, rows_per_example, dev_keys = "", "examples", 1, "DATASET.DEV"
-    terms, answers, model_config = {"loss": Term()}, None, None
+    terms, answers, model_config, forward = {"loss": Term()}, None, None, 0
     recipe, own_keys = Recipe(), ()
 
     def __init__(self, cfg, train=None, dev=None):
