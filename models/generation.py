@@ -105,44 +105,45 @@ def new_states(bert, new, seen):
         (last states [B, M, H] of the positions that are read, keys, values of all new positions: lists, one
         [B, A, Q, D] a layer).
     """
-    images, width = new.order.shape
-    hidden = bert.embed(new.input_ids, new.token_type_ids, new.position_ids, new.regions, new.order.reshape([-1]))
+    hidden = bert.embed(new.input_ids, new.token_type_ids, new.position_ids, new.regions, new.order)
     keys, values, bias = [], [], new.bias
-    earlier = [list(part.keys) for part in seen], [list(part.values) for part in seen], [part.bias for part in seen]
+    biases = [part.bias for part in seen]
     last = len(bert.encoder.layer) - 1
     for number, layer in enumerate(bert.encoder.layer):
         attention = layer.attention.self
-        keys.append(_by_head(attention, attention.key(hidden), images))
-        values.append(_by_head(attention, attention.value(hidden), images))
+        keys.append(_by_head(attention, attention.key(hidden)))
+        values.append(_by_head(attention, attention.value(hidden)))
         if number == last:  # nothing reads the other positions
-            hidden = paddle.index_select(hidden.reshape([images, width, -1]), new.read, axis=1)
-            hidden = hidden.reshape([-1, hidden.shape[-1]])
-            bias, *earlier[2][:] = (_rows_read(part, new.read) for part in (bias, *earlier[2]))
-        queries = _by_head(attention, attention.query(hidden), images)
-        parts = [(own[number], of[number], by) for own, of, by in zip(*earlier, strict=True)]
+            hidden = paddle.index_select(hidden, new.read, axis=1)
+            bias, *biases = (_rows_read(part, new.read) for part in (bias, *biases))
+        queries = _by_head(attention, attention.query(hidden))
+        parts = [(part.keys[number], part.values[number], by) for part, by in zip(seen, biases, strict=True)]
         context = _attend(attention, queries, [*parts, (keys[-1], values[-1], bias)])
         attended = layer.attention.output(context, hidden)
         hidden = layer.output(layer.intermediate(attended), attended)
-    return hidden.reshape([images, -1, hidden.shape[-1]]), keys, values
+    return hidden, keys, values
 
 
 def _rows_read(bias, read):
     return bias if bias.shape[2] == 1 else paddle.index_select(bias, read, axis=2)
 
 
-def _by_head(attention, rows, images):
-    """[B * n, H] -> [B, A, n, D]."""
-    return rows.reshape([images, -1, attention.num_heads, attention.head_width]).transpose([0, 2, 1, 3])
+def _by_head(attention, rows):
+    """[B, n, H] -> [B, A, n, D]."""
+    return rows.reshape([0, 0, attention.num_heads, attention.head_width]).transpose([0, 2, 1, 3])
 
 
 def _attend(attention, queries, parts):
-    """Queries [B, A, n, D] over the keys of several parts at once -> [B * n, H]."""
+    """Queries [B, A, n, D] over the keys of several parts at once -> [B, n, H]."""
     queries = queries * (1.0 / math.sqrt(attention.head_width))
     scores = [paddle.matmul(queries, keys, transpose_y=True) + bias for keys, _, bias in parts]
     weights = attention.dropout(F.softmax(paddle.concat(scores, axis=-1), axis=-1))
-    weights = paddle.split(weights, [keys.shape[2] for keys, _, _ in parts], axis=-1)
-    context = sum(paddle.matmul(weight, part[1]) for weight, part in zip(weights, parts, strict=True))
-    return context.transpose([0, 2, 1, 3]).reshape([-1, attention.num_heads * attention.head_width])
+    context, start = None, 0
+    for keys, values, _ in parts:
+        end = start + (keys.shape[2] if keys.shape[2] > 0 else paddle.shape(keys)[2])  # -1 where it is exported
+        part = paddle.matmul(paddle.slice(weights, axes=[3], starts=[start], ends=[end]), values)
+        context, start = part if context is None else context + part, end
+    return context.transpose([0, 2, 1, 3]).reshape([0, 0, attention.num_heads * attention.head_width])
 
 
 # ---- what runs a pass ----
@@ -177,8 +178,7 @@ class EagerWriter:
         half = self.precision != "float32"
         with paddle.amp.auto_cast(enable=half, dtype=self.precision if half else "float16"):
             states, keys, values = new_states(self.model.bert, new, seen)
-            found = self.model.word_logits(states.reshape([-1, states.shape[-1]])) if logits else None
-        return found if found is None else found.reshape([*states.shape[:2], -1]), keys, values
+            return self.model.word_logits(states) if logits else None, keys, values
 
     def join(self, words, keys, values):
         """The words that stay, Seen or None, and those of a pass behind them."""
