@@ -172,15 +172,15 @@ class Published(Training):
     def mean_loss(self):
         images, given, greedy = len(self.references), paddle.to_tensor(self.drawn), []
 
-        def likeliest(scores, step):
-            greedy.append(scores.argmax(axis=-1))
+        def likeliest(logits, step):
+            greedy.append(logits.argmax(axis=-1))
             return greedy[-1]
 
         self.model.eval()
         with paddle.no_grad():
             self.writer.write(1, LONGEST, likeliest)
         self.model.train()
-        sums = self.writer.write(self.samples, LONGEST, lambda scores, step: given[:, step])
+        sums = self.writer.write(self.samples, LONGEST, lambda logits, step: given[:, step])
         greedy = paddle.stack(greedy, axis=1).numpy()[:, None]
         captions = np.hstack([self.drawn.reshape(images, self.samples, -1), greedy])
         captions[:, :, -1] = SPECIALS.sep  # in place of the last word, as none ended before
@@ -213,7 +213,7 @@ class PublishedWriter:
 
         Args:
             copies: captions of an image. longest: G.
-            choose: function of (scores [B * copies, V], step) -> words [B * copies] int64, as a tensor.
+            choose: function of (logits [B * copies, V], step) -> words [B * copies] int64, as a tensor.
         """
         bert = self.model.bert
         ids, types, places = (field.repeat_interleave(copies, axis=0) for field in self.tags)
@@ -236,9 +236,9 @@ class PublishedWriter:
             hidden = self._layer(layer, hidden, hidden, bias)
         logs = []
         for step in range(longest - 1):
-            scores = F.log_softmax(self.model.word_logits(hidden[:, 1]), axis=-1)
-            words = choose(scores, step)
-            logs.append(paddle.take_along_axis(scores, words.unsqueeze(1), axis=1)[:, 0])
+            logits = self.model.word_logits(hidden[:, 1])
+            words = choose(logits, step)
+            logs.append(-F.cross_entropy(logits, words, reduction="none").reshape([-1]))  # log_softmax is slow on CPUs
             if step + 2 < longest:
                 hidden = self._next(words, step + 1, history)
         return paddle.stack(logs).sum(axis=0)
