@@ -83,8 +83,9 @@ class ExportedWriter(EagerWriter):
         return Seen(*[[one] * self.config.num_hidden_layers] * 2, bias)
 
 
-def _tensor(array):
-    return array if isinstance(array, paddle.Tensor) else paddle.to_tensor(np.ascontiguousarray(array))
+def _tensor(value):
+    """What the program takes; it reads a slice's memory as if it were a whole tensor's."""
+    return value.contiguous() if isinstance(value, paddle.Tensor) else paddle.to_tensor(value)
 
 
 def build_writer(model, backend, precision, *, weights, programs, ranks):
