@@ -39,12 +39,16 @@ WORTH_EXPORTING = 64  # images: an export takes a second or two, and a BERT-base
 class ExportedWriter(EagerWriter):
     """Runs passes with an exported program on the CPU; see `EagerWriter`.
 
+    What was prepared for a shape stays in memory, so widths of prefixes and room for words come in few sizes.
+
     Args:
         model: OscarForCaptioning, for the regions and, in half precision, for the head.
         folder: where the program was exported. precision: "float32" or "bfloat16".
     Raises:
         UserError: the program cannot be loaded.
     """
+
+    multiple = 16
 
     def __init__(self, model, folder, precision="float32"):
         super().__init__(model)
@@ -74,6 +78,21 @@ class ExportedWriter(EagerWriter):
         if logits and self.precision != "float32":
             states = self.model.word_logits(states)
         return states if logits else None, keys, values
+
+    def join(self, words, count, keys, values):
+        images, heads, new, width = keys[0].shape
+        if words is None or words.keys[0].shape[2] < count + new:
+            some = max(16, 4 * new)
+            room = [images, heads, -(-(count + new) // some) * some, width]
+            roomy = [[paddle.zeros(room) for _ in keys] for _ in range(2)]
+            for old, parts in zip(words[:2] if words else ((), ()), roomy, strict=True):
+                for part, own in zip(parts, old, strict=False):
+                    part[:, :, :count] = own[:, :, :count]
+            words = Seen(*roomy, None)
+        for parts, own in zip(words[:2], (keys, values), strict=True):
+            for part, one in zip(parts, own, strict=True):
+                part[:, :, count : count + new] = one
+        return words
 
     def _nothing(self, images, width):
         """Where there are no earlier positions: one that nobody sees."""
