@@ -113,6 +113,7 @@ class CaptionDataset:
         masking: Masking. vocabulary: Vocabulary.
         references: {image index: list of str}, what people wrote; empty where it is not known.
         seed: MISC.SEED.
+        tag_room: word pieces of tags that captions are written after, at most; None: as many as in training.
     """
 
     image_keys: list
@@ -127,6 +128,7 @@ class CaptionDataset:
     vocabulary: Vocabulary
     references: dict
     seed: int = 0
+    tag_room: int | None = None
 
     def __post_init__(self):
         self.image_ids = [image_key(key) for key in self.image_keys]
@@ -177,14 +179,10 @@ class CaptionDataset:
         """List of the regions [R, D] of images [b] int."""
         return [self.regions[self.image_ids[image]] for image in images]
 
-    def prefix(self, images, tag_room=None):
-        """What captions of images [B] int are written after: (TextRows of tags alone, list of regions [R, D]).
-
-        Args:
-            tag_room: word pieces of tags at most; None: as many as in training.
-        """
+    def prefix(self, images):
+        """What captions of images [B] int are written after: (TextRows of tags alone, list of regions [R, D])."""
         text = self.text
-        room = text.max_seq_len - text.caption_len - 1 if tag_room is None else tag_room
+        room = text.max_seq_len - text.caption_len - 1 if self.tag_room is None else self.tag_room
         images = np.asarray(images)
         has_tags = self.has_tags[images]
         kept = np.where(has_tags, np.minimum(self.tag_tokens.lengths(images), room), -1)

@@ -68,10 +68,11 @@ class Linear(nn.Linear):
     """
 
     def forward(self, hidden):
-        """[P, in] -> [P, out]; more dimensions are taken as nn.Linear does."""
-        if not self.training or hidden.ndim != 2 or not hidden.place.is_cpu_place():
+        """[..., in] -> [..., out]."""
+        if not self.training or not hidden.place.is_cpu_place():
             return super().forward(hidden)
-        return _Product.apply(hidden, self.weight, self.bias)
+        rows = hidden.reshape([-1, hidden.shape[-1]])
+        return _Product.apply(rows, self.weight, self.bias).reshape([*hidden.shape[:-1], -1])
 
 
 class _Product(PyLayer):
@@ -115,9 +116,10 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, hidden):
         """[..., H] -> the same shape."""
-        if not self.training or hidden.ndim != 2 or not hidden.place.is_cpu_place():
+        if not self.training or not hidden.place.is_cpu_place():
             return super().forward(hidden)
-        return _Normalise.apply(hidden, self.weight, self.bias, self._epsilon)
+        rows = hidden.reshape([-1, hidden.shape[-1]])
+        return _Normalise.apply(rows, self.weight, self.bias, self._epsilon).reshape(hidden.shape)
 
 
 class _Normalise(PyLayer):

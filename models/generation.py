@@ -136,7 +136,7 @@ def _by_head(attention, rows):
 def _attend(attention, queries, parts):
     """Queries [B, A, n, D] over the keys of several parts at once -> [B, n, H]."""
     queries = queries * (1.0 / math.sqrt(attention.head_width))
-    scores = [paddle.matmul(queries, keys, transpose_y=True) + bias for keys, _, bias in parts]
+    scores = [paddle.matmul(queries, keys, transpose_y=True) + bias.astype(queries.dtype) for keys, _, bias in parts]
     weights = attention.dropout(F.softmax(paddle.concat(scores, axis=-1), axis=-1))
     context, start = None, 0
     for keys, values, _ in parts:
@@ -155,7 +155,11 @@ class EagerWriter:
     Args:
         model: OscarForCaptioning.
         precision: "float32", or "bfloat16" or "float16" for automatic mixed precision (GPUs).
+    Attributes:
+        multiple: prefixes are padded to a multiple of so many positions.
     """
+
+    multiple = 1
 
     def __init__(self, model, precision="float32"):
         self.model, self.config, self.precision = model, model.config, precision
@@ -180,8 +184,8 @@ class EagerWriter:
             states, keys, values = new_states(self.model.bert, new, seen)
             return self.model.word_logits(states) if logits else None, keys, values
 
-    def join(self, words, keys, values):
-        """The words that stay, Seen or None, and those of a pass behind them."""
+    def join(self, words, count, keys, values):
+        """The words that stay, Seen or None, with those of a pass at [count:] of each image."""
         if words is None:
             return Seen(keys, values, None)
         keys, values = (
@@ -199,8 +203,6 @@ class EagerWriter:
 
 # ---- captions that are being written ----
 
-_WIDTH = 8  # prefixes are padded to a multiple of so many positions, that there are few shapes
-
 
 def prefix_states(writer, prefix, copies=1):
     """Keys and values of what the captions of B images are written after.
@@ -214,7 +216,7 @@ def prefix_states(writer, prefix, copies=1):
     images = np.repeat(np.arange(len(prefix.text_length)), copies)
     region_start = (np.cumsum(prefix.num_regions) - prefix.num_regions)[images]
     rows = row_batch(prefix.take_text(images), prefix.num_regions[images], region_start)
-    extra = -rows.order.shape[1] % _WIDTH or (0 if rows.order.size else _WIDTH)
+    extra = -rows.order.shape[1] % writer.multiple if rows.order.size else writer.multiple
     order = np.pad(rows.order, ((0, 0), (0, extra)))
     bias = np.pad(rows.bias, ((0, 0), (0, 0), (0, 0), (0, extra)), constant_values=HIDDEN_BIAS)
     text = np.stack([rows.input_ids, rows.token_type_ids, rows.position_ids])
@@ -262,11 +264,14 @@ class Captions:
             self.sees = np.repeat(self.sees, captions, axis=1)
         seen = [self.prefix]
         if self.words is not None:
-            seen.append(self.words._replace(bias=score_bias(np.tile(self.sees, (1, 2, 1)))))
+            room = self.words.keys[0].shape[2] - self.sees.shape[2]  # for more words
+            sees = np.pad(np.tile(self.sees, (1, 2, 1)), ((0, 0), (0, 0), (0, room)))
+            seen.append(self.words._replace(bias=score_bias(sees)))
         logits, keys, values = self.writer.run(self._last_and_mask(tokens), seen)
+        last = ([part[:, :, :captions] for part in parts] for parts in (keys, values))
+        self.words = self.writer.join(self.words, self.sees.shape[2], *last)
         own = np.broadcast_to(np.eye(captions, dtype=bool), (images, captions, captions))
         self.sees = np.concatenate([self.sees, own], axis=2)
-        self.words = self.writer.join(self.words, *([part[:, :, :captions] for part in of] for of in (keys, values)))
         self.length += 1
         return logits
 
@@ -375,12 +380,12 @@ def _pick_with_gradient(logits, ids, numbers, step, decoding, draws):
         stays = likely(logits.numpy(), decoding.top_k, decoding.top_p)
         if not stays.all():
             logits = paddle.where(to_device(stays)[0], logits, paddle.full([], -math.inf))
-    logs = F.log_softmax(logits, axis=-1)
-    values = logs.numpy()
-    if np.isnan(values).any():
+    # Not by log_softmax: of rows as wide as a vocabulary, Paddle 3.3.1's takes 1,000 times as long as these on the CPU.
+    probabilities = F.softmax(logits.detach(), axis=-1).numpy()
+    if np.isnan(probabilities).any():
         raise DataError("the scores of words are NaN; the weights hold NaN, or overflow")
     if decoding.do_sample:
-        chosen = np.asarray(draws(np.exp(values, dtype=np.float64), numbers, step))
+        chosen = np.asarray(draws(probabilities.astype(np.float64), numbers, step))
     else:
-        chosen = best_words(values, 1)[:, 0]
-    return chosen, paddle.take_along_axis(logs, to_device(chosen[:, None])[0], axis=1)[:, 0]
+        chosen = best_words(logits.numpy(), 1)[:, 0]
+    return chosen, -F.cross_entropy(logits, to_device(chosen)[0], reduction="none").reshape([-1])

@@ -45,7 +45,8 @@ class OscarModel(nn.Layer):
         text_length = text.shape[0]
         if self.training:  # each row that shows a region drops its own values of it
             shown = order >= text_length
-            hidden = paddle.gather(paddle.concat([text, regions.astype(text.dtype)]), order)
+            hidden = paddle.gather(paddle.concat([text, regions.astype(text.dtype)]), order.reshape([-1]))
+            hidden = hidden.reshape([*order.shape, -1])
             hidden = paddle.where(shown.unsqueeze(-1), self.dropout(hidden), hidden)
         else:
             hidden = paddle.gather_nd(paddle.concat([text, regions.astype(text.dtype)]), order.unsqueeze(-1))

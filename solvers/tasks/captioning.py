@@ -211,33 +211,12 @@ class CaptioningEvaluation(Evaluation):
         super().__init__(cfg, data, split)
         self.tokenizer, options = tokenizer, cfg.CAPTION
         self.keep, self.longest = options.NUM_KEEP_BEST, options.MAX_GEN_LENGTH
-        self.training_lengths = False
 
     @property
     def scorer_class(self):
-        from oscar_paddle.models.decoding import Decoding, Specials
-        from oscar_paddle.solvers.scoring.captions import CaptionScorer
+        from oscar_paddle.solvers.scoring.captions import CaptionScorer  # Paddle loads here
 
-        options, tokenizer = self.cfg.CAPTION, self.tokenizer
-        room = self.cfg.INPUT.MAX_SEQ_LEN - self.longest - 1 if self.training_lengths else None
-        return functools.partial(
-            CaptionScorer,
-            decoding=Decoding(
-                num_beams=options.NUM_BEAMS,
-                max_length=self.longest,
-                keep=self.keep,
-                length_penalty=options.LENGTH_PENALTY,
-                repetition_penalty=options.REPETITION_PENALTY,
-                do_sample=options.DO_SAMPLE,
-                temperature=options.TEMPERATURE,
-                top_k=options.TOP_K,
-                top_p=options.TOP_P,
-            ),
-            specials=Specials(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.mask_id),
-            tag_room=room,
-            constraints=self._constraints,
-            min_constraints=options.MIN_CONSTRAINTS,
-        )
+        return CaptionScorer
 
     @functools.cached_property
     def _constraints(self):
@@ -266,24 +245,57 @@ class CaptioningEvaluation(Evaluation):
             )
 
     def backend(self, model, options, precision, *, weights, programs, ranks):
-        from oscar_paddle.solvers.scoring.writers import build_writer
+        from oscar_paddle.solvers.scoring.captions import build_writer
 
-        return build_writer(model, options, precision, weights=weights, programs=programs, ranks=ranks)
+        return self._writing(build_writer(model, options, precision, weights=weights, programs=programs, ranks=ranks))
 
     def backend_in_training(self, model, ranks):
-        from oscar_paddle.models.generation import EagerWriter
+        from oscar_paddle.solvers.scoring.captions import writer_in_training
 
-        self.training_lengths = self.cfg.CAPTION.TRAINING_LENGTHS
-        return EagerWriter(model)
+        if self.cfg.CAPTION.TRAINING_LENGTHS:  # upstream: a slot of the test's length in a row of training's
+            self.data.tag_room = self.cfg.INPUT.MAX_SEQ_LEN - self.longest - 1
+        return self._writing(writer_in_training(model, self.data.num_images // ranks.world_size))
+
+    def _writing(self, writer):
+        """CaptionBackend of a writer and the settings."""
+        from oscar_paddle.models.decoding import Decoding, Specials, seeded_draws
+        from oscar_paddle.solvers.scoring.captions import CaptionBackend, ConstrainedBackend
+
+        options, tokenizer, keys = self.cfg.CAPTION, self.tokenizer, self.data.image_keys
+        specials = Specials(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.mask_id)
+        decoding = Decoding(
+            num_beams=options.NUM_BEAMS,
+            max_length=self.longest,
+            keep=self.keep,
+            length_penalty=options.LENGTH_PENALTY,
+            repetition_penalty=options.REPETITION_PENALTY,
+            do_sample=options.DO_SAMPLE,
+            temperature=options.TEMPERATURE,
+            top_k=options.TOP_K,
+            top_p=options.TOP_P,
+        )
+        if self._constraints is not None:
+            return ConstrainedBackend(
+                writer,
+                specials,
+                decoding,
+                machine=lambda image: self._constraints.machine(keys[image]),
+                min_satisfied=options.MIN_CONSTRAINTS,
+            )
+
+        def draws(images):
+            return seeded_draws([(self.data.seed, int(image), k) for image in images for k in range(self.keep)])
+
+        return CaptionBackend(writer, specials, decoding, draws)
 
     @property
     def shape(self):
         return self.data.num_images, self.keep * (self.longest + 1)
 
     def groups(self):
-        from oscar_paddle.solvers.scoring.captions import caption_blocks
+        from oscar_paddle.solvers.scoring.captions import caption_groups
 
-        return caption_blocks(*self.shape)
+        return caption_groups(*self.shape)
 
     def rows_to_score(self):
         return self.data.num_images * self.longest * self.cfg.CAPTION.NUM_BEAMS

@@ -47,7 +47,8 @@ def test_captions_equal_the_references():
 
 
 def test_blanks_around_marks_and_short_forms():
-    words = "do not ca n't i 'm you 've ' quoted ' she 's , they 're ! man ##s ? .".split()
+    text = "do not ca n't i 'm you 've ' quoted ' she 's , they 're ! man ##s ? ."
+    words = text.split()
     tokenizer = Tokenizer([*TOKENS[:5], *dict.fromkeys(words)], do_lower_case=True)
     ids = [tokenizer.vocab[word] for word in words]
     assert tokenizer.decode(ids) == "do not can't i'm you've'quoted'she's, they're! mans?."
