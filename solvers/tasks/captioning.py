@@ -65,7 +65,7 @@ class CaptioningTask(Task):
         yield all_see_all(cfg)
         caption, text = cfg.CAPTION, cfg.INPUT.MAX_SEQ_LEN
         remedy = "the caption's slot is a part of MAX_SEQ_LEN: it must not be longer"
-        yield ("CAPTION.MAX_SEQ_A_LEN", "INPUT.MAX_SEQ_LEN"), caption.MAX_SEQ_A_LEN > text, remedy
+        yield ("CAPTION.MAX_SEQ_A_LEN", "INPUT.MAX_SEQ_LEN"), text < caption.MAX_SEQ_A_LEN, remedy
         remedy = "tags begin behind the caption's slot: MAX_GEN_LENGTH must not be longer"
         yield (
             ("CAPTION.MAX_GEN_LENGTH", "CAPTION.MAX_SEQ_A_LEN"),
