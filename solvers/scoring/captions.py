@@ -213,6 +213,11 @@ class CaptionBackend:
         """Of an image's results: for each caption its ids and its score."""
         return self.decoding.keep * (self.decoding.max_length + 1)
 
+    @property
+    def written(self):
+        """At most so many words of an image have their keys and values in memory."""
+        return max(self.decoding.num_beams, self.decoding.keep) * self.decoding.max_length
+
     def captions(self, prefix, images):
         """CaptionPrefix of the images with these numbers [B] -> [B, columns] float32."""
         ids, scores = self.write(prefix, images)
@@ -278,12 +283,10 @@ class CaptionScorer(BlockScorer):
         """Yields (which of the block's rows [B], CaptionPrefix), those with the longest prefix first."""
         prefix = prefix_of(self.data, np.array(block.rows))
         check_ids(prefix._asdict(), self.backend.config, lambda row: f"image {self.data.image_ids[block.rows[row]]}")
-        decoding = self.backend.decoding
-        written = max(decoding.num_beams, decoding.keep) * decoding.max_length
         lengths = prefix.text_length + prefix.num_regions
         order = np.argsort(-lengths, kind="stable")
         while len(order):
-            count = max(1, self.batch_tokens // (int(lengths[order[0]]) + written))
+            count = max(1, self.batch_tokens // (int(lengths[order[0]]) + self.backend.written))
             yield order[:count], prefix.take(order[:count])
             order = order[count:]
 
