@@ -109,7 +109,7 @@ class EagerWriter:
     """Runs passes with Paddle as it is; in training mode, with gradients.
 
     Args:
-        model: OscarForCaptioning.
+        model: with `bert` and `word_logits`.
         precision: "float32", or "bfloat16" or "float16" for automatic mixed precision (GPUs).
     Attributes:
         multiple: prefixes are padded to a multiple of so many positions.
@@ -297,7 +297,7 @@ def sample_captions(model, prefix, specials, decoding, draws, share_prefix=False
     """Captions drawn from the model as it is, in training mode with dropout, for self-critical training.
 
     Args:
-        model: OscarForCaptioning. prefix: CaptionPrefix of B images. specials, decoding: see `generate`; `keep`
+        model: with `bert` and `word_logits`. prefix: CaptionPrefix of B images. specials, decoding: see `generate`; `keep`
             captions an image, and without `do_sample` the most probable word is "drawn".
         draws: see `models.decoding.search`.
         share_prefix: one dropout draw for the prefix of an image rather than one a caption.

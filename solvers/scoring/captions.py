@@ -43,7 +43,7 @@ class ExportedWriter(EagerWriter):
     What was prepared for a shape stays in memory, so widths of prefixes and room for words come in few sizes.
 
     Args:
-        model: OscarForCaptioning, for the regions and, in half precision, for the head.
+        model: with `bert` and `word_logits`, for the regions and, in half precision, for the head.
         folder: where the program was exported. precision: "float32" or "bfloat16".
     Raises:
         UserError: the program cannot be loaded.
@@ -112,7 +112,7 @@ def build_writer(model, backend, precision, *, weights, programs, ranks):
     """What the settings ask for; with "auto" the fastest exact way that works here.
 
     Args:
-        model: OscarForCaptioning; it is put into evaluation mode.
+        model: with `bert` and `word_logits`; it is put into evaluation mode.
         backend, precision: EVAL.BACKEND and EVAL.PRECISION.
         weights: hash of the weights. programs: folder of exported programs. ranks: Ranks.
     Returns:
