@@ -297,8 +297,9 @@ def sample_captions(model, prefix, specials, decoding, draws, share_prefix=False
     """Captions drawn from the model as it is, in training mode with dropout, for self-critical training.
 
     Args:
-        model: with `bert` and `word_logits`. prefix: CaptionPrefix of B images. specials, decoding: see `generate`; `keep`
-            captions an image, and without `do_sample` the most probable word is "drawn".
+        model: with `bert` and `word_logits`. prefix: CaptionPrefix of B images.
+        specials, decoding: see `generate`; `keep` captions an image, and without `do_sample` the most probable word is
+            "drawn".
         draws: see `models.decoding.search`.
         share_prefix: one dropout draw for the prefix of an image rather than one a caption.
     Returns:
