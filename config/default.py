@@ -213,6 +213,26 @@ KEYS = {
         Text and region positions in one scoring batch; 0 = by device: 4,096 on a CPU, 16,384 on a GPU."""),
     "EVAL.FOLDS": Key(1, NEW, one_of(1, 5)).means("""
         5: also the mean of five 1K folds of a 5K list, as some papers report it."""),
+    # ---- captioning: self-critical training, and captions with constraints
+    "CAPTION.SCST": Key(False, "--scst", decides=RUN).means("""
+        Self-critical training, from a model trained by cross-entropy: captions are drawn, and those with a higher
+        CIDEr-D than the baseline become likelier. An example is then an image, with the lengths of evaluation."""),
+    "CAPTION.SCST_SAMPLES": Key(5, "--sc_train_sample_n", at_least(1), RUN).means("""
+        Captions drawn of each image; SCST_BASELINE sample needs at least 2."""),
+    "CAPTION.SCST_BASELINE": Key("greedy", "--sc_baseline_type", one_of("greedy", "sample"), RUN).means("""
+        What a sample's reward is compared with: greedy (that of the caption of likeliest words, without dropout) |
+        sample (the mean of the image's other samples)."""),
+    "CAPTION.SCST_SHARED_PREFIX": Key(False, NEW, decides=RUN).means("""
+        Encode tags and regions once for all samples of an image, with one draw of dropout, which takes less time;
+        False: once a sample, as in the reference."""),
+    "CAPTION.SCST_FREQUENCIES": Key("", "--cider_cached_tokens").means("""
+        Document frequencies of the reward: coco-train-words.p, or a file made of one's own captions. '' = the published
+        name in DATA_DIR."""),
+    "CAPTION.USE_CBS": Key(False, "--use_cbs").means("""
+        Constrained beam search (NoCaps): captions say up to three objects of the split's cbs_box file; one caption an
+        image, no penalties."""),
+    "CAPTION.MIN_CONSTRAINTS": Key(2, "--min_constraints_to_satisfy", at_least(0)).means("""
+        How many of its image's constraints a caption satisfies at least, where there are so many."""),
     # ---- the machine
     "MISC.SEED": Key(123, "--seed", _SEED, RUN).means("Seed of every random choice; published Oscar runs use 88."),
     "MISC.NUM_WORKERS": Key(8, "--num_workers", at_least(0)).means("""

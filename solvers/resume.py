@@ -3,7 +3,7 @@
 import logging
 import math
 
-from oscar_paddle.config.default import RUN, keys_deciding, value_of
+from oscar_paddle.config.default import KEYS, RUN, keys_deciding, value_of
 from oscar_paddle.config.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,9 @@ def _differences(saved, present):
     constant = present["keys"]["OPTIMIZATION.LR_SCHEDULER"] == "constant"
     free = _BATCH_KEYS + _SCHEDULE_KEYS if constant else _BATCH_KEYS
     for key, value in present["keys"].items():
-        if key not in free and saved["keys"].get(key) != value:
-            yield _words(key, saved["keys"].get(key), value)
+        before = saved["keys"].get(key, KEYS[key].default)  # of a key that is younger than the checkpoint
+        if key not in free and before != value:
+            yield _words(key, before, value)
     for name in _OF_THE_RUN:
         if saved["model"].get(name) != present["model"].get(name):
             yield _words(f"{name} of the model", saved["model"].get(name), present["model"].get(name))

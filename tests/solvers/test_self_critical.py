@@ -10,9 +10,11 @@ import starting
 from caption_golden import expected, golden_model, golden_prefix
 from runs import records
 
+from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.models import generation
 from oscar_paddle.models.decoding import given_draws
-from oscar_paddle.solvers.self_critical import advantages, reward_text
+from oscar_paddle.solvers.self_critical import SelfCriticalOptions, advantages, reward_text
 from oscar_paddle.solvers.tasks.task import Term
 
 WANTED = expected()[0]["scst"]
@@ -147,6 +149,16 @@ def test_the_score_is_reported_and_not_trained_on():
     scst = golden.self_critical(3)
     assert scst.terms == {"scst": Term(per_batch=True), "score": Term(per_batch=True, is_loss=False)}
     assert scst.counts([["a"], ["b"]]) == {"scst": 6, "score": 6}
+
+
+def test_settings():
+    settings = get_cfg_defaults().CAPTION
+    assert SelfCriticalOptions.of(settings, 20) == SelfCriticalOptions()
+    settings.SCST_SAMPLES, settings.SCST_BASELINE, settings.SCST_SHARED_PREFIX = 2, "sample", True
+    assert SelfCriticalOptions.of(settings, 12) == SelfCriticalOptions(2, "sample", True, 12)
+    settings.SCST_SAMPLES = 1
+    with pytest.raises(ConfigError, match="SCST_SAMPLES is 1, but CAPTION.SCST_BASELINE sample"):
+        SelfCriticalOptions.of(settings, 20)
 
 
 # ---- a run ----
