@@ -21,7 +21,7 @@ def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints
     Args:
         world_size: number of processes.
         model_config: dict, the contents of the model's config.json.
-        has_dropout: whether any layer drops values.
+        has_dropout: whether any layer drops values, or the task's losses draw at random.
         fingerprints: {what: hex digest} of the data.
         device: kind and name of what computes, see `runtime.device_name`.
     """

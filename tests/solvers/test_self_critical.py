@@ -185,6 +185,11 @@ def test_a_run_is_the_references(tmp_path):
             assert np.sqrt((found**2).sum()) == pytest.approx(trace["final_param_l2"][name], abs=near), name
 
 
+def test_a_run_does_not_resume_with_other_batches_even_without_dropout(tmp_path):
+    """Draws are made for each batch of each process."""
+    assert golden.trainer(golden.GoldenTask(golden.self_critical()), tmp_path / "run").settings["has_dropout"]
+
+
 def test_a_run_that_is_killed_and_started_again_is_the_same_bytes(tmp_path):
     """With dropout and draws at random; killed in the second update, after one checkpoint, and in the one after it."""
     starts = ("unbroken", 0), ("killed", 2), ("killed", 2), ("killed", 0)
