@@ -27,7 +27,16 @@ class UncachedCaptions:
     def keep(self, rows):
         self.images, self.written = self.images[rows], self.written[rows]
 
+    @staticmethod
+    def worth_leaving(going):
+        return False
+
     def _scores(self, image, captions):
+        with paddle.no_grad():
+            return self.logits(image, captions).numpy()
+
+    def logits(self, image, captions):
+        """Captions [K, n] of an image -> scores [K, V] of the next word, a tensor."""
         own, (count, length) = self.prefix.take([image]), captions.shape
         tags, regions = int(own.text_length[0]), int(own.num_regions[0])
         masks = np.full((count, 1), self.mask_id)
@@ -44,7 +53,6 @@ class UncachedCaptions:
             "caption_length": np.full(count, length + 1),
             "text_length": np.full(count, length + 1 + tags),
         }
-        with paddle.no_grad():
-            states = self.model.bert(pack(batch, "S2S"), ("text_states",))["text_states"]
-            at_mask = np.arange(count) * (length + 1 + tags) + length
-            return self.model.word_logits(paddle.gather(states, paddle.to_tensor(at_mask))).numpy()
+        states = self.model.bert(pack(batch, "S2S"), ("text_states",))["text_states"]
+        at_mask = np.arange(count) * (length + 1 + tags) + length
+        return self.model.word_logits(paddle.gather(states, paddle.to_tensor(at_mask)))
