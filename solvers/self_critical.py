@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
-from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.models.decoding import Decoding, seeded_draws
 from oscar_paddle.models.device import to_device
 from oscar_paddle.models.generation import EagerWriter, generate, sample_captions
@@ -35,17 +34,6 @@ class SelfCriticalOptions(NamedTuple):
     baseline: str = "greedy"
     shared_prefix: bool = False
     max_length: int = 20
-
-    @classmethod
-    def of(cls, settings, max_length):
-        """Those of the section CAPTION of a config; ConfigError: they contradict each other."""
-        samples, baseline = settings.SCST_SAMPLES, settings.SCST_BASELINE
-        if baseline == "sample" and samples < 2:
-            raise ConfigError(
-                f"CAPTION.SCST_SAMPLES is {samples}, but CAPTION.SCST_BASELINE sample compares each sample with the "
-                "image's others: at least 2, or SCST_BASELINE greedy"
-            )
-        return cls(samples, baseline, settings.SCST_SHARED_PREFIX, max_length)
 
 
 class SelfCritical:

@@ -1,9 +1,37 @@
 """Captions without a cache: each is encoded anew in every step, with the tags and regions of its image."""
 
+import base64
+import json
+
 import numpy as np
 import paddle
 
+from oscar_paddle.models.generation import CaptionPrefix
 from oscar_paddle.models.packing import pack
+
+FIRST_TAG, CAPTION_SLOT, MAX_REGION = 40, 20, 8  # of the golden set
+
+
+def golden_prefix(golden, images):
+    """CaptionPrefix of images of the golden set, from the reference's tensors."""
+    arrays = np.load(golden / "expected_arrays.npz")
+    keys = (golden / "coco_caption" / "coco.label.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in (golden / "coco_caption" / "coco.feature.tsv").read_text().splitlines()]
+    assert [row[0] for row in rows] == [line.split("\t")[0] for line in keys]
+    ids, feats = [], []
+    for image in images:
+        row = arrays["test_input_ids"][image, CAPTION_SLOT:].astype(np.int64)
+        ids.append(row[: np.flatnonzero(row)[-1] + 1] if row.any() else row[:0])
+        values = base64.b64decode(json.loads(rows[image][1])["features"])
+        feats.append(np.frombuffer(values, np.float32).reshape(-1, 2054)[:MAX_REGION])
+    return CaptionPrefix(
+        input_ids=np.concatenate(ids),
+        token_type_ids=np.ones(sum(map(len, ids)), np.int64),
+        position_ids=np.concatenate([FIRST_TAG + np.arange(len(own)) for own in ids]),
+        text_length=np.array(list(map(len, ids))),
+        img_feats=np.concatenate(feats),
+        num_regions=np.array(list(map(len, feats))),
+    )
 
 
 class UncachedCaptions:

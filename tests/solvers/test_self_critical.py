@@ -10,11 +10,9 @@ import starting
 from caption_golden import expected, golden_model, golden_prefix
 from runs import records
 
-from oscar_paddle.config.default import get_cfg_defaults
-from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.models import generation
 from oscar_paddle.models.decoding import given_draws
-from oscar_paddle.solvers.self_critical import SelfCriticalOptions, advantages, reward_text
+from oscar_paddle.solvers.self_critical import advantages, reward_text
 from oscar_paddle.solvers.tasks.task import Term
 
 WANTED = expected()[0]["scst"]
@@ -70,7 +68,7 @@ def golden_losses(case, shared_prefix=False):
     scst, references = golden.self_critical(4, baseline, shared_prefix), golden.references()
     sums = scst.losses(
         model,
-        golden_prefix().take(case["images"]),
+        golden_prefix(case["images"]),
         [references[image] for image in case["images"]],
         given_draws(golden.padded(case["drawn_tokens"])),
     )
@@ -110,7 +108,7 @@ def test_samples_of_an_image_have_dropout_of_their_own_or_share_that_of_the_pref
     for shared_prefix in (False, True):
         model.train()
         scst = golden.self_critical(3, shared_prefix=shared_prefix, cider=GivenCider())
-        scst.losses(model, golden_prefix().take([0, 1]), golden.references()[:2])
+        scst.losses(model, golden_prefix([0, 1]), golden.references()[:2])
     assert copies == [(False, 1), (True, 3), (False, 1), (True, 1)], "the greedy caption, and then the samples"
 
 
@@ -119,7 +117,7 @@ def test_greedy_captions_are_those_of_evaluation_mode_and_the_model_trains_on():
     model, scst = golden_model(hidden_dropout_prob=0.5), golden.self_critical(2, cider=GivenCider())
     model.train()
     images = WANTED["iteration"]["images"]
-    scst.losses(model, golden_prefix().take(images), [golden.references()[image] for image in images])
+    scst.losses(model, golden_prefix(images), [golden.references()[image] for image in images])
     assert model.training and model.bert.encoder.layer[0].output.dropout.training
     candidates, asked = scst.cider.asked[0]
     assert candidates[2::3] == [reward_text(scst.decode(row)) for row in ids]
@@ -134,7 +132,7 @@ def test_draws_are_a_function_of_paddles_random_state():
         scst = golden.self_critical(3, cider=GivenCider())
         model.train()
         paddle.seed(seed)
-        loss = float(scst.losses(model, golden_prefix().take([0, 1]), references)["scst"])
+        loss = float(scst.losses(model, golden_prefix([0, 1]), references)["scst"])
         return loss, scst.cider.asked[0][0]
 
     first = drawn(1)
@@ -149,16 +147,6 @@ def test_the_score_is_reported_and_not_trained_on():
     scst = golden.self_critical(3)
     assert scst.terms == {"scst": Term(per_batch=True), "score": Term(per_batch=True, is_loss=False)}
     assert scst.counts([["a"], ["b"]]) == {"scst": 6, "score": 6}
-
-
-def test_settings():
-    settings = get_cfg_defaults().CAPTION
-    assert SelfCriticalOptions.of(settings, 20) == SelfCriticalOptions()
-    settings.SCST_SAMPLES, settings.SCST_BASELINE, settings.SCST_SHARED_PREFIX = 2, "sample", True
-    assert SelfCriticalOptions.of(settings, 12) == SelfCriticalOptions(2, "sample", True, 12)
-    settings.SCST_SAMPLES = 1
-    with pytest.raises(ConfigError, match="SCST_SAMPLES is 1, but CAPTION.SCST_BASELINE sample"):
-        SelfCriticalOptions.of(settings, 20)
 
 
 # ---- a run ----
