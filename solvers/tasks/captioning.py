@@ -120,9 +120,7 @@ class CaptioningTask(Task):
         """Captions -> (PackedBatch, places [M], words [M]); of self-critical training images -> (CaptionPrefix, list of
         their references)."""
         if self.cfg.CAPTION.SCST:
-            from oscar_paddle.solvers.scoring.captions import prefix_of
-
-            return prefix_of(self.train, examples), [self.train.references[int(image)] for image in examples]
+            return self.train.prefix(examples), [self.train.references[int(image)] for image in examples]
         batch, places, words = self.train.batch(examples, epoch)
         return self.pack(batch, lambda row: self.train.where(examples[row]), "S2S"), places, words
 
@@ -219,8 +217,7 @@ class CaptioningEvaluation(Evaluation):
         return CaptionScorer
 
     @functools.cached_property
-    def _machines(self):
-        """Of every image what its caption has to say, or None."""
+    def _constraints(self):
         if not self.cfg.CAPTION.USE_CBS or not is_yaml(self.split):
             return None
         from oscar_paddle.datasets.captions.constraints import Constraints
@@ -230,8 +227,12 @@ class CaptioningEvaluation(Evaluation):
         missing = [key for key in CBS_KEYS.values() if not files[key]]
         if missing:
             raise DataError(f"{path}: names no {', '.join(missing)}, which CAPTION.USE_CBS True asks for")
-        constraints = Constraints(**{name: files[key] for name, key in CBS_KEYS.items()}, tokenizer=self.tokenizer)
-        return [constraints.machine(key) for key in self.data.image_keys]
+        return Constraints(**{name: files[key] for name, key in CBS_KEYS.items()}, tokenizer=self.tokenizer)
+
+    @functools.cached_property
+    def _machines(self):
+        """Of every image what its caption has to say, or None."""
+        return self._constraints and [self._constraints.machine(key) for key in self.data.image_keys]
 
     def check(self):
         if self.tokenizer.mask_id is None:
@@ -262,7 +263,8 @@ class CaptioningEvaluation(Evaluation):
     def _writing(self, writer):
         """CaptionBackend of a writer and the settings."""
         from oscar_paddle.models.decoding import Decoding, Specials, seeded_draws
-        from oscar_paddle.solvers.scoring.captions import CaptionBackend, ConstrainedBackend
+        from oscar_paddle.solvers.scoring.captions import CaptionBackend
+        from oscar_paddle.solvers.scoring.constrained import ConstrainedBackend
 
         options, tokenizer = self.cfg.CAPTION, self.tokenizer
         specials = Specials(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.mask_id)

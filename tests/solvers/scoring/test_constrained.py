@@ -8,25 +8,12 @@ from caption_golden import SPECIALS, golden_model, golden_prefix
 
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.datasets.captions.constraints import Machine
-from oscar_paddle.datasets.tensorize import TextRows
 from oscar_paddle.models.constrained import generate_constrained
 from oscar_paddle.models.decoding import Decoding
-from oscar_paddle.solvers.scoring.captions import (
-    CaptionScorer,
-    ConstrainedBackend,
-    caption_groups,
-    eager_writer,
-    split_captions,
-)
+from oscar_paddle.solvers.scoring.captions import CaptionScorer, caption_groups, eager_writer, split_captions
+from oscar_paddle.solvers.scoring.constrained import ConstrainedBackend
 
 LONGEST = 8
-
-
-def rows_and_regions(images):
-    """What a CaptionDataset gives of the golden images."""
-    found = golden_prefix(images)
-    regions = np.split(found.img_feats, np.cumsum(found.num_regions)[:-1])
-    return TextRows(*found[:3], caption_length=0 * found.text_length, text_length=found.text_length), regions
 
 
 def test_every_image_gets_its_own_machine_however_batches_are_made():
@@ -35,7 +22,7 @@ def test_every_image_gets_its_own_machine_however_batches_are_made():
     machines = [Machine([[{word}]]) for word in words]
     backend = ConstrainedBackend(writer, SPECIALS, decoding, machines=machines, min_satisfied=2)
     assert backend.written == 2 * LONGEST * 2, "two states of two beams"
-    data = SimpleNamespace(image_ids=list(range(8)), prefix=rows_and_regions)
+    data = SimpleNamespace(image_ids=list(range(8)), prefix=prefix.take)
     found = []
     for batch_tokens in (1, 4096):
         scorer = CaptionScorer(backend, data, batch_tokens)
