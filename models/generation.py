@@ -202,7 +202,7 @@ class Captions:
         self.writer, self.mask_id = writer, mask_id
         self.images, self.length = np.arange(len(prefix.text_length) * copies), 0
         self.prefix, self.words = prefix_states(writer, prefix, copies), None
-        self.sees = None  # [B, K, C] bool, which words of the image a caption has
+        self.sees = np.zeros((len(self.images), 1, 0), bool)  # [B, K, C], which words of the image a caption has
 
     def advance(self, tokens, parents=None):
         """Add a word to every caption and look at what may come next.
@@ -214,10 +214,10 @@ class Captions:
             [B, K, V] float32, the scores of the next word: a tensor, or an array, whatever the writer makes.
         """
         images, captions = tokens.shape
-        if self.sees is None:
-            self.sees = np.zeros((images, captions, 0), bool)
-        elif parents is not None:
+        if parents is not None:
             self.sees = np.take_along_axis(self.sees, parents[:, :, None], axis=1)
+        elif self.sees.shape[1] != captions:
+            self.sees = np.repeat(self.sees, captions, axis=1)
         seen = [self.prefix]
         if self.words is not None:
             room = self.words.keys[0].shape[2] - self.sees.shape[2]  # for more words
@@ -298,8 +298,8 @@ def sample_captions(model, prefix, specials, decoding, draws, share_prefix=False
 
     Args:
         model: with `bert` and `word_logits`. prefix: CaptionPrefix of B images.
-        specials, decoding: see `generate`; `keep`
-            captions an image, and without `do_sample` the most probable word is "drawn".
+        specials, decoding: see `generate`; `keep` captions an image, and without `do_sample` the most probable word is
+            "drawn".
         draws: see `models.decoding.search`.
         share_prefix: one dropout draw for the prefix of an image rather than one a caption.
     Returns:

@@ -10,8 +10,10 @@ import starting
 from caption_golden import expected, golden_model, golden_prefix
 from runs import records
 
+from oscar_paddle.datasets.captions.frequencies import read_frequencies, reward_words
 from oscar_paddle.models import generation
 from oscar_paddle.models.decoding import given_draws
+from oscar_paddle.solvers.metrics.cider import CiderD
 from oscar_paddle.solvers.self_critical import advantages, reward_text
 from oscar_paddle.solvers.tasks.task import Term
 
@@ -33,13 +35,20 @@ class GivenCider:
 # ---- the reward ----
 
 
-def test_texts_and_rewards_are_the_references():
+def test_texts_are_the_references():
     given = [*STATED["sample_res"], *STATED["greedy_res"]]
     assert [reward_text(caption) for caption in given] == CASE["wrapped"]
+    assert [reward_words(caption) for caption in given] == [text.split() for text in CASE["wrapped"]], "of frequencies"
+
+
+@pytest.mark.parametrize("textbook", [True, False])
+def test_rewards_are_the_references(textbook):
+    frequencies = golden.FOLDER / "coco_caption" / "coco-train-words.p"
+    cider = golden.cider() if textbook else CiderD(*read_frequencies(frequencies))
     images = len(STATED["gt_res"])
     samples = np.reshape(np.array(STATED["sample_res"], object), (images, -1))
     captions = [[*own, greedy] for own, greedy in zip(samples, STATED["greedy_res"], strict=True)]
-    rewards = golden.self_critical().rewards(captions, STATED["gt_res"])
+    rewards = golden.self_critical(cider=cider).rewards(captions, STATED["gt_res"])
     wanted = np.array(CASE["ciderD_cached"])
     wanted = np.hstack([wanted[:-images].reshape(images, -1), wanted[-images:, None]])
     np.testing.assert_allclose(rewards, wanted, atol=1e-6)
