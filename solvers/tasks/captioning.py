@@ -151,8 +151,14 @@ class CaptioningTask(Task):
         return ", ".join(self.train.where(caption) for caption in examples)
 
     def fingerprint(self):
-        train = self.train
-        return self.digests(train.image_ids, captions=train.caption_tokens, tags=train.tag_tokens)
+        train, options = self.train, self.cfg.CAPTION
+        found = self.digests(train.image_ids, captions=train.caption_tokens, tags=train.tag_tokens)
+        if options.SCST:
+            found["the captions that rewards are made of"] = references_digest(train)
+        if options.SCST and options.CIDER_FREQUENCIES:
+            path = Path(self.cfg.DATASET.DATA_DIR) / options.CIDER_FREQUENCIES
+            found["the document frequencies (CAPTION.CIDER_FREQUENCIES)"] = digest(path.read_bytes())
+        return found
 
     # ---- evaluation
 
@@ -198,6 +204,11 @@ def build_self_critical(cfg, data, tokenizer):
         decode=tokenizer.decode,
         specials=Specials(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.mask_id),
     )
+
+
+def references_digest(data):
+    """Short hex digest of what people wrote about the images of a CaptionDataset."""
+    return digest(repr(sorted(data.references.items())).encode("utf-8", "surrogatepass"))
 
 
 class CaptioningEvaluation(Evaluation):
@@ -324,7 +335,7 @@ class CaptioningEvaluation(Evaluation):
                 "split": self.split,
                 "images": data.num_images,
                 "content": data.fingerprint(),
-                "references": digest(repr(sorted(data.references.items())).encode("utf-8", "surrogatepass")),
+                "references": references_digest(data),
                 "tokens": digest(data.tag_tokens.ids),
                 "features": data.regions.fingerprint(data.image_ids),
             }

@@ -1,6 +1,8 @@
 """Self-critical training against the reference's numbers, its draws, and a run that is killed."""
 
 import json
+import pickle
+import shutil
 
 import numpy as np
 import paddle
@@ -10,11 +12,13 @@ import starting
 from caption_golden import expected, golden_model, golden_prefix
 from runs import records
 
+from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.datasets.captions.frequencies import read_frequencies, reward_words
 from oscar_paddle.models import generation
 from oscar_paddle.models.decoding import given_draws
 from oscar_paddle.solvers.metrics.cider import CiderD
-from oscar_paddle.solvers.self_critical import advantages, reward_text
+from oscar_paddle.solvers.self_critical import SelfCritical, advantages, reward_text
+from oscar_paddle.solvers.tasks.captioning import CaptioningTask
 from oscar_paddle.solvers.tasks.task import Term
 
 WANTED = expected()[0]["scst"]
@@ -180,6 +184,31 @@ def test_a_run_is_the_references(tmp_path):
             near = 1e-2 if name == "bert.img_embedding.weight" else 2e-3
             assert found.sum() == pytest.approx(trace["final_param_sum"][name], abs=near), name
             assert np.sqrt((found**2).sum()) == pytest.approx(trace["final_param_l2"][name], abs=near), name
+
+
+@pytest.mark.parametrize("file", ["coco-train-words.p", "train_caption_coco_format.json"])
+def test_a_run_does_not_resume_with_other_frequencies_or_references(tmp_path, file):
+    data = shutil.copytree(golden.FOLDER / "coco_caption", tmp_path / "data")
+    cfg = get_cfg_defaults()
+    cfg.DATASET.DATA_DIR, cfg.DATASET.TRAIN, cfg.CAPTION.SCST = str(data), "train.yaml", True
+
+    def fingerprint():
+        task = CaptioningTask(cfg)
+        task.train = task.training_data(golden.tokenizer())
+        assert task.draws and task.terms == SelfCritical.terms
+        return task.fingerprint()
+
+    before = fingerprint()
+    if file.endswith(".p"):
+        frequencies = pickle.loads((data / file).read_bytes(), encoding="latin-1")
+        (data / file).write_bytes(pickle.dumps({**frequencies, "ref_len": 9}, 2))
+    else:
+        (data / file).write_text((data / file).read_text().replace("girl", "boy", 1))
+    assert [name for name, digest in fingerprint().items() if digest != before[name]] == [
+        "the document frequencies (CAPTION.CIDER_FREQUENCIES)"
+        if file.endswith(".p")
+        else "the captions that rewards are made of"
+    ]
 
 
 def test_a_run_does_not_resume_with_other_batches_even_without_dropout(tmp_path):
