@@ -278,7 +278,7 @@ class Trainer:
 
     @functools.cached_property
     def settings(self):
-        has_dropout = any(getattr(layer, "p", 0) for layer in self.model.sublayers())
+        has_dropout = self.task.draws or any(getattr(layer, "p", 0) for layer in self.model.sublayers())
         model_config, data = self.model.config.to_dict(), self.task.fingerprint()
         world_size, device = self.ranks.world_size, device_name()
         return settings_for_resume(self.cfg, world_size, model_config, has_dropout, data, device)

@@ -4,7 +4,9 @@
 Made-up images with 30 positions of tags and 50 regions, and a model of BERT-base size with random weights, whose
 captions all have the full length. Every variant runs in a process of its own and, but for the published one, several
 times around the others, so that another program on the machine slows all of them alike. The published way (every step
-encodes all of caption, tags and regions of every beam anew) is measured on fewer images, as its time goes with them."""
+encodes all of caption, tags and regions of every beam anew) is measured on fewer images, as its time goes with them.
+
+Then steps of self-critical training, see tools/bench/self_critical.py."""
 
 import json
 import os
@@ -15,6 +17,7 @@ from contextlib import ExitStack
 
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.solvers.machine import available_cores
+from oscar_paddle.tools.bench.self_critical import add_self_critical_arguments, self_critical_speed
 from oscar_paddle.tools.bench.worker import OUR_MATH_PATH, OURS, Worker
 from oscar_paddle.tools.shell.command_line import run_plain_tool
 
@@ -38,6 +41,7 @@ def add_arguments(parser):
     parser.add_argument("--hidden", type=int, default=768, help="width of the model (default 768: BERT-base)")
     parser.add_argument("--layers", type=int, default=12, help="layers of the model (default 12)")
     parser.add_argument("--work_dir", default="", metavar="DIR", help="keep the programs here (default: nowhere)")
+    add_self_critical_arguments(parser)
 
 
 def main(args):
@@ -67,7 +71,10 @@ def main(args):
                     say(f"round {turn + 1} of {args.rounds}: {name}")
                     worker.ask("run")
         results = {name: worker.ask("report") for name, worker in workers.items()}
-    print(json.dumps(summary(results, args) | {"missing": missing}, indent=1))
+    report = summary(results, args) | {"missing": missing}
+    if args.scst_images:
+        report["self_critical_training"] = self_critical_speed(args)
+    print(json.dumps(report, indent=1))
 
 
 def summary(results, args):
