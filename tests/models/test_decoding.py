@@ -13,7 +13,6 @@ from oscar_paddle.models.decoding import (
     best_candidates,
     best_words,
     likely,
-    log_softmax,
     penalised,
     search,
     seeded_draws,
