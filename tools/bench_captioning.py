@@ -16,7 +16,7 @@ from contextlib import ExitStack
 
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.solvers.machine import available_cores
-from oscar_paddle.tools.bench.worker import OUR_MATH_PATH, OURS, Worker
+from oscar_paddle.tools.bench.worker import AS_PADDLE_COMES, OUR_MATH_PATH, OURS, Worker
 from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
