@@ -213,6 +213,61 @@ KEYS = {
         Text and region positions in one scoring batch; 0 = by device: 4,096 on a CPU, 16,384 on a GPU."""),
     "EVAL.FOLDS": Key(1, NEW, one_of(1, 5)).means("""
         5: also the mean of five 1K folds of a 5K list, as some papers report it."""),
+    # ---- captions: how they are trained and written
+    "CAPTION.MAX_SEQ_A_LEN": Key(40, "--max_seq_a_length", _ROOM_FOR_TEXT, RUN).means("""
+        Positions of the caption's slot, [CLS] and [SEP] included; tags stand behind it, up to INPUT.MAX_SEQ_LEN."""),
+    "CAPTION.MASK_PROB": Key(0.15, "--mask_prob", _SHARE, RUN).means("""
+        Share of a caption's positions that are masked, one at least."""),
+    "CAPTION.MAX_MASKED_TOKENS": Key(3, "--max_masked_tokens", at_least(1), RUN).means("""
+        Positions of a caption that are masked at most."""),
+    "CAPTION.LABEL_SMOOTHING": Key(0.0, "--label_smoothing", _SHARE, RUN).means("""
+        Share of a masked word's target that the other words of the vocabulary divide evenly."""),
+    "CAPTION.DROP_WORST_RATIO": Key(0.0, "--drop_worst_ratio", _SHARE, RUN).means("""
+        Share of a micro-batch's masked words, those of the largest loss, that are not trained on."""),
+    "CAPTION.DROP_WORST_AFTER": Key(0, "--drop_worst_after", at_least(0), RUN).means("""
+        Micro-batches of a process before words are dropped."""),
+    "CAPTION.DROP_WORST_ROUNDING": Key("exact", NEW, one_of("exact", "reference"), RUN).means("""
+        How many words stay: exact (rounded down, one at least) | reference (int() of the product as a float, which is
+        one less for some numbers, and none for 10 words at a ratio of 0.9: the loss is then not a number)."""),
+    "CAPTION.TIE_WEIGHTS": Key(False, "--tie_weights", decides=RUN).means("""
+        Whether the decoder is the table of word embeddings. Oscar: False, VinVL: True."""),
+    "CAPTION.FREEZE_EMBEDDING": Key(False, "--freeze_embedding", decides=RUN).means("""
+        Whether the word embeddings (and a tied decoder) stay as they are."""),
+    "CAPTION.MAX_GEN_LENGTH": Key(20, "--max_gen_length", must_be("at least 2", lambda n: n >= 2)).means("""
+        Longest caption that is written, in positions, [CLS] and [SEP] included."""),
+    "CAPTION.NUM_BEAMS": Key(1, "--num_beams", at_least(1)).means("""
+        Captions that are followed at once; 1: greedy, or sampling with DO_SAMPLE. Published scores: 5."""),
+    "CAPTION.NUM_KEEP_BEST": Key(1, "--num_return_sequences, --num_keep_best", at_least(1)).means("""
+        Captions an image: the best ones of the beams, or samples."""),
+    "CAPTION.LENGTH_PENALTY": Key(1.0, "--length_penalty", must_be("a finite number", lambda n: True)).means("""
+        Beams are ranked by log-probability over length to this power."""),
+    "CAPTION.REPETITION_PENALTY": Key(1.0, "--repetition_penalty", _POSITIVE).means("""
+        Scores of words that a caption has already are divided by it where positive, else multiplied; 1 = off."""),
+    "CAPTION.DO_SAMPLE": Key(False, "--do_sample").means("""
+        Draw words, seeded by MISC.SEED and image, rather than take the likeliest."""),
+    "CAPTION.TEMPERATURE": Key(1.0, "--temperature", _POSITIVE).means("Divides the scores before a draw."),
+    "CAPTION.TOP_K": Key(0, "--top_k", at_least(0)).means("Words that may be drawn, the best ones; 0 = all."),
+    "CAPTION.TOP_P": Key(1.0, "--top_p", must_be("in (0, 1]", lambda p: 0 < p <= 1)).means("""
+        Words that may be drawn: the best ones up to this probability together; 1 = all."""),
+    "CAPTION.TRAINING_LENGTHS": Key(False, "--evaluate_during_training").means("""
+        Evaluate inside training with as many tags as the reference takes there, MAX_SEQ_LEN - MAX_GEN_LENGTH - 1,
+        rather than with those of a test."""),
+    "CAPTION.SCST": Key(False, "--scst", decides=RUN).means("""
+        Self-critical training: captions are drawn and rewarded by CIDEr-D."""),
+    "CAPTION.SCST_SAMPLES": Key(5, "--sc_train_sample_n", at_least(1), RUN).means("Captions drawn of an image."),
+    "CAPTION.SCST_BASELINE": Key("greedy", "--sc_baseline_type", one_of("greedy", "sample"), RUN).means("""
+        What a reward is compared with: greedy (the caption of likeliest words) | sample (the image's other
+        samples)."""),
+    "CAPTION.SCST_SHARED_PREFIX": Key(False, NEW, decides=RUN).means("""
+        Encode tags and regions once for all samples of an image, with one draw of dropout, rather than once a sample as
+        the reference does."""),
+    "CAPTION.CIDER_FREQUENCIES": Key("coco-train-words.p", "--cider_cached_tokens").means("""
+        File in DATA_DIR with the document frequencies of the reward, as published or of tools/caption_frequencies.py;
+        '' = from the training captions."""),
+    "CAPTION.USE_CBS": Key(False, "--use_cbs").means("""
+        Constrained beam search (NoCaps): captions name what the YAML's cbs_box file found."""),
+    "CAPTION.MIN_CONSTRAINTS": Key(2, "--min_constraints_to_satisfy", at_least(0)).means("""
+        Of the up to three words of an image so many must be in its caption, where it has them."""),
     # ---- the machine
     "MISC.SEED": Key(123, "--seed", _SEED, RUN).means("Seed of every random choice; published Oscar runs use 88."),
     "MISC.NUM_WORKERS": Key(8, "--num_workers", at_least(0)).means("""

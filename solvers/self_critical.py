@@ -17,8 +17,6 @@ from oscar_paddle.models.device import to_device
 from oscar_paddle.models.generation import EagerWriter, generate, sample_captions
 from oscar_paddle.solvers.tasks.task import Term
 
-BASELINES = ("greedy", "sample")
-
 
 class SelfCriticalOptions(NamedTuple):
     """Settings of self-critical training.
@@ -66,7 +64,7 @@ class SelfCritical:
         rank).
 
         Args:
-            model: OscarForCaptioning in training mode, as it is afterwards.
+            model: with `bert` and `word_logits`, in training mode, as it is afterwards.
             prefix: CaptionPrefix of B images. references: list of B lists of str, none empty.
             draws: see `models.decoding.search`; None: at random.
         """

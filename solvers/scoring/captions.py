@@ -12,7 +12,8 @@ import numpy as np
 import paddle
 
 from oscar_paddle.config.errors import UserError
-from oscar_paddle.models.generation import CaptionPrefix, Captions, EagerWriter, Seen, generate
+from oscar_paddle.datasets.caption_prefix import CaptionPrefix
+from oscar_paddle.models.generation import Captions, EagerWriter, Seen, generate
 from oscar_paddle.models.packing import check_ids
 from oscar_paddle.models.visibility import HIDDEN_BIAS
 from oscar_paddle.solvers.runtime import device_name, float32_name
@@ -42,7 +43,7 @@ class ExportedWriter(EagerWriter):
     What was prepared for a shape stays in memory, so widths of prefixes and room for words come in few sizes.
 
     Args:
-        model: OscarForCaptioning, for the regions and, in half precision, for the head.
+        model: with `bert` and `word_logits`, for the regions and, in half precision, for the head.
         folder: where the program was exported. precision: "float32" or "bfloat16".
     Raises:
         UserError: the program cannot be loaded.
@@ -111,7 +112,7 @@ def build_writer(model, backend, precision, *, weights, programs, ranks):
     """What the settings ask for; with "auto" the fastest exact way that works here.
 
     Args:
-        model: OscarForCaptioning; it is put into evaluation mode.
+        model: with `bert` and `word_logits`; it is put into evaluation mode.
         backend, precision: EVAL.BACKEND and EVAL.PRECISION.
         weights: hash of the weights. programs: folder of exported programs. ranks: Ranks.
     Returns:
@@ -212,6 +213,11 @@ class CaptionBackend:
         """Of an image's results: for each caption its ids and its score."""
         return self.decoding.keep * (self.decoding.max_length + 1)
 
+    @property
+    def written(self):
+        """At most so many words of an image have their keys and values in memory."""
+        return max(self.decoding.num_beams, self.decoding.keep) * self.decoding.max_length
+
     def captions(self, prefix, images):
         """CaptionPrefix of the images with these numbers [B] -> [B, columns] float32."""
         ids, scores = generate(self.writer, prefix, self.specials, self.decoding, self.draws(images))
@@ -250,12 +256,10 @@ class CaptionScorer(BlockScorer):
         """Yields (which of the block's rows [B], CaptionPrefix), those with the longest prefix first."""
         prefix = self.data.prefix(np.array(block.rows))
         check_ids(prefix._asdict(), self.backend.config, lambda row: f"image {self.data.image_ids[block.rows[row]]}")
-        decoding = self.backend.decoding
-        written = max(decoding.num_beams, decoding.keep) * decoding.max_length
         lengths = prefix.text_length + prefix.num_regions
         order = np.argsort(-lengths, kind="stable")
         while len(order):
-            count = max(1, self.batch_tokens // (int(lengths[order[0]]) + written))
+            count = max(1, self.batch_tokens // (int(lengths[order[0]]) + self.backend.written))
             yield order[:count], prefix.take(order[:count])
             order = order[count:]
 

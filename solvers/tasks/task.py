@@ -95,12 +95,14 @@ class Task:
         answers: list of str, what the classes are, for its checkpoints; None where they need no words.
         terms: {name: Term} of the loss.
         recipe: Recipe.
+        draws: whether `losses` draws at random even where nothing is dropped out.
         own_keys: keys that other tasks do not read, by which a configuration shows what it is for.
+        forward: set before `counts` and `losses`: which micro-batch of the run it is, from 1, on every rank alike.
     """
 
     name, unit, rows_per_example, dev_keys = "", "examples", 1, "DATASET.DEV"
-    terms, answers, model_config = {"loss": Term()}, None, None
-    recipe, own_keys = Recipe(), ()
+    terms, answers, model_config, forward = {"loss": Term()}, None, None, 0
+    recipe, draws, own_keys = Recipe(), False, ()
 
     def __init__(self, cfg, train=None, dev=None):
         self.cfg, self.train, self.dev = cfg, train, dev

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import paddle
 
-from oscar_paddle.models.generation import CaptionPrefix
+from oscar_paddle.datasets.caption_prefix import CaptionPrefix
 from oscar_paddle.models.packing import pack
 
 FIRST_TAG, CAPTION_SLOT, MAX_REGION = 40, 20, 8  # of the golden set

@@ -1,63 +1,43 @@
 """Constrained beam search against the reference's results for one image at a time, in batches and rule by rule."""
 
-import json
 import shutil
 
+import caption_golden as golden
 import numpy as np
 import paddle
 import pytest
-from uncached import UncachedCaptions, golden_prefix
+from caption_golden import SPECIALS, golden_prefix
+from uncached import UncachedCaptions
 
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.datasets.captions.constraints import Constraints, Machine
 from oscar_paddle.datasets.tokenization import build_tokenizer
-from oscar_paddle.models.captioning import OscarForCaptioning
 from oscar_paddle.models.constrained import ImageSearch, constrained_search, generate_constrained
-from oscar_paddle.models.decoding import Decoding, Specials
+from oscar_paddle.models.decoding import Decoding
 from oscar_paddle.models.generation import Captions, EagerWriter
-from oscar_paddle.solvers.build import load
 
 LONGEST, UNREACHED = 20, -1e10  # the reference's scores of states that no caption reaches are below
 SEP = 1  # of made-up machines
+WANTED, ARRAYS = golden.expected()[0]["cbs"], golden.expected()[1]
 
 
 @pytest.fixture(scope="module")
-def golden(repository):
-    return repository / "tests" / "golden" / "captioning"
+def model():
+    return golden.golden_model()
 
 
 @pytest.fixture(scope="module")
-def expected(golden):
-    return json.loads((golden / "expected.json").read_text())["cbs"]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(golden):
-    return build_tokenizer(golden / "checkpoint", True)
-
-
-@pytest.fixture(scope="module")
-def specials(tokenizer):
-    return Specials(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.mask_id)
-
-
-@pytest.fixture(scope="module")
-def model(golden):
-    return load(golden / "checkpoint", OscarForCaptioning)
-
-
-@pytest.fixture(scope="module")
-def machines(golden, expected, tokenizer, tmp_path_factory):
+def machines(tmp_path_factory):
     """Of all images, with the constraints in the reference's order."""
-    folder = shutil.copytree(golden / "coco_caption" / "cbs", tmp_path_factory.mktemp("cbs") / "cbs")
+    folder = shutil.copytree(golden.FOLDER / "coco_caption" / "cbs", tmp_path_factory.mktemp("cbs") / "cbs")
     constraints = Constraints(
         boxes=folder / "boxes.tsv",
         pieces=folder / "constraint2tokens.tsv",
         forms=folder / "tokenforms.tsv",
         hierarchy=folder / "hierarchy.json",
-        tokenizer=tokenizer,
+        tokenizer=build_tokenizer(golden.FOLDER / "checkpoint", True),
     )
-    return [constraints.machine(image["key"], image["constraints_in_order_used"]) for image in expected["images"]]
+    return [constraints.machine(image["key"], image["constraints_in_order_used"]) for image in WANTED["images"]]
 
 
 def assert_captions(found, run, images):
@@ -72,12 +52,12 @@ def assert_captions(found, run, images):
     np.testing.assert_allclose(scores[:, 0], np.take(run["scores"], images), atol=1e-5)
 
 
-def search(golden, images, model, machines, specials, run):
+def search(images, model, machines, run):
     """generate_constrained of images of the golden set, with the settings of a run of the reference."""
     return generate_constrained(
         EagerWriter(model),
-        golden_prefix(golden, images),
-        specials,
+        golden_prefix(images),
+        SPECIALS,
         Decoding(run["num_beams"], LONGEST),
         [machines[image] for image in images],
         run["min_constraints_to_satisfy"],
@@ -85,35 +65,34 @@ def search(golden, images, model, machines, specials, run):
 
 
 @pytest.mark.parametrize("run", [0, 1])
-def test_one_image_at_a_time_gives_the_references_captions(golden, expected, model, machines, specials, run):
-    run = expected["runs"][run]
+def test_one_image_at_a_time_gives_the_references_captions(model, machines, run):
+    run = WANTED["runs"][run]
     for image in run["images"]:
-        assert_captions(search(golden, [image], model, machines, specials, run), run, [image])
+        assert_captions(search([image], model, machines, run), run, [image])
 
 
 @pytest.mark.parametrize("run", [0, 1])
-def test_a_batch_starts_every_image_from_its_own_first_words(golden, expected, model, machines, specials, run):
+def test_a_batch_starts_every_image_from_its_own_first_words(model, machines, run):
     """The reference starts all images of a batch as the first one: its results for one at a time are right."""
-    run, images = expected["runs"][run], [4, 0, 6, 1, 2, 7, 3, 5]
-    assert_captions(search(golden, images, model, machines, specials, run), run, images)
+    run, images = WANTED["runs"][run], [4, 0, 6, 1, 2, 7, 3, 5]
+    assert_captions(search(images, model, machines, run), run, images)
 
 
 @pytest.mark.parametrize("image", [3, 4, 6])
 @pytest.mark.parametrize("cached", [True, False])
-def test_beams_of_every_state_are_the_references(golden, expected, model, machines, specials, image, cached):
-    arrays = np.load(golden / "expected_arrays.npz")
-    wanted, scores = arrays[f"cbs_{image}_state_ids"], arrays[f"cbs_{image}_state_logprobs"]
-    prefix, decoding = golden_prefix(golden, [image]), Decoding(expected["runs"][0]["num_beams"], LONGEST)
+def test_beams_of_every_state_are_the_references(model, machines, image, cached):
+    wanted, scores = ARRAYS[f"cbs_{image}_state_ids"], ARRAYS[f"cbs_{image}_state_logprobs"]
+    prefix, decoding = golden_prefix([image]), Decoding(WANTED["runs"][0]["num_beams"], LONGEST)
     with paddle.no_grad():
-        captions = Captions(EagerWriter(model), prefix, specials.mask) if cached else None
-        captions = captions or UncachedCaptions(model, prefix, specials.mask)
-        (found,) = constrained_search(captions, specials, decoding, [machines[image]])
+        captions = Captions(EagerWriter(model), prefix, SPECIALS.mask) if cached else None
+        captions = captions or UncachedCaptions(model, prefix, SPECIALS.mask)
+        (found,) = constrained_search(captions, SPECIALS, decoding, [machines[image]])
     for state in range(len(wanted)):
         beams = [beam for beam in found.beams if beam.state == state]
         reached = scores[state] > UNREACHED
         assert len(beams) == reached.sum()
         for beam, ids, score in zip(beams, wanted[state], scores[state], strict=False):
-            assert [*beam.ids, *[specials.sep] * (LONGEST - len(beam.ids))] == ids.tolist()
+            assert [*beam.ids, *[SPECIALS.sep] * (LONGEST - len(beam.ids))] == ids.tolist()
             assert beam.score == pytest.approx(score, abs=1e-4)
 
 
@@ -127,10 +106,10 @@ def test_beams_of_every_state_are_the_references(golden, expected, model, machin
         ({"max_length": 300}, "max_length is 300, but the model has 128 positions"),
     ],
 )
-def test_settings_that_it_does_not_know(golden, model, machines, specials, setting, message):
+def test_settings_that_it_does_not_know(model, machines, setting, message):
     decoding = Decoding(5, LONGEST)._replace(**setting)
     with pytest.raises(ConfigError, match=message):
-        generate_constrained(EagerWriter(model), golden_prefix(golden, [0]), specials, decoding, machines[:1])
+        generate_constrained(EagerWriter(model), golden_prefix([0]), SPECIALS, decoding, machines[:1])
 
 
 # ---- rule by rule ----

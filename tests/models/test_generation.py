@@ -9,10 +9,11 @@ from tiny import tiny_model
 from uncached import UncachedCaptions, golden_prefix
 
 from oscar_paddle.config.errors import ConfigError, DataError
+from oscar_paddle.datasets.caption_prefix import CaptionPrefix
 from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.models.captioning import OscarForCaptioning
 from oscar_paddle.models.decoding import Decoding, Specials, check_decoding, given_draws, search, seeded_draws
-from oscar_paddle.models.generation import CaptionPrefix, Captions, EagerWriter, generate, sample_captions
+from oscar_paddle.models.generation import Captions, EagerWriter, generate, sample_captions
 from oscar_paddle.solvers.build import load
 
 CLOSE = 1e-5
