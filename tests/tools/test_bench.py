@@ -39,6 +39,7 @@ def test_bench_eval_names_what_it_does_not_know(repository):
 
 def test_bench_captioning(repository, tmp_path):
     words = ("--hidden", 64, "--layers", 2, "--images", 3, "--rounds", 1, "--beams", 2, "--max_length", 5)
+    words += ("--variants", "published,inference-float32,inference-bfloat16")
     done = run(repository, "bench_captioning.py", *words, "--work_dir", tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
