@@ -164,7 +164,6 @@ def test_published_captioning_settings(name, batch, lr, epochs, weights, is_vinv
     assert cfg.PRETRAINED.DIR.endswith(weights) and cfg.MISC.SEED == 88
 
 
-
 @pytest.mark.parametrize(
     ("name", "batch", "lr", "epochs", "schedule", "start"),
     [
