@@ -1,4 +1,4 @@
-"""Regions as the files of captions have them: `*.feature.tsv`, rows of image key and {"num_boxes": R, "features": base64}.
+"""Regions as the files of captions have them: `*.feature.tsv`, rows of a key and {"num_boxes": R, "features": base64}.
 
 The tags beside them, `*.label.tsv`, are rows of image key and a JSON list of detections, as `vinvl.ObjectTags` reads.
 """

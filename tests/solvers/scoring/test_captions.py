@@ -10,9 +10,10 @@ from tiny import tiny_model
 from uncached import golden_prefix
 
 from oscar_paddle.config.errors import ConfigError, DataError, UserError
+from oscar_paddle.datasets.caption_prefix import CaptionPrefix
 from oscar_paddle.models.captioning import OscarForCaptioning
 from oscar_paddle.models.decoding import Decoding, Specials, given_draws, seeded_draws
-from oscar_paddle.models.generation import CaptionPrefix, Captions, EagerWriter, generate
+from oscar_paddle.models.generation import Captions, EagerWriter, generate
 from oscar_paddle.solvers.build import load
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import captions as scoring
