@@ -15,6 +15,7 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.progress import tqdm
+from oscar_paddle.datasets.caption_prefix import CaptionPrefix
 from oscar_paddle.datasets.captions.caption_yaml import (
     is_yaml,
     read_caption_list,
@@ -30,7 +31,7 @@ from oscar_paddle.datasets.first_look import look_at_texts
 from oscar_paddle.datasets.regions.layouts import open_regions, open_source
 from oscar_paddle.datasets.regions.source import RegionSource, image_key, stem
 from oscar_paddle.datasets.regions.vinvl import ObjectTags, Rows
-from oscar_paddle.datasets.tensorize import TextBuilder, TextRows
+from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable, token_table
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class CaptionDataset:
         return [self.regions[self.image_ids[image]] for image in images]
 
     def prefix(self, images):
-        """What captions of images [B] int are written after: (TextRows of tags alone, list of regions [R, D])."""
+        """What captions of images [B] int are written after, as CaptionPrefix."""
         text = self.text
         room = text.max_seq_len - text.caption_len - 1 if self.tag_room is None else self.tag_room
         images = np.asarray(images)
@@ -193,8 +194,15 @@ class CaptionDataset:
         ids = np.full(len(row), text.sep_id, np.int64)
         is_tag = place < kept[row]
         ids[is_tag] = self.tag_tokens.ids[(self.tag_tokens.starts(images)[row] + place)[is_tag]]
-        rows = TextRows(ids, np.ones_like(ids), text.caption_len + place, np.zeros_like(length), length)
-        return rows, self.features(images)
+        features = self.features(images)
+        return CaptionPrefix(
+            input_ids=ids,
+            token_type_ids=np.ones_like(ids),
+            position_ids=text.caption_len + place,
+            text_length=length,
+            img_feats=np.concatenate(features),
+            num_regions=np.array([len(regions) for regions in features]),
+        )
 
     def fingerprint(self):
         """Hex digest of images, captions and tags: what a run's numbers depend on, besides the features."""

@@ -66,7 +66,7 @@ class SelfCritical:
         rank).
 
         Args:
-            model: OscarForCaptioning in training mode, as it is afterwards.
+            model: with `bert` and `word_logits`, in training mode, as it is afterwards.
             prefix: CaptionPrefix of B images. references: list of B lists of str, none empty.
             draws: see `models.decoding.search`; None: at random.
         """

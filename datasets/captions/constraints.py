@@ -9,7 +9,6 @@ Constrained Beam Search" (EMNLP 2017).
 
 import json
 import logging
-from collections import defaultdict
 from typing import NamedTuple
 
 from oscar_paddle.config.errors import DataError
@@ -66,6 +65,7 @@ class Machine:
         chains: for each constraint the list of its pieces, each a set of ids: the forms that count as this piece.
     Attributes:
         edges: {state: [(state, Words), ...]}, every state with at least one; num_constraints, num_states: int.
+        num_reached: how many states captions can reach.
     """
 
     def __init__(self, chains):
@@ -86,9 +86,13 @@ class Machine:
                     edges[source, start] = Words(forms, all_but=True)  # for source = start, the loop is made anew
                     source = target
         self.num_constraints, self.num_states = len(chains), states
-        self.edges = defaultdict(list)
+        self.edges = {}
         for (source, target), words in edges.items():
-            self.edges[source].append((target, words))
+            self.edges.setdefault(source, []).append((target, words))
+        reached = {0}
+        while more := {target for state in reached for target, _ in self.edges[state]} - reached:
+            reached |= more
+        self.num_reached = len(reached)
 
     def satisfying(self, wanted):
         """The main states in which at least so many constraints, or all there are, are satisfied: list of int."""

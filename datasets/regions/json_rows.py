@@ -1,4 +1,6 @@
-"""Regions of captioning's published files: `*.feature.tsv`, rows of image key and {"num_boxes": R, "features": base64}.
+"""Regions as the files of captions have them: `*.feature.tsv`, rows of image key and JSON.
+
+The JSON is {"num_boxes": R, "features": base64 of float32 [R, D]}.
 
 The tags beside them, `*.label.tsv`, are rows of image key and a JSON list of detections, as `vinvl.ObjectTags` reads.
 """

@@ -3,7 +3,7 @@
 VinVL         features.tsv, imageid2idx.json, predictions.tsv; rows of LXMERT and bottom-up attention, too
 Oscar v1      {split}_img_{type}_feats.pt, {split}_{label type}_labels.pt
 Paddle ports  {split}_img_{type}_feats/{image id}.npy, {split}_{label type}_labels.pd
-captioning    *.feature.tsv of JSON rows, *.label.tsv
+captions      *.feature.tsv of JSON rows, *.label.tsv
 with offsets  {split}_img_{type}_feats.tsv, {split}_img_{type}_feats_offset_map.json
 one's own     features/{name}.npz, features/{folder}/{name}.npz
 packed        features.packed, or any of these names with that ending, as tools/pack_features.py writes them

@@ -1,8 +1,8 @@
 """Words of a caption as the official toolkit's tokeniser gives them: Penn Treebank's, lower case, no punctuation.
 
-The toolkit (pycocoevalcap 1.2) calls Stanford CoreNLP 3.4.1 in Java; these are its rules for what captions hold, so that
-scores need no Java. At each place the longest of all patterns counts, of equally long ones the first; what a pattern
-looks ahead at counts as well.
+The toolkit (pycocoevalcap 1.2) calls Stanford CoreNLP 3.4.1 in Java; these are its rules for what captions hold, so
+that scores need no Java. At each place the longest of all patterns counts, of equally long ones the first; what a
+pattern looks ahead at counts as well.
 
 Source: Penn Treebank tokenisation; the tokeniser's answers to 30,000 words and odd strings, see
 tests/fuzz/compare_ptb.py.

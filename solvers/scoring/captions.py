@@ -12,8 +12,8 @@ import numpy as np
 import paddle
 
 from oscar_paddle.config.errors import UserError
-from oscar_paddle.models.constrained import generate_constrained
-from oscar_paddle.models.generation import CaptionPrefix, Captions, EagerWriter, Seen, generate
+from oscar_paddle.datasets.caption_prefix import CaptionPrefix
+from oscar_paddle.models.generation import Captions, EagerWriter, Seen, generate
 from oscar_paddle.models.packing import check_ids
 from oscar_paddle.models.visibility import HIDDEN_BIAS
 from oscar_paddle.solvers.runtime import device_name, float32_name
@@ -43,7 +43,7 @@ class ExportedWriter(EagerWriter):
     What was prepared for a shape stays in memory, so widths of prefixes and room for words come in few sizes.
 
     Args:
-        model: OscarForCaptioning, for the regions and, in half precision, for the head.
+        model: with `bert` and `word_logits`, for the regions and, in half precision, for the head.
         folder: where the program was exported. precision: "float32" or "bfloat16".
     Raises:
         UserError: the program cannot be loaded.
@@ -112,7 +112,7 @@ def build_writer(model, backend, precision, *, weights, programs, ranks):
     """What the settings ask for; with "auto" the fastest exact way that works here.
 
     Args:
-        model: OscarForCaptioning; it is put into evaluation mode.
+        model: with `bert` and `word_logits`; it is put into evaluation mode.
         backend, precision: EVAL.BACKEND and EVAL.PRECISION.
         weights: hash of the weights. programs: folder of exported programs. ranks: Ranks.
     Returns:
@@ -213,37 +213,15 @@ class CaptionBackend:
         """Of an image's results: for each caption its ids and its score."""
         return self.decoding.keep * (self.decoding.max_length + 1)
 
+    @property
+    def written(self):
+        """At most so many words of an image have their keys and values in memory."""
+        return max(self.decoding.num_beams, self.decoding.keep) * self.decoding.max_length
+
     def captions(self, prefix, images):
         """CaptionPrefix of the images with these numbers [B] -> [B, columns] float32."""
-        ids, scores = self.write(prefix, images)
+        ids, scores = generate(self.writer, prefix, self.specials, self.decoding, self.draws(images))
         return np.concatenate([ids, scores[:, :, None]], axis=2).astype(np.float32).reshape(len(ids), -1)
-
-    def write(self, prefix, images):
-        """The same -> (ids [B, keep, max_length], scores [B, keep])."""
-        return generate(self.writer, prefix, self.specials, self.decoding, self.draws(images))
-
-
-class ConstrainedBackend(CaptionBackend):
-    """The same with constrained search.
-
-    Args:
-        machine: function of an image's number -> Machine. min_satisfied: see `generate_constrained`.
-    """
-
-    def __init__(self, writer, specials, decoding, *, machine, min_satisfied):
-        super().__init__(writer, specials, decoding)
-        self.machine, self.min_satisfied = machine, min_satisfied
-
-    def write(self, prefix, images):
-        machines = [self.machine(image) for image in images]
-        return generate_constrained(self.writer, prefix, self.specials, self.decoding, machines, self.min_satisfied)
-
-
-def prefix_of(data, images):
-    """CaptionPrefix of images [B] int; `data.prefix` gives TextRows of their tags and their regions."""
-    rows, features = data.prefix(images)
-    counts = np.array([len(regions) for regions in features], np.int64)
-    return CaptionPrefix(*rows[:3], rows.text_length, np.concatenate(features), counts)
 
 
 def caption_groups(num_images, columns):
@@ -262,7 +240,7 @@ class CaptionScorer(BlockScorer):
     """Writes captions for the images of a data set; `backend` is a CaptionBackend.
 
     `batch_tokens` bounds the positions of a batch whose keys and values are in memory. The data set has `image_ids` and
-    `prefix(images)`, see `prefix_of`.
+    `prefix(images)`, see CaptionPrefix.
     """
 
     unit, output, layout = "images", "captions", {"block_images": BLOCK_IMAGES}
@@ -276,14 +254,12 @@ class CaptionScorer(BlockScorer):
 
     def block_batches(self, block):
         """Yields (which of the block's rows [B], CaptionPrefix), those with the longest prefix first."""
-        prefix = prefix_of(self.data, np.array(block.rows))
+        prefix = self.data.prefix(np.array(block.rows))
         check_ids(prefix._asdict(), self.backend.config, lambda row: f"image {self.data.image_ids[block.rows[row]]}")
-        decoding = self.backend.decoding
-        written = max(decoding.num_beams, decoding.keep) * decoding.max_length
         lengths = prefix.text_length + prefix.num_regions
         order = np.argsort(-lengths, kind="stable")
         while len(order):
-            count = max(1, self.batch_tokens // (int(lengths[order[0]]) + written))
+            count = max(1, self.batch_tokens // (int(lengths[order[0]]) + self.backend.written))
             yield order[:count], prefix.take(order[:count])
             order = order[count:]
 

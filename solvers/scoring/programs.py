@@ -53,7 +53,7 @@ class CaptionProgram(nn.Layer):
     One program does both, that the weights are in memory once.
 
     Args:
-        model: OscarForCaptioning.
+        model: with `bert` and `word_logits`.
         output: CAPTIONS, the scores of words, or CAPTION_STATES, the states that a head makes them of.
     """
 

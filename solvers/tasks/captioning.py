@@ -139,9 +139,7 @@ class CaptioningTask(Task):
         """Captions -> (PackedBatch, places [M], words [M]); of self-critical training images -> (CaptionPrefix, list of
         their references)."""
         if self.cfg.CAPTION.SCST:
-            from oscar_paddle.solvers.scoring.captions import prefix_of
-
-            return prefix_of(self.train, examples), [self.train.references[int(image)] for image in examples]
+            return self.train.prefix(examples), [self.train.references[int(image)] for image in examples]
         batch, places, words = self.train.batch(examples, epoch)
         return self.pack(batch, lambda row: self.train.where(examples[row]), "S2S"), places, words
 
@@ -284,7 +282,8 @@ class CaptioningEvaluation(Evaluation):
     def _writing(self, writer):
         """CaptionBackend of a writer and the settings."""
         from oscar_paddle.models.decoding import Decoding, Specials, seeded_draws
-        from oscar_paddle.solvers.scoring.captions import CaptionBackend, ConstrainedBackend
+        from oscar_paddle.solvers.scoring.captions import CaptionBackend
+        from oscar_paddle.solvers.scoring.constrained import ConstrainedBackend
 
         options, tokenizer, keys = self.cfg.CAPTION, self.tokenizer, self.data.image_keys
         specials = Specials(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.mask_id)
@@ -304,7 +303,7 @@ class CaptioningEvaluation(Evaluation):
                 writer,
                 specials,
                 decoding,
-                machine=lambda image: self._constraints.machine(keys[image]),
+                machines=[self._constraints.machine(key) for key in keys],
                 min_satisfied=options.MIN_CONSTRAINTS,
             )
 

@@ -112,15 +112,16 @@ def test_tensors_without_tags(copied, number):
 def test_what_captions_are_written_after(copied):
     """Tags from position id 40 on, [SEP] behind them, as the reference's test tensors have them from slot 20 on."""
     data = build("test.yaml", training=False, folder=copied)
-    rows, features = data.prefix(range(data.num_images))
+    rows = data.prefix(range(data.num_images))
     starts = np.cumsum(rows.text_length) - rows.text_length
     for image, (start, length) in enumerate(zip(starts, rows.text_length, strict=True)):
         wanted = ARRAYS["test_input_ids"][image][20:]
         assert rows.input_ids[start : start + length].tolist() == wanted[wanted != 0].tolist()
         assert rows.position_ids[start : start + length].tolist() == list(range(40, 40 + length))
     sums = np.zeros((8, 8))
-    for image, regions in enumerate(features):
-        sums[image, : len(regions)] = regions.sum(1)
+    ends = np.cumsum(rows.num_regions)
+    for image, (end, count) in enumerate(zip(ends, rows.num_regions, strict=True)):
+        sums[image, :count] = rows.img_feats[end - count : end].sum(1)
     np.testing.assert_allclose(sums, ARRAYS["test_region_sum"], atol=1e-4)
     assert data.image_keys == EXPECTED["image_keys"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from oscar_paddle.datasets.caption_prefix import CaptionPrefix
 from oscar_paddle.models.captioning import OscarForCaptioning
 from oscar_paddle.models.checkpoints.weights import load_into, read_state
 from oscar_paddle.models.config import read_model_config
 from oscar_paddle.models.decoding import Specials
-from oscar_paddle.models.generation import CaptionPrefix
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "captioning"
 SPECIALS = Specials(cls=9, sep=10, pad=0, mask=11)

@@ -159,12 +159,14 @@ def test_training_traces(name):
             assert np.linalg.norm(values) == pytest.approx(trace["final_param_l2"][name], abs=near), name
 
 
-def written(**changes):
-    """(evaluation, matrix) of the golden images by the evaluation in training."""
+def written(constraints=None, **changes):
+    """(evaluation, matrix) of the golden images by the evaluation in training; constraints: {image key: list}."""
     task, model = task_and_model(**changes)
     evaluation = task.evaluation(
         load_tokenizer(task.cfg, task.cfg.PRETRAINED.DIR), changes.get("DATASET__TEST", "test.yaml")
     )
+    if constraints:
+        evaluation._constraints.of = constraints.__getitem__
     ranks = Ranks()
     scorer = evaluation.scorer_class(evaluation.backend_in_training(model, ranks), evaluation.data, 4096)
     return evaluation, score_in_memory(scorer, evaluation.groups(), ranks)
@@ -189,9 +191,13 @@ def test_the_lengths_of_evaluation_inside_training():
 
 
 def test_captions_with_constraints():
-    """Selected as the reference selects them for one image at a time, here all in one batch."""
+    """Selected as the reference selects them for one image at a time, here all in one batch.
+
+    The order of an image's constraints, which comes from a set there, decides image 4's caption.
+    """
     wanted = EXPECTED["cbs"]["runs"][0]
     evaluation, matrix = written(
+        {image["key"]: image["constraints_in_order_used"] for image in EXPECTED["cbs"]["images"]},
         CAPTION__USE_CBS=True,
         CAPTION__NUM_BEAMS=wanted["num_beams"],
         CAPTION__MIN_CONSTRAINTS=wanted["min_constraints_to_satisfy"],

@@ -5,10 +5,10 @@ import time
 import numpy as np
 import paddle
 
+from oscar_paddle.datasets.caption_prefix import CaptionPrefix
 from oscar_paddle.models.captioning import OscarForCaptioning
 from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.decoding import Decoding, Specials, search
-from oscar_paddle.models.generation import CaptionPrefix
 from oscar_paddle.models.visibility import HIDDEN_BIAS
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring.captions import CaptionBackend, CaptionScorer, build_writer, split_captions

@@ -14,10 +14,10 @@ import paddle
 import paddle.nn.functional as F
 
 from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.datasets.caption_prefix import CaptionPrefix
 from oscar_paddle.models.captioning import OscarForCaptioning
 from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.decoding import Specials, given_draws
-from oscar_paddle.models.generation import CaptionPrefix
 from oscar_paddle.solvers.metrics.cider import CiderD
 from oscar_paddle.solvers.optimizer import build_optimizer
 from oscar_paddle.solvers.ranks import Ranks

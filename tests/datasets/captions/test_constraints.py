@@ -92,6 +92,11 @@ def test_satisfying_states():
     assert Machine([[{1}]]).satisfying(2) == [1]
 
 
+def test_states_that_captions_reach():
+    assert Machine([]).num_reached == 1
+    assert Machine([[{1}], [{2}, {3}]]).num_reached == 4 + 2, "main states, and one inside the second from each of two"
+
+
 def test_a_word_that_does_not_go_on_with_a_constraint_leads_back():
     machine = Machine([[{1}, {2, 3}]])
     inside = machine.edges[0][-1][0]
