@@ -20,6 +20,7 @@ NEW, VINVL = "this project", "VinVL-Paddle"
 _POSITIVE = must_be("greater than 0", lambda value: value > 0)
 _SHARE = must_be("in [0, 1)", lambda value: 0 <= value < 1)
 _SHARE_OR_NEGATIVE = must_be("in [0, 1), or negative to keep config.json's value", lambda value: value < 1)
+_FALSE_CAPTIONS = must_be("in [0, 0.5]", lambda value: 0 <= value <= 0.5)
 _SEED = must_be("in 0 .. 4294967295", lambda value: 0 <= value < 2**32)
 _ROOM_FOR_TEXT = must_be("at least 3: [CLS], one WordPiece and [SEP]", lambda value: value >= 3)
 _SPLIT = must_be("the name of a split: the xxx of xxx_captions.pt")
@@ -110,6 +111,34 @@ KEYS = {
     "DATASET.CACHE_DIR": Key("", NEW).means("""
         Folder for cached token ids. '' = DATA_DIR/.oscar_cache, or the user's cache folder where that is
         read-only."""),
+    # ---- pre-training: the corpora and what is drawn from them (docs/pretraining.md)
+    "CORPUS.DATASET_FILE": Key("", "--dataset_file").means("""
+        YAML that names the data sets of the corpus and where their texts, labels and features are; relative to
+        DATASET.DATA_DIR."""),
+    "CORPUS.EXTRA_DATASET_FILE": Key("", "--extra_dataset_file").means("""
+        A second corpus, of which every step takes as many examples; '' = none."""),
+    "CORPUS.DEV_DATASET_FILE": Key("", NEW).means("""
+        A corpus that is held out, for the evaluation during training and tools/eval_pretraining.py; '' = none."""),
+    "CORPUS.EXTRA_LOSS_WEIGHT": Key(0.0, "--extra_loss_weight", _SHARE).means("""
+        Weight w of the second corpus' losses; the first's have 1 - w, as upstream also without a second."""),
+    "CORPUS.TEXTB_SAMPLE_MODE": Key(0, "--textb_sample_mode", one_of(0, 1, 2)).means("""
+        Where a wrong text_b is from: 0 (Oscar: caption or tags of another document) | 1 (Oscar+: its tags or
+        answer) | 2 (the answer of another question)."""),
+    "CORPUS.EXTRA_TEXTB_SAMPLE_MODE": Key(1, "--extra_textb_sample_mode", one_of(0, 1, 2)).means("""
+        The same for the second corpus."""),
+    "CORPUS.TEXTA_FALSE_PROB": Key(0.0, "--texta_false_prob", _FALSE_CAPTIONS).means("""
+        Share of the items with a wrong caption: 0 (Oscar: two classes, matched and wrong tags) | 0.25 (Oscar+: three
+        classes, 0 matched, 1 wrong text_b, 2 wrong text_a) | 0.5 (two classes, matched and wrong caption)."""),
+    "CORPUS.USE_B": Key(True, "--use_b").means("""
+        Whether tags and answers are shown as the second sentence."""),
+    "CORPUS.USE_GTLABELS": Key(True, "--use_gtlabels").means("""
+        Whether tags are the human-made gt_objects of an image where it has some, and not the detector's objects."""),
+    "CORPUS.MASK_LOSS_FOR_UNMATCHED": Key(True, "--mask_loss_for_unmatched").means("""
+        Whether words of a wrong text_b are masked and predicted, too."""),
+    "CORPUS.CHUNK_START_ID": Key(-1, "--chunk_start_id", at_least(-1)).means("""
+        First chunk that is read of data sets in chunks; -1 = from the first on."""),
+    "CORPUS.CHUNK_END_ID": Key(-1, "--chunk_end_id", at_least(-1)).means("""
+        The chunk behind the last one that is read; -1 = all."""),
     # ---- what is written
     "OUTPUT.SAVE_NAME": Key("", VINVL, _INSIDE).means("""
         Name of the run folder inside CHECKPOINT_DIR. '' = the YAML file's name without .yaml."""),
