@@ -139,6 +139,13 @@ KEYS = {
         First chunk that is read of data sets in chunks; -1 = from the first on."""),
     "CORPUS.CHUNK_END_ID": Key(-1, "--chunk_end_id", at_least(-1)).means("""
         The chunk behind the last one that is read; -1 = all."""),
+    "CORPUS.MEAN_OVER": Key("batch", NEW, one_of("batch", "update")).means("""
+        What a loss is the mean over: batch (the masked tokens, or the rows, of each micro-batch of each process, and
+        then the mean of these, as DistributedDataParallel makes it upstream) | update (those of all micro-batches and
+        processes together, whatever their number)."""),
+    "CORPUS.MATCHING_CAPTIONS": Key(20, NEW, at_least(0)).means("""
+        Held-out evaluation: how many captions, its own and others, are scored for the image and the text_b of each
+        example, for matching R@1; 0 = no such figure."""),
     # ---- what is written
     "OUTPUT.SAVE_NAME": Key("", VINVL, _INSIDE).means("""
         Name of the run folder inside CHECKPOINT_DIR. '' = the YAML file's name without .yaml."""),
@@ -165,6 +172,9 @@ KEYS = {
         Examples per process and micro-batch. In retrieval these are positive pairs; each brings NEGATIVES negative
         pairs, so 1 + NEGATIVES times as many rows. Examples per step = this x processes x
         GRADIENT_ACCUMULATION_STEPS."""),
+    "OPTIMIZATION.GLOBAL_BATCH_SIZE": Key(0, "--train_batch_size of run_oscarplus_pretrain.py", at_least(0)).means("""
+        Examples of an optimizer step, over all processes and micro-batches: BATCH_SIZE is then this / processes /
+        GRADIENT_ACCUMULATION_STEPS. 0 = BATCH_SIZE says."""),
     "OPTIMIZATION.WARMUP_STEPS": Key(0, "--warmup_steps", at_least(0), RUN).means("""
         Optimizer steps in which the learning rate rises from 0 to LR."""),
     "OPTIMIZATION.LR_SCHEDULER": Key("linear", "--scheduler", one_of("linear", "constant"), RUN).means("""

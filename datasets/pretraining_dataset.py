@@ -117,11 +117,13 @@ class PretrainingDataset:
             "contrast_labels": np.array([item.label for item in items], np.int64),
         }
 
-    def matched_batch(self, documents, images=None):
-        """Unmasked rows, each with its own texts, as `collate` gives them; `images`: documents whose regions are shown
-        in place of their own, [B] int."""
+    def matched_batch(self, documents, images=None, captions=None):
+        """Unmasked rows, each with its own texts, as `collate` gives them; `images`, `captions`: documents whose
+        regions and whose text_a are shown in place of their own, [B] int."""
         documents = np.asarray(documents)
-        texts = [Item(d, self.corpus.text_b(d) if self.rules.use_b else -1, MATCHED, False) for d in documents.tolist()]
+        shown = (documents if captions is None else np.asarray(captions)).tolist()
+        text_b = [self.corpus.text_b(d) if self.rules.use_b else -1 for d in documents.tolist()]
+        texts = [Item(a, b, MATCHED, False) for a, b in zip(shown, text_b, strict=True)]
         return collate(self._text_rows(texts), *self._features(documents if images is None else np.asarray(images)))
 
     def item(self, document, draws):

@@ -127,6 +127,11 @@ def load_into(model, state, where, fresh=()):
     started = [name for name in targets if name not in state and name.startswith(tuple(fresh))]
     arrays = {name: state[name] for name in targets if name in state}
     misshaped = [name for name, array in arrays.items() if array.shape != shapes[name]]
+    if fresh and (resized := _of_other_length(arrays, shapes, getattr(model, "resizable", ()))):
+        found = _listed([f"{name} {list(arrays[name].shape)} (here {list(shapes[name])})" for name in resized])
+        log.warning("%s: of another number of classes, so it starts from initial values: %s", where, found)
+        arrays = {name: array for name, array in arrays.items() if name not in resized}
+        misshaped, started = [name for name in misshaped if name not in resized], [*started, *resized]
     problems = {
         "missing": [name for name in targets if name not in state and name not in started],
         "unexpected": [name for name in state if name not in targets and name not in ignored],
@@ -146,6 +151,17 @@ def load_into(model, state, where, fresh=()):
     if started:
         log.info("%s: starts from initial values: %s", where, _listed(started))
     return started
+
+
+def _of_other_length(arrays, shapes, parts):
+    """Names of the arrays of a part that all have another first dimension than the model's, and no other difference."""
+    for part in parts:
+        names = [name for name in arrays if name.startswith(part)]
+        if names and all(
+            arrays[name].shape[:1] != shapes[name][:1] and arrays[name].shape[1:] == shapes[name][1:] for name in names
+        ):
+            return names
+    return []
 
 
 def fresh_parts(state, head=(_HEAD,)):
