@@ -235,10 +235,8 @@ class VilbertForReferring(nn.Layer):
 
     @staticmethod
     def upstream(state):
-        """Names of the Paddle port brought to upstream's; its untied copy of the word embeddings is never trained."""
-        state = {_PORT_NAMES.get(name, name): value for name, value in state.items()}
-        state.pop("cls.predictions.decoder.weight", None)
-        return state
+        """Without the second copy of the word embeddings: the Paddle port's stays as it was while these are trained."""
+        return {name: value for name, value in state.items() if name not in VilbertForReferring.tied}
 
     @property
     def recompute(self):
@@ -283,10 +281,6 @@ class VilbertForReferring(nn.Layer):
             nn.initializer.Normal(std=self.config.initializer_range)(layer.weight)
         if isinstance(layer, nn.Linear) and layer.bias is not None:
             nn.initializer.Constant(0.0)(layer.bias)
-
-
-# Name in the Paddle port's files -> upstream.
-_PORT_NAMES = {"cls.predictions.decoder.bias": "cls.predictions.bias"}
 
 
 class _PretrainingHeads(nn.Layer):
