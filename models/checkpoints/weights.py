@@ -114,18 +114,23 @@ def load_into(model, state, where, fresh=()):
     Args:
         model: a Paddle layer with upstream parameter names.
         state: dict from `read_state`, of the folder `where`.
-        fresh: name prefixes that may be missing.
+        fresh: name prefixes that may be missing, as may what starts as the model's `unread` says, which nothing
+            computes with: there, other heads and shapes are no error either.
     Returns:
         list of the names that kept their initial values.
     Raises:
         WeightsError: names that are missing, unexpected, of another shape, or no floats, all listed.
     """
     targets, linear = dict(model.named_parameters()), _linear_weights(model)
+    unread = tuple(getattr(model, "unread", ()))
+    ignorable = (*_IGNORED_PREFIXES, *unread)
     state = {getattr(model, "tied", {}).get(name, name): state[name] for name in _tied_last(model, state)}
     shapes = {name: tuple(target.shape)[:: -1 if name in linear else 1] for name, target in targets.items()}
-    ignored = [name for name in state if name not in targets and name.startswith(_IGNORED_PREFIXES)]
-    started = [name for name in targets if name not in state and name.startswith(tuple(fresh))]
-    arrays = {name: state[name] for name in targets if name in state}
+    unfit = [n for n in state if n in targets and n.startswith(unread) and state[n].shape != shapes[n]]
+    ignored = [n for n in state if n in unfit or (n not in targets and n.startswith(ignorable))]
+    kept = (*unread, *fresh)
+    started = [n for n in targets if n in unfit or (n not in state and n.startswith(kept))]
+    arrays = {name: state[name] for name in targets if name in state and name not in unfit}
     misshaped = [name for name, array in arrays.items() if array.shape != shapes[name]]
     problems = {
         "missing": [name for name in targets if name not in state and name not in started],
@@ -140,7 +145,7 @@ def load_into(model, state, where, fresh=()):
         remedy = "; PRETRAINED.FRESH_HEAD True starts with a new head" if is_head else ""
         raise WeightsError(f"{where}: the weights do not fit the model; {listed}{remedy}")
     for name, array in arrays.items():
-        targets[name].set_value(np.ascontiguousarray(array.T if name in linear else array, dtype=np.float32))
+        targets[name].set_value(np.asarray(array.T if name in linear else array, dtype=np.float32, order="C"))
     if ignored:
         log.info("%s: not used by this model: %s", where, _listed(ignored))
     if started:
@@ -170,7 +175,7 @@ def to_state(model):
     linear = _linear_weights(model)
     arrays = {name: parameter.numpy() for name, parameter in model.named_parameters()}
     arrays |= {copy: arrays[name] for copy, name in getattr(model, "tied", {}).items()}
-    return {name: np.ascontiguousarray(array.T if name in linear else array) for name, array in arrays.items()}
+    return {name: np.asarray(array.T if name in linear else array, order="C") for name, array in arrays.items()}
 
 
 def _linear_weights(model):
