@@ -79,7 +79,8 @@ class ReferDataset:
         self.tokens, self.text, self.control = tokens, text, control
         self.num_examples = len(expressions)
         self.texts = others(self.expressions) if control == "expressions" else np.arange(len(expressions))
-        self._images = list(dict.fromkeys(each.image_id for each in expressions))
+        self.shown_texts = [expressions[number].text for number in self.texts.tolist()]
+        self._images, self._boxes = list(dict.fromkeys(each.image_id for each in expressions)), {}
         self._lenders = dict(zip(self._images, np.roll(self._images, 1).tolist(), strict=True))
 
     def image_ids(self):
@@ -108,8 +109,42 @@ class ReferDataset:
             both = f"{self.proposals.path} and {self.ground_truth.path}" if self.ground_truth else self.proposals.path
             raise DataError(f"{both}: image {image_id} has regions of {' and '.join(map(str, sorted(widths)))} values")
         kept = slice(None, self.max_region)
-        boxes = np.concatenate(boxes)[kept]
-        return RegionRows(np.concatenate([part for part in features if len(part)])[kept], locations(boxes, *size), boxes)
+        features, boxes = np.concatenate([part for part in features if len(part)]), np.concatenate(boxes)[kept]
+        return RegionRows(features[kept], locations(boxes, *size), boxes)
+
+    def boxes(self, image_id):
+        """The boxes of `rows`, [r, 4] float32; kept, as they are small."""
+        if image_id not in self._boxes:
+            self._boxes[image_id] = self.rows(image_id).boxes
+        return self._boxes[image_id]
+
+    def sizes(self, examples):
+        """(regions [B] int64, text positions [B] int64) of these expressions."""
+        texts, none = self.texts[np.asarray(examples)], np.zeros(len(examples), bool)
+        regions = [len(self.boxes(self.expressions[example].image_id)) for example in np.asarray(examples).tolist()]
+        lengths = self.tokens.lengths(texts)
+        return np.array(regions), self.text.row_lengths(lengths, np.zeros_like(lengths), none)[2]
+
+    @functools.cached_property
+    def num_columns(self):
+        """Rows of the image that has most."""
+        return max(len(self.boxes(image_id)) for image_id in self._images)
+
+    def overlaps(self):
+        """[N, R] float32, the IoU of each row with the expression's object; 0 where an image has fewer rows."""
+        found = np.zeros((self.num_examples, self.num_columns), np.float32)
+        for number, each in enumerate(self.expressions):
+            boxes = self.boxes(each.image_id)
+            found[number, : len(boxes)] = iou(boxes, corners(each.box))
+        return found
+
+    def largest(self):
+        """[N] int64, the row of the largest proposal of each expression's image; 0 where it has none."""
+        found = {}
+        for image_id in self._images:
+            areas = (self.boxes(image_id)[1:, 2:] - self.boxes(image_id)[1:, :2]).prod(axis=1)
+            found[image_id] = 1 + int(areas.argmax()) if len(areas) else 0
+        return np.array([found[each.image_id] for each in self.expressions])
 
     def text_rows(self, examples):
         """Text of these expressions, as TextRows."""
@@ -120,7 +155,7 @@ class ReferDataset:
         """These expressions as a dict of named arrays, without padding.
 
         Returns:
-            the fields of TextRows; num_regions, region_start [B] int64; img_feats [Pu, D] and img_locations [Pu, 5]
+            the fields of TextRows; num_regions, region_start [B] int64; img_feats [Pu, D] and img_locs [Pu, 5]
             float32, of which expression b shows the rows from region_start[b] on; targets [P] float32, see `targets`.
         """
         number, index, rows = {}, [], []
@@ -137,7 +172,7 @@ class ReferDataset:
             "num_regions": counts[index],
             "region_start": (np.cumsum(counts) - counts)[index],
             "img_feats": np.concatenate([each.features for each in rows]),
-            "img_locations": np.concatenate([each.locations for each in rows]),
+            "img_locs": np.concatenate([each.locations for each in rows]),
             "targets": np.concatenate([self.targets(example, rows[place].boxes) for example, place in pairs]),
         }
 
@@ -244,7 +279,8 @@ def build_refer_data(cfg, tokenizer, split, training=False):
     tokens = token_table([each.text for each in expressions], tokenizer, cache_dir, f"{cfg.REFER.DATASET}_{split}")
     text = CUTS[cfg.REFER.CUT](tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)
     lengths, none = tokens.lengths(), np.zeros(len(expressions), bool)
-    look_at_texts(name, {"expressions": tokens}, tokenizer.unk_id, lengths, text.row_lengths(lengths, 0 * lengths, none)[0])
+    kept = text.row_lengths(lengths, np.zeros_like(lengths), none)[0]
+    look_at_texts(name, {"expressions": tokens}, tokenizer.unk_id, lengths, kept)
     data = ReferDataset(
         name=name,
         expressions=expressions,
@@ -286,9 +322,11 @@ def look_up(expressions, stores, name):
         absent = [each for each in expressions if each.image_id not in store]
         if absent:
             first = absent[0]
-            said = f"is missing, which {first.text[:60]!r} (sent_id {first.sent_id}, {name}) asks for, and so are the "
             images = len({each.image_id for each in absent})
-            said += f"images of {len(absent):,} of {len(expressions):,} expressions ({images:,} images)"
+            said = (
+                f"is missing, which {first.text[:60]!r} (sent_id {first.sent_id}, {name}) asks for; in all, {images:,} "
+            )
+            said += f"images of {len(absent):,} of {len(expressions):,} expressions are"
             raise DataError(store.missing(first.image_id, said))
 
 

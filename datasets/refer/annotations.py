@@ -17,6 +17,7 @@ SPLITS = {
     "umd": ("train", "val", "test"),
     "google": ("train", "val", "test"),  # RefCOCOg has no test here
 }
+_ORIGIN = "; it comes with the data set, DATASET.DATA_DIR and REFER.DATASET say where"
 
 
 class Referred(NamedTuple):
@@ -102,9 +103,8 @@ def read_refs(path):
     Raises:
         DataError: it is missing, no pickle of refs, or one of them lacks something; names the ref.
     """
-    with reading(path, "; it comes with the data set, DATASET.DATA_DIR and REFER.DATASET say where"):
-        with open(path, "rb") as file:
-            data = file.read()
+    with reading(path, _ORIGIN), open(path, "rb") as file:
+        data = file.read()
     if what := describe(data[:4096]):
         raise DataError(f"{path}: {what}; expected the pickle of refs")
     refs = restricted_pickle.load(data, path)
@@ -145,8 +145,9 @@ def _text(values, name, where):
 
 def read_instances(path):
     """An instances.json as Instances; DataError: missing, damaged, or an annotation without id, image or category."""
-    values = read_json(path, "; it comes with the data set, DATASET.DATA_DIR and REFER.DATASET say where")
-    if not isinstance(values, dict) or not all(isinstance(values.get(name), list) for name in ("images", "annotations")):
+    values = read_json(path, _ORIGIN)
+    lists = ("images", "annotations", "categories")
+    if not isinstance(values, dict) or not all(isinstance(values.get(name), list) for name in lists):
         raise DataError(f"{path}: expected an object with lists 'images', 'annotations' and 'categories'")
     annotations, alike = {}, {}
     for number, annotation in enumerate(_dicts(values, "annotations", path)):
@@ -156,7 +157,8 @@ def read_instances(path):
         alike[image_id, kind] = alike.get((image_id, kind), 0) + 1
     named = [(each, f"{path} category {n}") for n, each in enumerate(_dicts(values, "categories", path))]
     categories = {_number(each, "id", where): str(each.get("name")) for each, where in named}
-    pictures = {each.get("id"): str(each["file_name"]) for each in _dicts(values, "images", path) if "file_name" in each}
+    images = _dicts(values, "images", path)
+    pictures = {each.get("id"): str(each["file_name"]) for each in images if "file_name" in each}
     return Instances(annotations, categories, alike, pictures)
 
 
