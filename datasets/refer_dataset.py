@@ -87,6 +87,11 @@ class ReferDataset:
         """The distinct images, in the order in which they appear."""
         return self._images
 
+    @property
+    def regions(self):
+        """The proposals, under the name that every data set has for its features."""
+        return self.proposals
+
     @functools.cached_property
     def feature_dim(self):
         """D of the first image that has regions."""
@@ -323,10 +328,8 @@ def look_up(expressions, stores, name):
         if absent:
             first = absent[0]
             images = len({each.image_id for each in absent})
-            said = (
-                f"is missing, which {first.text[:60]!r} (sent_id {first.sent_id}, {name}) asks for; in all, {images:,} "
-            )
-            said += f"images of {len(absent):,} of {len(expressions):,} expressions are"
+            said = f"is missing, which {first.text[:60]!r} (sent_id {first.sent_id}, {name}) asks for; in all "
+            said += f"{images:,} images of {len(absent):,} of {len(expressions):,} expressions are"
             raise DataError(store.missing(first.image_id, said))
 
 
