@@ -9,7 +9,6 @@ never calls or whose results referring expressions do not need. These carry no g
 
 import paddle
 import paddle.nn as nn
-import paddle.nn.functional as F
 from paddle.distributed.fleet.utils import recompute
 
 from oscar_paddle.models.bert import (
@@ -51,6 +50,7 @@ class CoAttention(nn.Layer):
     def __init__(self, config):
         super().__init__()
         self.num_heads = config.bi_num_attention_heads
+        self.head_width = config.bi_hidden_size // self.num_heads
         for stream, width in (("1", config.v_hidden_size), ("2", config.hidden_size)):
             for part in ("query", "key", "value"):
                 self.add_sublayer(part + stream, Linear(width, config.bi_hidden_size))
@@ -75,10 +75,10 @@ class CoAttention(nn.Layer):
         return self._merge(text_packing, attend(queries, keys, values, region_packing.bias, self.dropout1)), of_text
 
     def _by_head(self, packing, hidden):
-        return packing.to_rows(hidden).reshape([0, 0, self.num_heads, -1])
+        return packing.to_rows(hidden).reshape([0, 0, self.num_heads, self.head_width])
 
     def _merge(self, packing, context):
-        return packing.from_rows(context.flatten(2))
+        return packing.from_rows(context.reshape([0, 0, self.num_heads * self.head_width]))
 
 
 class CoOutput(nn.Layer):
@@ -261,19 +261,6 @@ class VilbertForReferring(nn.Layer):
         """The region stream [..., V] -> [...] float32, in float32 whatever made it."""
         with paddle.amp.auto_cast(enable=False):
             return self.vision_logit(self.dropout(regions.astype("float32"))).squeeze(-1)
-
-    def row_losses(self, batch, targets):
-        """Loss of every expression: binary cross entropy summed over its regions.
-
-        Args:
-            batch: StreamBatch. targets: [Pv] float32 in [0, 1], IoU of each region with the expression's object.
-        Returns:
-            [B] float32; upstream's loss is their mean.
-        Source: docs/reference.md, ViLBERT: mean over all slots times their number; hidden slots add exactly 0.
-        """
-        losses = F.binary_cross_entropy_with_logits(self(batch), *to_device(targets), reduction="none")
-        spread, shown = to_device(batch.region_spread, (batch.region_bias[:, 0, 0] == 0).astype("float32"))
-        return (paddle.gather(losses, spread.flatten()).reshape(spread.shape) * shown).sum(axis=1)
 
     def _initialise(self, layer):
         """New parameters as upstream: normal(0, initializer_range), biases 0, LayerNorm 1 and 0."""
