@@ -116,13 +116,13 @@ class CoLayer(nn.Layer):
         self.t_output = BertSelfOutput(config, input_size=config.intermediate_size)
 
     def forward(self, regions, text, region_packing, text_packing, order=None, regions_only=False):
-        """Both streams -> both streams; (regions, None) when `regions_only`. `order`: see `CoAttention`."""
+        """Both streams -> both streams, or regions alone when `regions_only`. `order`: see `CoAttention`."""
         packings = region_packing, text_packing
         of_regions, of_text = self.biattention(regions, text, *packings, order, regions_only)
         regions = self.biOutput.regions(of_text, _take(regions, order))  # each stream adds what it has read
         regions = self.v_output(self.v_intermediate(regions), regions)
         if regions_only:
-            return regions, None
+            return regions
         text = self.biOutput.text(of_regions, text)
         return regions, self.t_output(self.t_intermediate(text), text)
 
@@ -154,9 +154,11 @@ class VilbertEncoder(nn.Layer):
                 regions = self._run(layer, regions, region_packing)
             for layer in self.layer[done_text:t_stop]:
                 text = self._run(layer, text, text_packing)
-            last = number == len(self.stops) - 1
-            block = self.c_layer[number]
-            regions, text = self._run(block, regions, text, region_packing, text_packing, order, last)
+            inputs = self.c_layer[number], regions, text, region_packing, text_packing, order
+            if number == len(self.stops) - 1:
+                regions = self._run(*inputs, True)
+            else:
+                regions, text = self._run(*inputs)
             order, done_regions, done_text = None, v_stop, t_stop
         for layer in self.v_layer[done_regions:]:
             regions = self._run(layer, regions, region_packing)
