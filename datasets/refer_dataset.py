@@ -18,10 +18,12 @@ import numpy as np
 from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.datasets.first_look import look_at_texts
 from oscar_paddle.datasets.formats.array_files import read_npy
-from oscar_paddle.datasets.refer.annotations import read_expressions
+from oscar_paddle.datasets.formats.reading import MissingFile
+from oscar_paddle.datasets.refer.annotations import Referred, read_expressions
 from oscar_paddle.datasets.regions.lmdb_store import LmdbRegions
+from oscar_paddle.datasets.regions.source import image_key
 from oscar_paddle.datasets.tensorize import TextBuilder
-from oscar_paddle.datasets.token_cache import token_table
+from oscar_paddle.datasets.token_cache import TokenTable, token_table
 
 log = logging.getLogger(__name__)
 POSITIVE = 0.5  # IoU from which a region is a target in training, and above which an answer counts
@@ -301,6 +303,40 @@ def build_refer_data(cfg, tokenizer, split, training=False):
         found = f"{proposals.path}: its features have {data.feature_dim} values"
         raise DataError(f"{found}; INPUT.IMG_FEATURE_DIM is {cfg.INPUT.IMG_FEATURE_DIM}")
     return data
+
+
+def data_of_texts(cfg, tokenizer, image_id, texts):
+    """(ReferDataset of texts about one image of the proposals, list with the Referred of each text that the split of
+    DATASET.TEST has about this image, or None).
+
+    Raises:
+        DataError: no such image in the store, or nothing was detected in it.
+    """
+    proposals, key = open_proposals(cfg), image_key(image_id)
+    check_detector(cfg, [proposals])
+    if key not in proposals:
+        raise DataError(proposals.missing(key))
+    known, pictures = {}, {}
+    try:
+        split, names = read_expressions(annotation_folder(cfg), cfg.REFER.SPLIT_BY, cfg.DATASET.TEST)
+        known = {each.text.lower().strip(): each for each in split if each.image_id == key}
+        pictures = {key: names[key]} if key in names else {}
+    except MissingFile:  # a store of one's own pictures
+        pass
+    found = [known.get(text.lower().strip()) for text in texts]
+    expressions = [Referred(text, number, 0, 0, key, (0.0, 0.0, 0.0, 0.0), "", 0) for number, text in enumerate(texts)]
+    ids = [np.array(tokenizer.encode(text), np.int32) for text in texts]
+    tokens = TokenTable(np.concatenate(ids), np.cumsum([0, *map(len, ids)]), np.arange(len(ids)))
+    data = ReferDataset(
+        name=f"image {key}",
+        expressions=expressions,
+        pictures=pictures,
+        proposals=proposals,
+        tokens=tokens,
+        text=CUTS[cfg.REFER.CUT](tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN),
+        max_region=cfg.INPUT.MAX_REGION,
+    )
+    return data, found
 
 
 def check_detector(cfg, stores):

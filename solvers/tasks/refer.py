@@ -5,6 +5,7 @@ An evaluation folder holds
     scores.npy         float32 [expressions, R]: the logit of every region row; -inf where an image has fewer
     <split>_result.json   as upstream writes it: [{"id": image id, "target": row, "IOU": its overlap}, ...]
     predictions.json   the same in words, with boxes, see `ReferEvaluation.in_words`
+    proposals.json     {image id: {"boxes": [[x1, y1, x2, y2], ...] of the rows in pixels, "size": [width, height]}}
     metrics.json, provenance.json   see `solvers.scoring.folder`
 """
 
@@ -16,7 +17,7 @@ from oscar_paddle.config.checks import all_see_all, choices, folders
 from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.datasets.captions.own_pictures import NAMES_FILE
 from oscar_paddle.datasets.refer.annotations import SPLITS
-from oscar_paddle.datasets.refer_dataset import annotation_folder, build_refer_data, corners, iou
+from oscar_paddle.datasets.refer_dataset import annotation_folder, build_refer_data, corners, data_of_texts, iou
 from oscar_paddle.solvers.metrics.refer import HIT, refer_metrics
 from oscar_paddle.solvers.tasks.task import Evaluation, Group, Head, Recipe, Task, Term, digest, every_so_many
 
@@ -202,20 +203,23 @@ class ReferEvaluation(Evaluation):
         ]
         files.write_json(f"{self.split}_result.json", results)
         files.write_json("predictions.json", self.in_words(scores, chosen))
+        files.write_json(
+            "proposals.json", {str(image_id): place(self.data, image_id) for image_id in self.data.image_ids()}
+        )
         metrics = {"data_set": self.cfg.REFER.DATASET, "split": self.split, "control": self.cfg.REFER.CONTROL}
         return {**metrics, **self.measure(scores)}
 
     def in_words(self, scores, chosen):
         """A list of {"sent_id", "ref_id", "image_id", "expression", "category", "alike", "box" and "predicted" (x1, y1,
-        x2, y2 in pixels), "row", "logit", "iou", "best_iou", "size" [width, height]}, in the split's order."""
+        x2, y2 in pixels), "row", "logit", "iou", "best_iou"}, in the split's order."""
         found, data = [], self.data
         for number, (each, row) in enumerate(zip(data.expressions, chosen.tolist(), strict=True)):
-            boxes, (_, _, *size) = data.boxes(each.image_id), data.boxes(each.image_id)[0].tolist()
+            boxes = data.boxes(each.image_id)
             overlaps = iou(boxes, corners(each.box))
             told = {name: getattr(each, name) for name in ("sent_id", "ref_id", "image_id", "category", "alike")}
             answer = {"row": row, "logit": round(float(scores[number, row]), 4), "iou": round(float(overlaps[row]), 4)}
             both = {"box": np.round(corners(each.box), 2).tolist(), "predicted": np.round(boxes[row], 2).tolist()}
-            best = {"best_iou": round(float(overlaps.max()), 4), "size": size}
+            best = {"best_iou": round(float(overlaps.max()), 4)}
             found.append({**told, "expression": data.shown_texts[number], **both, **answer, **best})
         return found
 
@@ -233,6 +237,55 @@ class ReferEvaluation(Evaluation):
             parts = [f"{group} {100 * found['accuracy']:.1f} %" for group, found in metrics[groups].items()]
             lines.append(f"  {title}: {', '.join(parts)}")
         return lines
+
+
+def place(data, image_id):
+    """Boxes of an image's rows and its size, for proposals.json."""
+    boxes = np.round(data.boxes(image_id), 2).astype(float)
+    return {"boxes": boxes.round(2).tolist(), "size": boxes[0, 2:].tolist()}
+
+
+def answers_about(cfg, image_id, texts):
+    """What a checkpoint makes of texts about one image, whatever they are.
+
+    Args:
+        cfg: the frozen config of an evaluation. image_id: id in the proposals, as text. texts: list of str.
+    Returns:
+        (list of dicts as in predictions.json, with "ranked": [(row, logit, box), ...], the best first; box, iou and
+        best_iou are None where the split has no such expression about the image; what `place` gives; the name of the
+        picture's file, or "").
+    Raises:
+        DataError, WeightsError: see `build_refer_data` and `model_for_evaluation`.
+    """
+    from oscar_paddle.models.packing import check_ids
+    from oscar_paddle.models.stream_packing import pack_streams
+    from oscar_paddle.solvers.build import as_trained, load_tokenizer, model_for_evaluation
+    from oscar_paddle.solvers.runtime import set_device
+    from oscar_paddle.solvers.scoring.regions import StreamBackend
+
+    set_device(cfg)
+    model_class = ReferTask(cfg).model_class()
+    cfg = as_trained(cfg, partial(ReferTask.needs, action="eval"), model_class.config_class)
+    tokenizer = load_tokenizer(cfg, cfg.EVAL.CHECKPOINT_DIR)
+    data, known = data_of_texts(cfg, tokenizer, image_id, texts)
+    model = model_for_evaluation(cfg, tokenizer, model_class)
+    ReferEvaluation(cfg, data, cfg.DATASET.TEST).check_model(model.config)
+    batch = data.batch(np.arange(len(texts)))
+    check_ids(batch, model.config, lambda row: f"the expression {texts[row]!r}")
+    scores = np.asarray(StreamBackend(model).region_scores(pack_streams(batch))).reshape(len(texts), -1)
+    boxes, answers = data.boxes(data.expressions[0].image_id), []
+    for text, logits, each in zip(texts, scores, known, strict=True):
+        order = np.argsort(-logits, kind="stable").tolist()
+        ranked = [(row, round(float(logits[row]), 4), np.round(boxes[row], 2).astype(float).tolist()) for row in order]
+        row, logit, box = ranked[0]
+        answer = {"expression": text, "image_id": data.expressions[0].image_id, "row": row, "logit": logit}
+        answer |= {"predicted": box, "box": None, "iou": None, "best_iou": None, "alike": None, "ranked": ranked}
+        if each is not None:
+            overlaps = iou(boxes, corners(each.box))
+            answer |= {"box": corners(each.box).tolist(), "iou": float(overlaps[row]), "alike": each.alike}
+            answer["best_iou"] = float(overlaps.max())
+        answers.append(answer)
+    return answers, place(data, data.expressions[0].image_id), next(iter(data.pictures.values()), "")
 
 
 # ---- training recipes
