@@ -208,6 +208,24 @@ class BertEmbeddings(nn.Layer):
         return self.dropout(self.LayerNorm(embedded))
 
 
+def attend(queries, keys, values, bias, dropout):
+    """Scaled dot-product attention, step by step.
+
+    Args:
+        queries: [B, N, A, D]. keys, values: [B, M, A, D].
+        bias: added to the scores [B, A, N, M]. dropout: layer for the weights.
+    Returns:
+        [B, N, A, D].
+    """
+    queries = queries.transpose([0, 2, 1, 3]) * (1.0 / math.sqrt(queries.shape[-1]))
+    scores = paddle.matmul(queries, keys.transpose([0, 2, 1, 3]), transpose_y=True)
+    if not dropout.training or not scores.place.is_cpu_place():
+        weights = F.softmax(scores + bias, axis=-1)
+    else:  # there, an addition that broadcasts takes eight times this one
+        weights = F.softmax(scores + bias.expand(scores.shape), axis=-1)
+    return paddle.matmul(dropout(weights), values.transpose([0, 2, 1, 3])).transpose([0, 2, 1, 3])
+
+
 class BertSelfAttention(nn.Layer):
     def __init__(self, config):
         super().__init__()
@@ -243,12 +261,7 @@ class BertSelfAttention(nn.Layer):
 
     def _attention(self, queries, keys, values, bias):
         """[B, N, A, D] each, and the bias of the scores -> [B, N, A, D]."""
-        queries = queries.transpose([0, 2, 1, 3]) * (1.0 / math.sqrt(self.head_width))
-        scores = paddle.matmul(queries, keys.transpose([0, 2, 1, 3]), transpose_y=True)
-        if self.training and scores.place.is_cpu_place():
-            bias = bias.expand(scores.shape)  # there, an addition that broadcasts takes eight times this one
-        weights = self.dropout(F.softmax(scores + bias, axis=-1))
-        return paddle.matmul(weights, values.transpose([0, 2, 1, 3])).transpose([0, 2, 1, 3])
+        return attend(queries, keys, values, bias, self.dropout)
 
     def _fused_attention(self, queries, keys, values, bias):
         """The same in one operation, without dropout."""
