@@ -119,10 +119,11 @@ class CaptioningTask(Task):
 
     def load(self, tokenizer):
         super().load(tokenizer)
-        if self.dev is not None and not self.dev.data.references:
+        if self.dev is not None and (count := len(self.dev.data.references)) < 2:
             raise DataError(
-                f"split {self.cfg.DATASET.DEV!r}: no captions that people wrote, which choose the best checkpoint; "
-                "name another split (DATASET.DEV), or none (MONITOR.EVAL_FREQ 0 and EVAL_STEPS 0)"
+                f"split {self.cfg.DATASET.DEV!r}: {count} images with captions that people wrote, which choose the best "
+                "checkpoint by CIDEr; expected 2 at least: name another split (DATASET.DEV), or none (MONITOR.EVAL_FREQ "
+                "0 and EVAL_STEPS 0)"
             )
 
     def training_data(self, tokenizer):
