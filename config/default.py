@@ -268,6 +268,8 @@ KEYS = {
         Constrained beam search (NoCaps): captions name what the YAML's cbs_box file found."""),
     "CAPTION.MIN_CONSTRAINTS": Key(2, "--min_constraints_to_satisfy", at_least(0)).means("""
         Of the up to three words of an image so many must be in its caption, where it has them."""),
+    "CAPTION.PAD_ENDS": Key(False, "fixed to True in Oscar v1, to False later").means("""
+        Whether [PAD] ends a caption as [SEP] does: True for checkpoints of Oscar v1."""),
     # ---- the machine
     "MISC.SEED": Key(123, "--seed", _SEED, RUN).means("Seed of every random choice; published Oscar runs use 88."),
     "MISC.NUM_WORKERS": Key(8, "--num_workers", at_least(0)).means("""
