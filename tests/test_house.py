@@ -51,7 +51,7 @@ def test_there_is_no_circle():
 def test_a_task_stands_in_few_files(task):
     """Its data set, its task file, its metrics, two doors, the scenes, the keys it has: more is a wall to mend.
 
-    Captions have a model, constraints, a second way to train, a benchmark and a page of their own besides.
+    Captions have a model, constraints, a second way to train, a third door, a benchmark and a page besides.
     """
     named = [name for path, name in FILES.items() if task in path.read_text(encoding="utf-8").lower()]
     assert len(named) <= {"vqa": 11, "captioning": 20, "pretraining": 13}.get(task, 8), named
