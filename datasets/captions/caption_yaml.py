@@ -19,6 +19,8 @@ from oscar_paddle.datasets.regions.source import image_key
 
 KEYS = ("feature", "label", "caption", "cbs_box", "cbs_constraint", "cbs_tokenforms", "cbs_hierarchy")
 UNREAD = ("img", "hw")
+# Arguments of `Constraints` -> their keys.
+CBS_KEYS = {"boxes": "cbs_box", "pieces": "cbs_constraint", "forms": "cbs_tokenforms", "hierarchy": "cbs_hierarchy"}
 
 
 def is_yaml(split):
@@ -58,7 +60,7 @@ def read_caption_list(path):
     content = read_json(path, "; it holds the captions")
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: expected a list of objects with image_id and caption")
-    return [_entry(entry, f"{path} entry {number}") for number, entry in enumerate(content, start=1)]
+    return [caption_entry(entry, f"{path} entry {number}") for number, entry in enumerate(content, start=1)]
 
 
 def references_file(caption_path):
@@ -80,7 +82,7 @@ def read_references(path):
         images = []
     elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
         annotations = enumerate(content["annotations"], start=1)
-        entries = [_entry(entry, f"{path} annotation {number}") for number, entry in annotations]
+        entries = [caption_entry(entry, f"{path} annotation {number}") for number, entry in annotations]
         images = [image.get("id") for image in content.get("images", []) if isinstance(image, dict)]
     else:
         raise DataError(f"{path}: expected COCO's captions, an object with a list 'annotations'")
@@ -93,7 +95,8 @@ def read_references(path):
     return found
 
 
-def _entry(entry, where):
+def caption_entry(entry, where):
+    """(image id, caption, where it stands) of an object of a caption file; DataError where it is none."""
     image, caption = (entry.get(key) if isinstance(entry, dict) else None for key in ("image_id", "caption"))
     if type(image) not in (int, str) or not isinstance(caption, str):
         raise DataError(f"{where}: {str(entry)[:60]}; expected an object with image_id and caption")

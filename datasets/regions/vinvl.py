@@ -170,8 +170,12 @@ class ObjectTags(Rows):
         Raises:
             DataError: the id is missing, or its row is damaged; names the file, the row (from 1) and the id.
         """
+        return " ".join(self.names(image_id))
+
+    def names(self, image_id):
+        """The same as a list."""
         _, objects, where = self._detections(image_id)
-        return " ".join(self._value(item, "class", str, where) for item in objects)
+        return [self._value(item, "class", str, where) for item in objects]
 
     def boxes(self, image_id):
         """The detections' boxes, for drawing: ([[x1, y1, x2, y2] in pixels, ...], image height, image width).

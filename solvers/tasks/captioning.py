@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from oscar_paddle.config.checks import all_see_all, folders
+from oscar_paddle.config.default import KEYS
 from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.datasets.caption_dataset import build_caption_data
-from oscar_paddle.datasets.captions.caption_yaml import is_yaml, read_caption_yaml
+from oscar_paddle.datasets.captions.caption_yaml import CBS_KEYS, is_yaml, read_caption_yaml
 from oscar_paddle.datasets.formats.whole_files import whole_file
 from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, names_of
 
 log = logging.getLogger(__name__)
 
-CBS_KEYS = {"boxes": "cbs_box", "pieces": "cbs_constraint", "forms": "cbs_tokenforms", "hierarchy": "cbs_hierarchy"}
 SCORING_KEYS = (
     "CAPTION.MAX_SEQ_A_LEN",
     "CAPTION.MAX_GEN_LENGTH",
@@ -47,7 +47,7 @@ class CaptioningTask(Task):
     """Captions with masked words, or, with CAPTION.SCST, captions that are drawn and rewarded."""
 
     name, unit = "captioning", "captions"
-    own_keys = SCORING_KEYS
+    own_keys = tuple(key for key in KEYS if key.startswith("CAPTION."))
 
     def __init__(self, cfg, train=None, dev=None):
         super().__init__(cfg, train, dev)
@@ -90,9 +90,13 @@ class CaptioningTask(Task):
     def files(cls, cfg):
         folder = cfg.DATASET.DATA_DIR
         splits = dict.fromkeys((cfg.DATASET.TRAIN, cfg.DATASET.DEV, cfg.DATASET.TEST))
-        return [f"{folder}/{split}" for split in splits if is_yaml(split)] + [
-            f"{folder}/{split}_captions{ending}" for split in splits if not is_yaml(split) for ending in (".pt", ".pd")
-        ]
+        return [f"{folder}/{split}" for split in splits if is_yaml(split)]  # others are retrieval's, too
+
+    @classmethod
+    def check(cls, cfg, split_names, **options):
+        from oscar_paddle.datasets.checks.caption_files import check_caption_data
+
+        return check_caption_data(cfg, split_names, **options)
 
     def model_class(self):
         from oscar_paddle.models.captioning import OscarForCaptioning
@@ -105,6 +109,14 @@ class CaptioningTask(Task):
         return Head(self.model_class(), config)
 
     # ---- training
+
+    def load(self, tokenizer):
+        super().load(tokenizer)
+        if self.dev is not None and not self.dev.data.references:
+            raise DataError(
+                f"split {self.cfg.DATASET.DEV!r}: no captions that people wrote, which choose the best checkpoint; "
+                "name another split (DATASET.DEV), or none (MONITOR.EVAL_FREQ 0 and EVAL_STEPS 0)"
+            )
 
     def training_data(self, tokenizer):
         data = build_caption_data(self.cfg, tokenizer, self.cfg.DATASET.TRAIN, training=True)
