@@ -5,6 +5,7 @@ Shape letters: K images, C captions, B rows of a batch, Pt text positions of all
 
 import hashlib
 import logging
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from oscar_paddle.datasets.collate import collate
 from oscar_paddle.datasets.empty_images import settle_empty_images
 from oscar_paddle.datasets.first_look import look_at_texts
 from oscar_paddle.datasets.regions.layouts import open_regions, open_source
-from oscar_paddle.datasets.regions.source import RegionSource, image_key
+from oscar_paddle.datasets.regions.source import RegionSource, image_key, stem
 from oscar_paddle.datasets.regions.vinvl import ObjectTags, Rows
 from oscar_paddle.datasets.tensorize import TextBuilder
 from oscar_paddle.datasets.token_cache import TokenTable, token_table
@@ -229,6 +230,11 @@ def build_caption_data(cfg, tokenizer, split, training=False):
         found = found.without(left_out)
     if training and not found.captions:
         raise DataError(f"split {split!r}: no captions to train on")
+    return _dataset(cfg, tokenizer, split, found, training)
+
+
+def _dataset(cfg, tokenizer, split, found, training=False):
+    """CaptionDataset of a _Split."""
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
     name = Path(split).stem
     caption_tokens = token_table(found.captions, tokenizer, cache_dir, f"{name}_captions")
@@ -254,6 +260,37 @@ def build_caption_data(cfg, tokenizer, split, training=False):
         references=found.references,
         seed=cfg.MISC.SEED,
     )
+
+
+def build_image_data(cfg, tokenizer, path):
+    """CaptionDataset of pictures without captions: all of a file or folder of regions.
+
+    Args:
+        path: whatever `open_regions` takes as DATASET.FEAT_FILE, the .npz of a single picture, or a YAML.
+    Raises:
+        DataError: no such file, damaged, or no picture in it.
+    """
+    path = os.path.normpath(path)
+    if is_yaml(path):
+        files = read_caption_yaml(path)
+        regions = open_source(files["feature"], **_region_options(cfg))
+        keys, tags = _keys_and_tags(cfg, path, files, regions)
+    else:
+        folder, name = os.path.split(path)
+        alone = name.endswith(".npz") and os.path.isfile(path)
+        place = folder or "." if alone else path
+        split = name.partition("_img_")[0] if "_img_" in name else cfg.DATASET.TEST
+        data_dir = os.path.dirname(os.path.abspath(place))
+        kind, packed = cfg.INPUT.IMG_FEATURE_TYPE, cfg.DATASET.PACKED
+        regions = open_regions(data_dir, split, place, kind, packed, **_region_options(cfg))
+        keys = [stem(name)] if alone else list(map(str, regions.ids))
+        tags = [""] * len(keys)
+        if cfg.INPUT.ADD_OD_LABEL:
+            tags = _read_tags(regions.open_tags(data_dir, split, cfg.DATASET.OD_LABEL_TYPE), keys, path)
+    if not keys:
+        raise DataError(f"{path}: no picture in it; expected the regions of one at least")
+    settle_empty_images(cfg, path, regions, list(map(image_key, keys)), False)
+    return _dataset(cfg, tokenizer, stem(path), _Split(keys, [], np.zeros(0, np.int64), tags, regions, {}))
 
 
 class _Split(NamedTuple):
@@ -284,19 +321,8 @@ def _read_yaml(cfg, split, training):
     path = Path(cfg.DATASET.DATA_DIR) / split
     files = read_caption_yaml(path)
     regions = open_source(files["feature"], **_region_options(cfg))
-    keys = regions.row_keys() if isinstance(regions, Rows) else list(map(str, regions.ids))
-    tags = [""] * len(keys)
-    if cfg.INPUT.ADD_OD_LABEL:
-        if not files["label"]:
-            raise DataError(
-                f"{path}: names no 'label' file, which holds the tags that INPUT.ADD_OD_LABEL True asks for"
-            )
-        labels = ObjectTags(files["label"])
-        _check_alike(regions.path, keys, labels)
-        tags = _read_tags(labels, keys, split)
+    keys, tags = _keys_and_tags(cfg, path, files, regions)
     number = {image_key(key): place for place, key in enumerate(keys)}
-    if len(number) < len(keys):
-        raise DataError(f"{regions.path}: {len(keys) - len(number)} rows repeat the key of another row")
     captions, images, references = [], [], {}
     if training:
         if not files["caption"]:
@@ -324,6 +350,24 @@ def _read_yaml(cfg, split, training):
                 f"{regions.path}, such as {keys[0]!r}"
             )
     return _Split(keys, captions, np.array(images, np.int64), tags, regions, references)
+
+
+def _keys_and_tags(cfg, path, files, regions):
+    """(keys of the images, their tags) of the files that the YAML at `path` names, row by row."""
+    keys = regions.row_keys() if isinstance(regions, Rows) else list(map(str, regions.ids))
+    tags = [""] * len(keys)
+    if cfg.INPUT.ADD_OD_LABEL:
+        if not files["label"]:
+            raise DataError(
+                f"{path}: names no 'label' file, which holds the tags that INPUT.ADD_OD_LABEL True asks for"
+            )
+        labels = ObjectTags(files["label"])
+        _check_alike(regions.path, keys, labels)
+        tags = _read_tags(labels, keys, stem(path))
+    repeated = len(keys) - len(set(map(image_key, keys)))
+    if repeated:
+        raise DataError(f"{regions.path}: {repeated} rows repeat the key of another row")
+    return keys, tags
 
 
 def _read_split(cfg, split, training):

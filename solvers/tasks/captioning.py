@@ -13,6 +13,7 @@ import functools
 import json
 import logging
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,14 @@ import numpy as np
 from oscar_paddle.config.checks import all_see_all, folders
 from oscar_paddle.config.default import KEYS
 from oscar_paddle.config.errors import ConfigError, DataError
-from oscar_paddle.datasets.caption_dataset import build_caption_data
+from oscar_paddle.datasets.caption_dataset import build_caption_data, build_image_data
 from oscar_paddle.datasets.captions.caption_yaml import CBS_KEYS, is_yaml, read_caption_yaml
 from oscar_paddle.datasets.formats.whole_files import whole_file
 from oscar_paddle.solvers.tasks.task import Evaluation, Head, Task, Term, digest, names_of
 
 log = logging.getLogger(__name__)
 
+SHOWN_PICTURES = 20
 SCORING_KEYS = (
     "CAPTION.MAX_SEQ_A_LEN",
     "CAPTION.MAX_GEN_LENGTH",
@@ -44,13 +46,18 @@ SCORING_KEYS = (
 
 
 class CaptioningTask(Task):
-    """Captions with masked words, or, with CAPTION.SCST, captions that are drawn and rewarded."""
+    """Captions with masked words, or, with CAPTION.SCST, captions that are drawn and rewarded.
+
+    Args:
+        features: write captions for all pictures of this file or folder of regions, instead of a split.
+    """
 
     name, unit = "captioning", "captions"
     own_keys = tuple(key for key in KEYS if key.startswith("CAPTION."))
 
-    def __init__(self, cfg, train=None, dev=None):
+    def __init__(self, cfg, train=None, dev=None, features=""):
         super().__init__(cfg, train, dev)
+        self.features = features
         self.self_critical = None
         if cfg is not None and cfg.CAPTION.SCST:
             from oscar_paddle.solvers.self_critical import SelfCritical  # Paddle loads here
@@ -175,6 +182,12 @@ class CaptioningTask(Task):
     # ---- evaluation
 
     def evaluation(self, tokenizer, split):
+        if self.features:
+            cfg = self.cfg.clone()
+            cfg.defrost()
+            cfg.DATASET.DATA_DIR = os.path.dirname(os.path.abspath(self.features))
+            data = build_image_data(cfg, tokenizer, self.features)
+            return PictureEvaluation(cfg, data=data, split=os.path.basename(data.regions.path), tokenizer=tokenizer)
         data = build_caption_data(self.cfg, tokenizer, split)
         return CaptioningEvaluation(self.cfg, data=data, split=split, tokenizer=tokenizer)
 
@@ -407,6 +420,23 @@ class CaptioningEvaluation(Evaluation):
         names = [name for name, value in metrics.items() if isinstance(value, float)]
         values = ", ".join(f"{name} {100 * metrics[name]:.1f}" for name in names)
         return [f"captions of {self.split}: {values} ({metrics['num_images']:,} images)"]
+
+
+class PictureEvaluation(CaptioningEvaluation):
+    """The captions of pictures of which nothing else is known; the first ones are shown."""
+
+    def report(self, scores, files):
+        metrics = super().report(scores, files)
+        lines = [
+            f"{key}\t{score:.3f}\t{caption}"
+            for key, found in zip(self.data.image_keys[:SHOWN_PICTURES], self.captions(scores), strict=False)
+            for caption, score in found
+        ]
+        self.shown = [*lines, f"{files.path}: captions.json and {self.stem()}.tsv have all"]
+        return metrics
+
+    def lines(self, metrics):
+        return [*super().lines(metrics), *self.shown]
 
 
 TASK = CaptioningTask
