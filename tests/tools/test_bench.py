@@ -40,6 +40,7 @@ def test_bench_eval_names_what_it_does_not_know(repository):
 def test_bench_captioning(repository, tmp_path):
     words = ("--hidden", 64, "--layers", 2, "--images", 3, "--rounds", 1, "--beams", 2, "--max_length", 5)
     words += ("--variants", "published,inference-float32,inference-bfloat16")
+    words += ("--scst_images", 1, "--scst_samples", 2, "--scst_rounds", 1)
     done = run(repository, "bench_captioning.py", *words, "--work_dir", tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -50,6 +51,10 @@ def test_bench_captioning(repository, tmp_path):
     assert ours["to_published"]["times_as_fast"] == pytest.approx(ratio)
     assert 0 < ours["useful_share_of_matrix_product"] < 1
     assert ("inference-bfloat16" in report["missing"]) != ("inference-bfloat16" in report["variants"])
+    steps = report["self_critical_training"]
+    assert steps["seconds_per_step"].keys() == {"published", "ours", "ours_shared_prefix"} > steps["ratio"].keys()
+    assert abs(steps["loss"]) > 0.01 and steps["loss_difference"] < 1e-4  # without dropout all ways are one
+    assert 0 < steps["reward_share"]["ours"] < 1
 
 
 def test_bench_captioning_names_what_it_does_not_know(repository):
