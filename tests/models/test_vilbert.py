@@ -8,6 +8,7 @@ from vilbert_golden import Golden
 
 from oscar_paddle.models.bert import EqualRows
 from oscar_paddle.models.config import read_model_config
+from oscar_paddle.models.stream_packing import StreamBatch
 from oscar_paddle.models.vilbert import VilbertForReferring
 from oscar_paddle.models.visibility import HIDDEN_BIAS
 from oscar_paddle.solvers.build import load
@@ -143,3 +144,21 @@ def test_recompute_gives_the_same_gradients(golden_set):
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[0].items():
         np.testing.assert_allclose(found[1][name], gradient, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@paddle.no_grad()
+@pytest.mark.parametrize("stops", [([0, 2], [1, 3]), ([1, 2], [0, 2]), ([2], [1])])
+def test_regions_shown_to_all_expressions_are_as_if_embedded_for_each(stops, golden_set):
+    config = golden_config(golden_set)
+    config.v_biattention_id, config.t_biattention_id = stops
+    paddle.seed(5)
+    bert = VilbertForReferring(config).bert
+    bert.eval()
+    fields = StreamBatch(*map(paddle.to_tensor, golden_set.batch("val", [0, 1, 2, 3])[0]))
+    own = fields._replace(
+        img_feats=paddle.gather(fields.img_feats, fields.order),
+        img_locs=paddle.gather(fields.img_locs, fields.order),
+        order=paddle.arange(len(fields.order), dtype="int32"),
+    )
+    np.testing.assert_allclose(bert(fields).numpy(), bert(own).numpy(), atol=2e-6)
+    assert len(fields.img_feats) < len(own.img_feats)
