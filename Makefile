@@ -10,7 +10,7 @@ SIZES ?= $(if $(FAST),--train 60 --dev 10 --test 12,--train 3000 --dev 100 --tes
 MODEL ?= $(if $(FAST),--hidden_size 32 --num_hidden_layers 1 --intermediate_size 64,--hidden_size 96 --intermediate_size 384)
 MODEL_WORDS ?= $(if $(FAST),1 layer of width 32,3 layers of width 96), from scratch
 
-.PHONY: fuzz fuzz-tokenizer test-install help install install-gpu install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 quickstart-pretraining report-picture test lint clean
+.PHONY: fuzz fuzz-tokenizer test-install help install install-gpu install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 quickstart-captioning quickstart-pretraining report-picture test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z0-9 -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -170,6 +170,51 @@ $(SEEDS:%=$(PRE)/eval-with-%/metrics.json): $(PRE)/eval-with-%/metrics.json: $(P
 
 $(SEEDS:%=$(PRE)/eval-without-%/metrics.json): $(PRE)/eval-without-%/metrics.json: $(PRE)/without-%/trained
 	$(call pre_eval,without)
+	@touch $@
+
+# Captions of scenes: trained by masked words, scored beside what needs no model, then self-critically with three seeds.
+CAP       = $(ROOT)/captioning
+cap_eval  = $(BIN)/python tools/eval_captioning.py --cfg_file configs/scenes_captioning_test.yaml --output_dir $(@D) \
+  --opts DATASET.DATA_DIR $(SCENES)/coco_ir DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv EVAL.CHECKPOINT_DIR $(CAP)/$(1)/last
+cap_train = $(BIN)/python tools/train_captioning.py --cfg_file configs/$(1).yaml --opts DATASET.DATA_DIR $(SCENES)/coco_ir \
+  DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv OUTPUT.CHECKPOINT_DIR $(CAP) $(2) $(if $(FAST),$(call UPDATES,4))
+
+quickstart-captioning: quickstart $(CAP)/eval/metrics.json $(CAP)/baselines.json $(SEEDS:%=$(CAP)/eval-scst-%/metrics.json)  ## then learn to write captions of the scenes
+	@echo "== 4 of 4: writing the report pages, and what the self-critical training brought"
+	$(BIN)/python tools/report_captions.py --eval_dir $(CAP)/eval --output $(CAP)/captions.html --baselines $(CAP)/baselines.json \
+	  $(call page,captioning/scenes_captioning_train) --title "Quick start: captions of scenes" --fact "Starts from=$(ROOT)/scenes_train/last"
+	$(BIN)/python tools/report_captions.py --eval_dir $(CAP)/eval-scst-$(firstword $(SEEDS)) --output $(CAP)/captions_scst.html \
+	  --baselines $(CAP)/baselines.json $(call page,captioning/scst-$(firstword $(SEEDS))) \
+	  --title "Quick start: captions of scenes after self-critical training"
+	$(BIN)/python tools/compare_evaluations.py --first $(SEEDS:%=$(CAP)/eval-scst-%) --second $(CAP)/eval --metric CIDEr
+
+$(CAP)/scenes_captioning_train/started: $(ROOT)/scenes_train/trained configs/scenes_captioning_train.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(CAP)/scenes_captioning_train/trained: $(CAP)/scenes_captioning_train/started
+	@echo "== 1 of 4: learning to write, from the quick start's model$(call about,4 minutes)"
+	$(call cap_train,scenes_captioning_train,PRETRAINED.DIR $(ROOT)/scenes_train/last)
+	@touch $@
+
+$(CAP)/eval/metrics.json: $(CAP)/scenes_captioning_train/trained configs/scenes_captioning_test.yaml
+	@echo "== 2 of 4: writing captions of new scenes, and without a model"
+	$(call cap_eval,scenes_captioning_train)
+	@touch $@
+
+$(CAP)/baselines.json: $(CAP)/scenes_captioning_train/trained
+	$(BIN)/python tools/caption_baselines.py --cfg_file configs/scenes_captioning_test.yaml --output $@ \
+	  --opts DATASET.DATA_DIR $(SCENES)/coco_ir DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv PRETRAINED.DIR $(ROOT)/scenes_train/last
+
+$(SEEDS:%=$(CAP)/scst-%/started): $(CAP)/scst-%/started: $(CAP)/scenes_captioning_train/trained configs/scenes_captioning_scst.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(SEEDS:%=$(CAP)/scst-%/trained): $(CAP)/scst-%/trained: $(CAP)/scst-%/started
+	@echo "== 3 of 4: self-critical training, seed $*$(call about,2 minutes)"
+	$(call cap_train,scenes_captioning_scst,PRETRAINED.DIR $(CAP)/scenes_captioning_train/last OUTPUT.SAVE_NAME scst-$* MISC.SEED $*)
+	@touch $@
+
+$(SEEDS:%=$(CAP)/eval-scst-%/metrics.json): $(CAP)/eval-scst-%/metrics.json: $(CAP)/scst-%/trained configs/scenes_captioning_test.yaml
+	$(call cap_eval,scst-$*)
 	@touch $@
 
 .DELETE_ON_ERROR:
