@@ -32,7 +32,7 @@ def caption_metrics(captions, references):
     check_same_images(captions, references)
     words = [tokenize(caption) for caption in captions.values()]
     own_words = [list(map(tokenize, references[image])) for image in captions]
-    counts, own_counts = list(map(ngrams, words)), [list(map(ngrams, own)) for own in own_words]
+    counts, own_counts = list(map(_counts, words)), [list(map(_counts, own)) for own in own_words]
 
     names = [f"Bleu_{order}" for order in range(1, ORDERS + 1)]
     total, each = bleu(counts, own_counts)
@@ -48,6 +48,10 @@ def caption_metrics(captions, references):
         image: {name: float(own[place]) for name, (_, own) in scores.items()} for place, image in enumerate(captions)
     }
     return {name: float(total) for name, (total, _) in scores.items()}, per_image
+
+
+def _counts(words):
+    return ngrams(" ".join(words).split())  # Upstream: at every white space, also the one inside "5 1/2"
 
 
 def check_same_images(captions, references):

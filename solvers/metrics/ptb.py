@@ -20,6 +20,9 @@ PUNCTUATION = frozenset(
 def tokenize(text):
     """The words of a caption, a list of str; every kind of white space divides words, a line end as well.
 
+    "5 1/2" and "(555) 123-4567" are one word each, with a no-break space inside; ROUGE-L takes them so, other scores part
+    them.
+
     Upstream: a carriage return or a Unicode line separator inside a caption moves all later captions to the next one.
     """
     return [token for token in tokens(" ".join(text.split())) if token not in PUNCTUATION]
@@ -63,7 +66,7 @@ def _longest(line, place):
 
 
 def _same(text, rest):
-    return [text.lower().replace("\u00ad", "")]
+    return [text.lower().replace("\u00ad", "").replace(" ", "\u00a0")]
 
 
 def _cut(text, rest):
@@ -84,7 +87,7 @@ def _number(text, rest):
 
 
 def _bracketed(text):
-    return text.lower().replace("(", "-lrb-").replace(")", "-rrb-")
+    return text.lower().replace("(", "-lrb-").replace(")", "-rrb-").replace(" ", "\u00a0")
 
 
 def _sign(text, rest):
@@ -212,7 +215,7 @@ _RULES = [
     _rule(rf"{_A}[nN](?:{_A}|(?![-\w]))|(?:[lLdDjJ]|[dD]unkin|[sS]omethin|[oO]l){_A}|{_A}(?:em|EM|Em)", _same),
     _rule(r"'(?i:cause|till?)|[yY]'(?=[A-Za-z])|(?i:c'mon)", _same),
     _rule(rf"[dDoOlLnNeE]{_A}{_L}{{2,}}(?:-?[A-Za-z0-9]+)*", _same),
-    _rule(rf"{_L}*(?:(?i:{_NAMES}){_L}*|(?i:y{_A}all)(?![A-Za-z]))", _same),
+    _rule(rf"{_L}*(?i:{_NAMES}){_L}*|{_L}+(?i:y{_A}all)(?![A-Za-z])", _same),
     _rule(rf"{_A}\d\d(?:s|(?= |$))", _same),
     # words with signs inside
     _rule(rf"{_W}", _same),
@@ -232,6 +235,7 @@ _RULES = [
     _rule(rf"(?P<token>(?i:{_BEFORE_NUMBERS.replace(' ', '|')})\.) ?\d", _same),
     _rule(r"[A-Za-z](?:\.[A-Za-z])+\.?(?![A-Za-z])", _acronym),
     _rule(r"(?i:ph\.d\.)", _acronym),
+    _rule(rf"(?P<token>{_L}+\.)[,;:]", _same),
     _rule(r"[A-Za-z]\.", _initial),
     # numbers and money
     _rule(rf"[-+]?{_NUMBER}|\({_NUMBER}\)", _number),
