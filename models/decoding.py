@@ -210,7 +210,8 @@ def draw_captions(captions, specials, longest, pick, *, each=1, apart=False):
             logits = captions.advance(ids[numbers[:, :1], 0])
             logits = logits if each == 1 else np.repeat(np.asarray(logits), each, axis=1)
         else:
-            logits = captions.advance(ids[numbers, length - 1])
+            parents = np.zeros_like(numbers) if length == 2 and not apart else None
+            logits = captions.advance(ids[numbers, length - 1], parents)
         places = np.flatnonzero(going[numbers])
         live = numbers.ravel()[places]
         chosen, log_probabilities = pick(logits, places, ids[live, :length], live, length - 1)
@@ -234,12 +235,13 @@ def picker(decoding, draws):
     def pick(logits, places, ids, numbers, step):
         logits = np.asarray(logits).reshape(-1, logits.shape[-1])[places]
         logits = penalised(logits, ids, decoding.repetition_penalty)
+        logits = allowed(logits, decoding) if decoding.do_sample else logits
+        total = log_sum_exp(logits)
         if decoding.do_sample:
-            logits = allowed(logits, decoding)
-            chosen = np.asarray(draws(np.exp(log_softmax(logits)), numbers, step))
+            chosen = np.asarray(draws(np.exp(logits - total[:, None]), numbers, step))
         else:
             chosen = best_words(logits, 1)[:, 0]
-        return chosen, logits[np.arange(len(chosen)), chosen] - log_sum_exp(logits)
+        return chosen, logits[np.arange(len(chosen)), chosen] - total
 
     return pick
 

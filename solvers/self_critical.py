@@ -17,8 +17,6 @@ from oscar_paddle.models.device import to_device
 from oscar_paddle.models.generation import EagerWriter, generate, sample_captions
 from oscar_paddle.solvers.tasks.task import Term
 
-BASELINES = ("greedy", "sample")
-
 
 class SelfCriticalOptions(NamedTuple):
     """Settings of self-critical training.

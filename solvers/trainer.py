@@ -83,9 +83,10 @@ class Trainer:
         started = time.monotonic()
         with contextlib.closing(monitor), contextlib.closing(batches):
             for examples, micro_batches in batches:
+                waited = time.monotonic() - started
                 record = self.update(examples, micro_batches)
                 now = time.monotonic()
-                monitor.step(record, len(examples) * self.task.rows_per_example, now - started)
+                monitor.step(record, len(examples) * self.task.rows_per_example, now - started, waited)
                 if self.evaluation_is_due():
                     monitor.evaluation(self.evaluate())
                 if self.checkpoint_is_due():
@@ -278,7 +279,7 @@ class Trainer:
 
     @functools.cached_property
     def settings(self):
-        has_dropout = any(getattr(layer, "p", 0) for layer in self.model.sublayers())
+        has_dropout = self.task.draws or any(getattr(layer, "p", 0) for layer in self.model.sublayers())
         model_config, data = self.model.config.to_dict(), self.task.fingerprint()
         world_size, device = self.ranks.world_size, device_name()
         return settings_for_resume(self.cfg, world_size, model_config, has_dropout, data, device)

@@ -4,7 +4,10 @@
 Made-up images with 30 positions of tags and 50 regions, and a model of BERT-base size with random weights, whose
 captions all have the full length. Every variant runs in a process of its own and, but for the published one, several
 times around the others, so that another program on the machine slows all of them alike. The published way (every step
-encodes all of caption, tags and regions of every beam anew) is measured on fewer images, as its time goes with them."""
+encodes all of caption, tags and regions of every beam anew) is measured on fewer images, as its time goes with them:
+as Paddle comes, and with the maths path that the others use.
+
+Then steps of self-critical training, see tools/bench/self_critical.py."""
 
 import json
 import os
@@ -15,15 +18,16 @@ from contextlib import ExitStack
 
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.solvers.machine import available_cores
-from oscar_paddle.tools.bench.worker import OUR_MATH_PATH, OURS, Worker
+from oscar_paddle.tools.bench.self_critical import add_self_critical_arguments, self_critical_speed
+from oscar_paddle.tools.bench.worker import AS_PADDLE_COMES, OUR_MATH_PATH, OURS, Worker
 from oscar_paddle.tools.shell.command_line import run_plain_tool
 
 EXAMPLE = """\
 python tools/bench_captioning.py
 python tools/bench_captioning.py --images 44 --variants published,inference-float32,inference-bfloat16"""
 
-PUBLISHED, OURS_FLOAT32 = "published", "inference-float32"
-VARIANTS = (PUBLISHED, "eager-float32", OURS_FLOAT32, "inference-bfloat16")
+PUBLISHED, PUBLISHED_MATHS, OURS_FLOAT32 = "published", "published-our-maths-path", "inference-float32"
+VARIANTS = (PUBLISHED, PUBLISHED_MATHS, "eager-float32", OURS_FLOAT32, "inference-bfloat16")
 
 
 def add_arguments(parser):
@@ -38,6 +42,7 @@ def add_arguments(parser):
     parser.add_argument("--hidden", type=int, default=768, help="width of the model (default 768: BERT-base)")
     parser.add_argument("--layers", type=int, default=12, help="layers of the model (default 12)")
     parser.add_argument("--work_dir", default="", metavar="DIR", help="keep the programs here (default: nowhere)")
+    add_self_critical_arguments(parser)
 
 
 def main(args):
@@ -54,7 +59,7 @@ def main(args):
         workers = {}
         for name in names:
             say(f"starting {name}")
-            machine = OUR_MATH_PATH if name == PUBLISHED else OURS
+            machine = {PUBLISHED: AS_PADDLE_COMES, PUBLISHED_MATHS: OUR_MATH_PATH}.get(name, OURS)
             try:
                 worker = Worker("captioning.Writing", name, args, threads=args.threads, machine=machine)
             except UserError as error:  # no bfloat16 here
@@ -63,11 +68,14 @@ def main(args):
             workers[name] = stack.enter_context(worker)
         for turn in range(args.rounds):
             for name, worker in workers.items():
-                if name != PUBLISHED or turn == args.rounds // 2:
+                if not name.startswith(PUBLISHED) or turn == args.rounds // 2:
                     say(f"round {turn + 1} of {args.rounds}: {name}")
                     worker.ask("run")
-        results = {name: worker.ask("report") for name, worker in workers.items()}
-    print(json.dumps(summary(results, args) | {"missing": missing}, indent=1))
+        results = {name: {"machine": worker.machine, **worker.ask("report")} for name, worker in workers.items()}
+    report = summary(results, args) | {"missing": missing}
+    if args.scst_images:
+        report["self_critical_training"] = self_critical_speed(args)
+    print(json.dumps(report, indent=1))
 
 
 def summary(results, args):
@@ -85,7 +93,7 @@ def summary(results, args):
         entry = {key: value for key, value in found.items() if key not in ("ids", "scores")}
         # Each variant measures the matrix product around its own runs, so that the share compares like with like.
         entry["useful_share_of_matrix_product"] = found["useful_gflops"] / found["matrix_product_gflops"]
-        for base in (PUBLISHED, OURS_FLOAT32):
+        for base in (PUBLISHED, PUBLISHED_MATHS, OURS_FLOAT32):
             if base in results and base != name:
                 entry[f"to_{base}"] = comparison(found, results[base])
         report["variants"][name] = entry

@@ -65,7 +65,7 @@ class CiderD:
 
     def __init__(self, frequencies, num_images):
         self.frequencies, self.log_images = frequencies, math.log(num_images)
-        self._kept = {}  # of references, which come again in every epoch
+        self._kept = {}  # of references, which are those of several captions
 
     def score(self, words, references):
         """Score of a caption (list of words) against references (list of lists of words, not empty)."""
@@ -75,6 +75,7 @@ class CiderD:
 
     def rewards(self, captions, references):
         """[n] float64 of captions (str) against their references (lists of str); words stand between blanks."""
+        self._kept = {}  # of this batch: those of all captions of COCO would take gigabytes
         texts = [[text.split() for text in own] for own in references]
         return np.array([self.score(c.split(), own) for c, own in zip(captions, texts, strict=True)], np.float64)
 

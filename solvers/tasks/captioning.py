@@ -63,7 +63,7 @@ class CaptioningTask(Task):
         if cfg is not None and cfg.CAPTION.SCST:
             from oscar_paddle.solvers.self_critical import SelfCritical  # Paddle loads here
 
-            self.terms, self.unit = SelfCritical.terms, "images"
+            self.terms, self.unit, self.draws = SelfCritical.terms, "images", True
         else:
             self.terms = {"words": Term(per_batch=True), "accuracy": Term(is_loss=False)}
 
@@ -172,8 +172,14 @@ class CaptioningTask(Task):
         return ", ".join(self.train.where(caption) for caption in examples)
 
     def fingerprint(self):
-        train = self.train
-        return self.digests(train.image_ids, captions=train.caption_tokens, tags=train.tag_tokens)
+        train, options = self.train, self.cfg.CAPTION
+        found = self.digests(train.image_ids, captions=train.caption_tokens, tags=train.tag_tokens)
+        if options.SCST:
+            found["the captions that rewards are made of"] = references_digest(train)
+        if options.SCST and options.CIDER_FREQUENCIES:
+            path = Path(self.cfg.DATASET.DATA_DIR) / options.CIDER_FREQUENCIES
+            found["the document frequencies (CAPTION.CIDER_FREQUENCIES)"] = digest(path.read_bytes())
+        return found
 
     # ---- evaluation
 
@@ -227,6 +233,11 @@ def build_self_critical(cfg, data, tokenizer):
     )
 
 
+def references_digest(data):
+    """Short hex digest of what people wrote about the images of a CaptionDataset."""
+    return digest(repr(sorted(data.references.items())).encode("utf-8", "surrogatepass"))
+
+
 class CaptioningEvaluation(Evaluation):
     """The captions of every image of a CaptionDataset."""
 
@@ -256,11 +267,17 @@ class CaptioningEvaluation(Evaluation):
             raise DataError(f"{path}: names no {', '.join(missing)}, which CAPTION.USE_CBS True asks for")
         return Constraints(**{name: files[key] for name, key in CBS_KEYS.items()}, tokenizer=self.tokenizer)
 
+    @functools.cached_property
+    def _machines(self):
+        """Of every image what its caption has to say, or None."""
+        return self._constraints and [self._constraints.machine(key) for key in self.data.image_keys]
+
     def check(self):
         if self.tokenizer.mask_id is None:
             raise DataError("vocab.txt has no [MASK], and captions are written by filling it in")
-        if self._constraints is not None:  # opened now, where its files are damaged
-            log.info("captions name what %s has found", self._constraints.boxes.path)
+        if self._machines is not None:  # made now, where their files are damaged
+            number = sum(machine.num_constraints > 0 for machine in self._machines)
+            log.info("%d of %d captions have to say what a detector has found", number, len(self._machines))
 
     def check_model(self, config):
         if config.max_position_embeddings < max(self.cfg.INPUT.MAX_SEQ_LEN, self.longest):
@@ -287,7 +304,7 @@ class CaptioningEvaluation(Evaluation):
         from oscar_paddle.solvers.scoring.captions import CaptionBackend
         from oscar_paddle.solvers.scoring.constrained import ConstrainedBackend
 
-        options, tokenizer, keys = self.cfg.CAPTION, self.tokenizer, self.data.image_keys
+        options, tokenizer = self.cfg.CAPTION, self.tokenizer
         specials = Specials(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.mask_id, options.PAD_ENDS)
         decoding = Decoding(
             num_beams=options.NUM_BEAMS,
@@ -300,13 +317,9 @@ class CaptioningEvaluation(Evaluation):
             top_k=options.TOP_K,
             top_p=options.TOP_P,
         )
-        if self._constraints is not None:
+        if self._machines is not None:
             return ConstrainedBackend(
-                writer,
-                specials,
-                decoding,
-                machines=[self._constraints.machine(key) for key in keys],
-                min_satisfied=options.MIN_CONSTRAINTS,
+                writer, specials, decoding, machines=self._machines, min_satisfied=options.MIN_CONSTRAINTS
             )
 
         def draws(images):
@@ -349,7 +362,7 @@ class CaptioningEvaluation(Evaluation):
                 "split": self.split,
                 "images": data.num_images,
                 "content": data.fingerprint(),
-                "references": digest(repr(sorted(data.references.items())).encode("utf-8", "surrogatepass")),
+                "references": references_digest(data),
                 "tokens": digest(data.tag_tokens.ids),
                 "features": data.regions.fingerprint(data.image_ids),
             }

@@ -62,7 +62,7 @@ def padded(drawn):
 class GoldenTask(Task):
     """Args: scst: SelfCritical. batches: images of every update. drawn: the tokens that they draw, or None."""
 
-    terms, num_examples, unit = SelfCritical.terms, 8, "images"
+    terms, num_examples, unit, draws = SelfCritical.terms, 8, "images", True
 
     def __init__(self, scst, batches=(), drawn=()):
         super().__init__(cfg=None)

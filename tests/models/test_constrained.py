@@ -56,7 +56,7 @@ def search(images, model, machines, run):
     """generate_constrained of images of the golden set, with the settings of a run of the reference."""
     return generate_constrained(
         EagerWriter(model),
-        golden_prefix().take(images),
+        golden_prefix(images),
         SPECIALS,
         Decoding(run["num_beams"], LONGEST),
         [machines[image] for image in images],
@@ -82,7 +82,7 @@ def test_a_batch_starts_every_image_from_its_own_first_words(model, machines, ru
 @pytest.mark.parametrize("cached", [True, False])
 def test_beams_of_every_state_are_the_references(model, machines, image, cached):
     wanted, scores = ARRAYS[f"cbs_{image}_state_ids"], ARRAYS[f"cbs_{image}_state_logprobs"]
-    prefix, decoding = golden_prefix().take([image]), Decoding(WANTED["runs"][0]["num_beams"], LONGEST)
+    prefix, decoding = golden_prefix([image]), Decoding(WANTED["runs"][0]["num_beams"], LONGEST)
     with paddle.no_grad():
         captions = Captions(EagerWriter(model), prefix, SPECIALS.mask) if cached else None
         captions = captions or UncachedCaptions(model, prefix, SPECIALS.mask)
@@ -109,7 +109,7 @@ def test_beams_of_every_state_are_the_references(model, machines, image, cached)
 def test_settings_that_it_does_not_know(model, machines, setting, message):
     decoding = Decoding(5, LONGEST)._replace(**setting)
     with pytest.raises(ConfigError, match=message):
-        generate_constrained(EagerWriter(model), golden_prefix().take([0]), SPECIALS, decoding, machines[:1])
+        generate_constrained(EagerWriter(model), golden_prefix([0]), SPECIALS, decoding, machines[:1])
 
 
 # ---- rule by rule ----

@@ -1,6 +1,8 @@
 """Self-critical training against the reference's numbers, its draws, and a run that is killed."""
 
 import json
+import pickle
+import shutil
 
 import numpy as np
 import paddle
@@ -10,9 +12,13 @@ import starting
 from caption_golden import expected, golden_model, golden_prefix
 from runs import records
 
+from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.datasets.captions.frequencies import read_frequencies, reward_words
 from oscar_paddle.models import generation
 from oscar_paddle.models.decoding import given_draws
-from oscar_paddle.solvers.self_critical import advantages, reward_text
+from oscar_paddle.solvers.metrics.cider import CiderD
+from oscar_paddle.solvers.self_critical import SelfCritical, advantages, reward_text
+from oscar_paddle.solvers.tasks.captioning import CaptioningTask
 from oscar_paddle.solvers.tasks.task import Term
 
 WANTED = expected()[0]["scst"]
@@ -33,13 +39,20 @@ class GivenCider:
 # ---- the reward ----
 
 
-def test_texts_and_rewards_are_the_references():
+def test_texts_are_the_references():
     given = [*STATED["sample_res"], *STATED["greedy_res"]]
     assert [reward_text(caption) for caption in given] == CASE["wrapped"]
+    assert [reward_words(caption) for caption in given] == [text.split() for text in CASE["wrapped"]], "of frequencies"
+
+
+@pytest.mark.parametrize("textbook", [True, False])
+def test_rewards_are_the_references(textbook):
+    frequencies = golden.FOLDER / "coco_caption" / "coco-train-words.p"
+    cider = golden.cider() if textbook else CiderD(*read_frequencies(frequencies))
     images = len(STATED["gt_res"])
     samples = np.reshape(np.array(STATED["sample_res"], object), (images, -1))
     captions = [[*own, greedy] for own, greedy in zip(samples, STATED["greedy_res"], strict=True)]
-    rewards = golden.self_critical().rewards(captions, STATED["gt_res"])
+    rewards = golden.self_critical(cider=cider).rewards(captions, STATED["gt_res"])
     wanted = np.array(CASE["ciderD_cached"])
     wanted = np.hstack([wanted[:-images].reshape(images, -1), wanted[-images:, None]])
     np.testing.assert_allclose(rewards, wanted, atol=1e-6)
@@ -68,7 +81,7 @@ def golden_losses(case, shared_prefix=False):
     scst, references = golden.self_critical(4, baseline, shared_prefix), golden.references()
     sums = scst.losses(
         model,
-        golden_prefix().take(case["images"]),
+        golden_prefix(case["images"]),
         [references[image] for image in case["images"]],
         given_draws(golden.padded(case["drawn_tokens"])),
     )
@@ -108,7 +121,7 @@ def test_samples_of_an_image_have_dropout_of_their_own_or_share_that_of_the_pref
     for shared_prefix in (False, True):
         model.train()
         scst = golden.self_critical(3, shared_prefix=shared_prefix, cider=GivenCider())
-        scst.losses(model, golden_prefix().take([0, 1]), golden.references()[:2])
+        scst.losses(model, golden_prefix([0, 1]), golden.references()[:2])
     assert copies == [(False, 1), (True, 3), (False, 1), (True, 1)], "the greedy caption, and then the samples"
 
 
@@ -117,7 +130,7 @@ def test_greedy_captions_are_those_of_evaluation_mode_and_the_model_trains_on():
     model, scst = golden_model(hidden_dropout_prob=0.5), golden.self_critical(2, cider=GivenCider())
     model.train()
     images = WANTED["iteration"]["images"]
-    scst.losses(model, golden_prefix().take(images), [golden.references()[image] for image in images])
+    scst.losses(model, golden_prefix(images), [golden.references()[image] for image in images])
     assert model.training and model.bert.encoder.layer[0].output.dropout.training
     candidates, asked = scst.cider.asked[0]
     assert candidates[2::3] == [reward_text(scst.decode(row)) for row in ids]
@@ -132,7 +145,7 @@ def test_draws_are_a_function_of_paddles_random_state():
         scst = golden.self_critical(3, cider=GivenCider())
         model.train()
         paddle.seed(seed)
-        loss = float(scst.losses(model, golden_prefix().take([0, 1]), references)["scst"])
+        loss = float(scst.losses(model, golden_prefix([0, 1]), references)["scst"])
         return loss, scst.cider.asked[0][0]
 
     first = drawn(1)
@@ -171,6 +184,36 @@ def test_a_run_is_the_references(tmp_path):
             near = 1e-2 if name == "bert.img_embedding.weight" else 2e-3
             assert found.sum() == pytest.approx(trace["final_param_sum"][name], abs=near), name
             assert np.sqrt((found**2).sum()) == pytest.approx(trace["final_param_l2"][name], abs=near), name
+
+
+@pytest.mark.parametrize("file", ["coco-train-words.p", "train_caption_coco_format.json"])
+def test_a_run_does_not_resume_with_other_frequencies_or_references(tmp_path, file):
+    data = shutil.copytree(golden.FOLDER / "coco_caption", tmp_path / "data")
+    cfg = get_cfg_defaults()
+    cfg.DATASET.DATA_DIR, cfg.DATASET.TRAIN, cfg.CAPTION.SCST = str(data), "train.yaml", True
+
+    def fingerprint():
+        task = CaptioningTask(cfg)
+        task.train = task.training_data(golden.tokenizer())
+        assert task.draws and task.terms == SelfCritical.terms
+        return task.fingerprint()
+
+    before = fingerprint()
+    if file.endswith(".p"):
+        frequencies = pickle.loads((data / file).read_bytes(), encoding="latin-1")
+        (data / file).write_bytes(pickle.dumps({**frequencies, "ref_len": 9}, 2))
+    else:
+        (data / file).write_text((data / file).read_text().replace("girl", "boy", 1))
+    assert [name for name, digest in fingerprint().items() if digest != before[name]] == [
+        "the document frequencies (CAPTION.CIDER_FREQUENCIES)"
+        if file.endswith(".p")
+        else "the captions that rewards are made of"
+    ]
+
+
+def test_a_run_does_not_resume_with_other_batches_even_without_dropout(tmp_path):
+    """Draws are made for each batch of each process."""
+    assert golden.trainer(golden.GoldenTask(golden.self_critical()), tmp_path / "run").settings["has_dropout"]
 
 
 def test_a_run_that_is_killed_and_started_again_is_the_same_bytes(tmp_path):

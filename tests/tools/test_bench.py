@@ -37,6 +37,26 @@ def test_bench_eval_names_what_it_does_not_know(repository):
     assert done.returncode == 1 and done.stderr.startswith("error: --variants: 'fast' is unknown")
 
 
+def test_bench_captioning(repository, tmp_path):
+    words = ("--hidden", 64, "--layers", 2, "--images", 3, "--rounds", 1, "--beams", 2, "--max_length", 5)
+    words += ("--variants", "published,inference-float32,inference-bfloat16")
+    done = run(repository, "bench_captioning.py", *words, "--work_dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    published, ours = report["variants"]["published"], report["variants"]["inference-float32"]
+    assert (published["images"], ours["images"]) == (1, 3)
+    assert ours["to_published"]["same_captions"] and ours["to_published"]["largest_score_difference"] < 1e-4
+    ratio = published["seconds_an_image"] / ours["seconds_an_image"]
+    assert ours["to_published"]["times_as_fast"] == pytest.approx(ratio)
+    assert 0 < ours["useful_share_of_matrix_product"] < 1
+    assert ("inference-bfloat16" in report["missing"]) != ("inference-bfloat16" in report["variants"])
+
+
+def test_bench_captioning_names_what_it_does_not_know(repository):
+    done = run(repository, "bench_captioning.py", "--published_images", 30)
+    assert (done.returncode, done.stderr) == (1, "error: --published_images is 30, expected 1 to 22 (--images)\n")
+
+
 def test_bench_scale(repository):
     done = run(repository, "bench_scale.py", "--sizes", "20x100,40x200")
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ TAGS, REGIONS, FIRST_TAG = 30, 50, 40  # of every image: 50 text slots with the 
 
 
 class Writing:
-    """A way of writing captions ("published", or backend and precision), with its time and arithmetic.
+    """A way of writing captions ("published...", or backend and precision), with its time and arithmetic.
 
     Everything is random, so no caption ends before the longest length, and every step has all beams.
     """
@@ -35,7 +35,7 @@ class Writing:
         self.model = OscarForCaptioning(BertConfig(**sizes))
         self.model.eval()
         self.decoding = Decoding(num_beams=args.beams, max_length=args.max_length)
-        self.images, self.published = range(args.images), name == "published"
+        self.images, self.published = range(args.images), name.startswith("published")
         self.data = MadeUpImages(args.images, self.model.config)
         if self.published:
             self.images = self.images[: args.published_images]
@@ -125,6 +125,8 @@ class MadeUpImages:
 class PublishedCaptions:
     """Captions as the published code writes them: every step encodes all of caption, tags and regions of every beam.
 
+    Source: docs/reference.md, generation.
+
     What `models.decoding.search` asks for; see `models.generation.Captions`.
     """
 
@@ -149,7 +151,8 @@ class PublishedCaptions:
         types = np.repeat([0, 1], [length + 1, TAGS])[None].repeat(rows, axis=0)
         places = np.concatenate([np.arange(length + 1), FIRST_TAG + np.arange(TAGS)])[None].repeat(rows, axis=0)
         hidden = self._encode(*map(paddle.to_tensor, (ids, types, places, regions)), length + 1)
-        return self.model.word_logits(hidden[:, length]).numpy().reshape(images, captions, -1)
+        logits = self.model.word_logits(hidden[:, : length + 1 + TAGS])  # of all text, though only [MASK]'s are read
+        return logits[:, length].numpy().reshape(images, captions, -1)
 
     def _encode(self, ids, types, places, regions, written):
         """[rows, positions, H], the last states of whole rows."""

@@ -21,23 +21,24 @@ MODES = {
 
 
 def add_self_critical_arguments(parser):
-    parser.add_argument("--scst-images", type=int, default=2, help="images a training step (default 2; published 16)")
-    parser.add_argument("--scst-samples", type=int, default=5, help="captions drawn of each (default 5, as published)")
-    parser.add_argument("--scst-rounds", type=int, default=2, help="measured steps, after one to warm up (default 2)")
+    images = "images of a self-critical training step (default 2; published 16); 0 = do not measure it"
+    parser.add_argument("--scst_images", type=int, default=2, help=images)
+    parser.add_argument("--scst_samples", type=int, default=5, help="captions drawn of each (default 5, as published)")
+    parser.add_argument("--scst_rounds", type=int, default=2, help="measured steps, after one to warm up (default 2)")
 
 
 def self_critical_speed(args):
     """Take steps in turns, one process a way; the fastest step of each counts.
 
     Args:
-        args: those of `add_self_critical_arguments`, and layers and width of the model.
+        args: those of `add_self_critical_arguments`, and hidden, layers and threads as of the tool.
     Returns:
         dict for the tool's JSON: seconds a step, ratios to the published way, the reward's share of our step, and how
         far the losses without dropout are apart.
     """
     with ExitStack() as stack:
         workers = {
-            mode: stack.enter_context(Worker(work, mode, args, machine=machine))
+            mode: stack.enter_context(Worker(work, mode, args, threads=args.threads, machine=machine))
             for mode, (work, machine) in MODES.items()
         }
         losses = {mode: worker.ask("loss") for mode, worker in workers.items()}

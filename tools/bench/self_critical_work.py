@@ -41,10 +41,11 @@ class Training:
     def __init__(self, name, args):
         paddle.set_device("cpu")
         paddle.seed(1)
-        sizes = {"hidden_size": args.width, "num_attention_heads": max(1, args.width // 64)}
-        sizes |= {"intermediate_size": 4 * args.width, "num_hidden_layers": args.layers}
+        sizes = {"hidden_size": args.hidden, "num_attention_heads": max(1, args.hidden // 64)}
+        sizes |= {"intermediate_size": 4 * args.hidden, "num_hidden_layers": args.layers}
         config = BertConfig(**sizes, use_img_layernorm=1, tie_weights=True)
         self.model, random = OscarForCaptioning(config), np.random.default_rng(0)
+        self.model.bert.embeddings.word_embeddings.weight.stop_gradient = True  # as VinVL's published training
         words = config.vocab_size
         self.prefix = made_up_prefix(random, args.scst_images, words)
         shape = (args.scst_images * args.scst_samples, LONGEST - 1)
@@ -165,7 +166,7 @@ class Published(Training):
             options.LR,
             epsilon=options.EPSILON,
             weight_decay=options.WEIGHT_DECAY,
-            parameters=self.model.parameters(),
+            parameters=[parameter for parameter in self.model.parameters() if not parameter.stop_gradient],
             grad_clip=paddle.nn.ClipGradByGlobalNorm(options.CLIP_MAX_NORM),
         )
 

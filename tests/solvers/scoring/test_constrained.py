@@ -20,7 +20,7 @@ def test_every_image_gets_its_own_machine_however_batches_are_made():
     prefix, writer, decoding = golden_prefix(), eager_writer(golden_model()), Decoding(2, LONGEST)
     words = [145, 141, 106, 147, 160, 161, 128, 118]
     machines = [Machine([[{word}]]) for word in words]
-    backend = ConstrainedBackend(writer, SPECIALS, decoding, machines=machines)
+    backend = ConstrainedBackend(writer, SPECIALS, decoding, machines=machines, min_satisfied=2)
     assert backend.written == 2 * LONGEST * 2, "two states of two beams"
     data = SimpleNamespace(image_ids=list(range(8)), prefix=prefix.take)
     found = []
@@ -40,4 +40,6 @@ def test_every_image_gets_its_own_machine_however_batches_are_made():
 
 def test_settings_are_checked_before_anything_is_scored():
     with pytest.raises(ConfigError, match="keep is 3"):
-        ConstrainedBackend(eager_writer(golden_model()), SPECIALS, Decoding(5, LONGEST, 3), machines=[])
+        ConstrainedBackend(
+            eager_writer(golden_model()), SPECIALS, Decoding(5, LONGEST, 3), machines=[], min_satisfied=2
+        )
