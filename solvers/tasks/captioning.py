@@ -356,17 +356,18 @@ class CaptioningEvaluation(Evaluation):
 
     def provenance(self):
         data = self.data
-        return {
-            "data": {
-                "name": self.cfg.DATASET.NAME,
-                "split": self.split,
-                "images": data.num_images,
-                "content": data.fingerprint(),
-                "references": references_digest(data),
-                "tokens": digest(data.tag_tokens.ids),
-                "features": data.regions.fingerprint(data.image_ids),
-            }
+        found = {
+            "name": self.cfg.DATASET.NAME,
+            "split": self.split,
+            "images": data.num_images,
+            "content": data.fingerprint(),
+            "references": references_digest(data),
+            "tokens": digest(data.tag_tokens.ids),
+            "features": data.regions.fingerprint(data.image_ids),
         }
+        if self._machines is not None:
+            found["constraints"] = digest(repr([machine.chains for machine in self._machines]).encode())
+        return {"data": found}
 
     def captions(self, scores):
         """[[(caption, score), ...], ...] of a whole matrix, the captions of an image from the best on."""
