@@ -149,18 +149,18 @@ $(SEEDS:%=$(PRE)/start-%/config.json): $(PRE)/start-%/config.json: $(PRE)/starte
 	$(BIN)/python tools/make_start.py --config $(SCENES)/init --output $(@D) --seed $* --alike
 
 $(SEEDS:%=$(PRE)/pre-%/trained): $(PRE)/pre-%/trained: $(PRE)/corpora $(PRE)/start-%/config.json
-	@echo "== pre-training, seed $*$(call about,90 s)"
+	@echo "== pre-training, seed $*$(call about,1 minute)"
 	$(BIN)/python tools/train_pretraining.py --cfg_file configs/scenes_pretraining_train.yaml \
 	  --opts DATASET.DATA_DIR $(PRE)/corpus PRETRAINED.DIR $(PRE)/start-$* $(call pre_opts,pre-$*)
 	@touch $@
 
 $(SEEDS:%=$(PRE)/with-%/trained): $(PRE)/with-%/trained: $(PRE)/pre-%/trained
-	@echo "== fine-tuning from pre-trained weights, seed $*$(call about,20 s)"
+	@echo "== fine-tuning from pre-trained weights, seed $*$(call about,15 s)"
 	$(call pre_tune,with) $(PRE)/pre-$*/last
 	@touch $@
 
 $(SEEDS:%=$(PRE)/without-%/trained): $(PRE)/without-%/trained: $(PRE)/start-%/config.json
-	@echo "== the same from the random weights that it began with, seed $*$(call about,20 s)"
+	@echo "== the same from the random weights that it began with, seed $*$(call about,15 s)"
 	$(call pre_tune,without) $(PRE)/start-$*
 	@touch $@
 

@@ -57,7 +57,9 @@ def test_words_are_the_toolkits(cases):
     assert not wrong and len(cases["words"]) > 400
 
 
-@pytest.mark.parametrize("space", ["\r", "\r\n", "\n", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x85", "\t", "\xa0", "  "])
+@pytest.mark.parametrize(
+    "space", ["\r", "\r\n", "\n", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x85", "\t", "\xa0", "  "]
+)
 def test_every_white_space_parts_words_and_no_caption(space):
     assert tokenize(f"a{space}dog{space}runs.{space}") == ["a", "dog", "runs"]
 
