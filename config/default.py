@@ -20,6 +20,7 @@ NEW, VINVL = "this project", "VinVL-Paddle"
 _POSITIVE = must_be("greater than 0", lambda value: value > 0)
 _SHARE = must_be("in [0, 1)", lambda value: 0 <= value < 1)
 _SHARE_OR_NEGATIVE = must_be("in [0, 1), or negative to keep config.json's value", lambda value: value < 1)
+_FALSE_CAPTIONS = must_be("in [0, 0.5]", lambda value: 0 <= value <= 0.5)
 _SEED = must_be("in 0 .. 4294967295", lambda value: 0 <= value < 2**32)
 _ROOM_FOR_TEXT = must_be("at least 3: [CLS], one WordPiece and [SEP]", lambda value: value >= 3)
 _SPLIT = must_be("the name of a split: the xxx of xxx_captions.pt")
@@ -110,6 +111,41 @@ KEYS = {
     "DATASET.CACHE_DIR": Key("", NEW).means("""
         Folder for cached token ids. '' = DATA_DIR/.oscar_cache, or the user's cache folder where that is
         read-only."""),
+    # ---- pre-training: the corpora and what is drawn from them (docs/pretraining.md)
+    "CORPUS.DATASET_FILE": Key("", "--dataset_file").means("""
+        YAML that names the data sets of the corpus and where their texts, labels and features are; relative to
+        DATASET.DATA_DIR."""),
+    "CORPUS.EXTRA_DATASET_FILE": Key("", "--extra_dataset_file").means("""
+        A second corpus, of which every step takes as many examples; '' = none."""),
+    "CORPUS.DEV_DATASET_FILE": Key("", NEW).means("""
+        A corpus that is held out, for the evaluation during training and tools/eval_pretraining.py; '' = none."""),
+    "CORPUS.EXTRA_LOSS_WEIGHT": Key(0.0, "--extra_loss_weight", _SHARE).means("""
+        Weight w of the second corpus' losses; the first's have 1 - w, as upstream also without a second."""),
+    "CORPUS.TEXTB_SAMPLE_MODE": Key(0, "--textb_sample_mode", one_of(0, 1, 2)).means("""
+        Where a wrong text_b is from: 0 (Oscar: caption or tags of another document) | 1 (Oscar+: its tags or
+        answer) | 2 (the answer of another question)."""),
+    "CORPUS.EXTRA_TEXTB_SAMPLE_MODE": Key(1, "--extra_textb_sample_mode", one_of(0, 1, 2)).means("""
+        The same for the second corpus."""),
+    "CORPUS.TEXTA_FALSE_PROB": Key(0.0, "--texta_false_prob", _FALSE_CAPTIONS).means("""
+        Share of the items with a wrong caption: 0 (Oscar: two classes, matched and wrong tags) | 0.25 (Oscar+: three
+        classes, 0 matched, 1 wrong text_b, 2 wrong text_a) | 0.5 (two classes, matched and wrong caption)."""),
+    "CORPUS.USE_B": Key(True, "--use_b").means("""
+        Whether tags and answers are shown as the second sentence."""),
+    "CORPUS.USE_GTLABELS": Key(True, "--use_gtlabels").means("""
+        Whether tags are the human-made gt_objects of an image where it has some, and not the detector's objects."""),
+    "CORPUS.MASK_LOSS_FOR_UNMATCHED": Key(True, "--mask_loss_for_unmatched").means("""
+        Whether words of a wrong text_b are masked and predicted, too."""),
+    "CORPUS.CHUNK_START_ID": Key(-1, "--chunk_start_id", at_least(-1)).means("""
+        First chunk that is read of data sets in chunks; -1 = from the first on."""),
+    "CORPUS.CHUNK_END_ID": Key(-1, "--chunk_end_id", at_least(-1)).means("""
+        The chunk behind the last one that is read; -1 = all."""),
+    "CORPUS.MEAN_OVER": Key("batch", NEW, one_of("batch", "update")).means("""
+        What a loss is the mean over: batch (the masked tokens, or the rows, of each micro-batch of each process, and
+        then the mean of these, as DistributedDataParallel makes it upstream) | update (those of all micro-batches and
+        processes together, whatever their number)."""),
+    "CORPUS.MATCHING_CAPTIONS": Key(20, NEW, at_least(0)).means("""
+        Held-out evaluation: how many captions, its own and others, are scored for the image and the text_b of each
+        example, for matching R@1; 0 = no such figure."""),
     # ---- what is written
     "OUTPUT.SAVE_NAME": Key("", VINVL, _INSIDE).means("""
         Name of the run folder inside CHECKPOINT_DIR. '' = the YAML file's name without .yaml."""),
@@ -136,6 +172,9 @@ KEYS = {
         Examples per process and micro-batch. In retrieval these are positive pairs; each brings NEGATIVES negative
         pairs, so 1 + NEGATIVES times as many rows. Examples per step = this x processes x
         GRADIENT_ACCUMULATION_STEPS."""),
+    "OPTIMIZATION.GLOBAL_BATCH_SIZE": Key(0, "--train_batch_size of run_oscarplus_pretrain.py", at_least(0)).means("""
+        Examples of an optimizer step, over all processes and micro-batches: BATCH_SIZE is then this / processes /
+        GRADIENT_ACCUMULATION_STEPS. 0 = BATCH_SIZE says."""),
     "OPTIMIZATION.WARMUP_STEPS": Key(0, "--warmup_steps", at_least(0), RUN).means("""
         Optimizer steps in which the learning rate rises from 0 to LR."""),
     "OPTIMIZATION.LR_SCHEDULER": Key("linear", "--scheduler", one_of("linear", "constant"), RUN).means("""
@@ -213,6 +252,96 @@ KEYS = {
         Text and region positions in one scoring batch; 0 = by device: 4,096 on a CPU, 16,384 on a GPU."""),
     "EVAL.FOLDS": Key(1, NEW, one_of(1, 5)).means("""
         5: also the mean of five 1K folds of a 5K list, as some papers report it."""),
+    # ---- captions: how they are trained and written
+    "CAPTION.MAX_SEQ_A_LEN": Key(40, "--max_seq_a_length", _ROOM_FOR_TEXT, RUN).means("""
+        Positions of the caption's slot, [CLS] and [SEP] included; tags stand behind it, up to INPUT.MAX_SEQ_LEN."""),
+    "CAPTION.MASK_PROB": Key(0.15, "--mask_prob", _SHARE, RUN).means("""
+        Share of a caption's positions that are masked, one at least."""),
+    "CAPTION.MAX_MASKED_TOKENS": Key(3, "--max_masked_tokens", at_least(1), RUN).means("""
+        Positions of a caption that are masked at most."""),
+    "CAPTION.LABEL_SMOOTHING": Key(0.0, "--label_smoothing", _SHARE, RUN).means("""
+        Share of a masked word's target that the other words of the vocabulary divide evenly."""),
+    "CAPTION.DROP_WORST_RATIO": Key(0.0, "--drop_worst_ratio", _SHARE, RUN).means("""
+        Share of a micro-batch's masked words, those of the largest loss, that are not trained on."""),
+    "CAPTION.DROP_WORST_AFTER": Key(0, "--drop_worst_after", at_least(0), RUN).means("""
+        Micro-batches of a process before words are dropped."""),
+    "CAPTION.DROP_WORST_ROUNDING": Key("exact", NEW, one_of("exact", "reference"), RUN).means("""
+        How many words stay: exact (rounded down, one at least) | reference (int() of the product as a float, which is
+        one less for some numbers, and none for 10 words at a ratio of 0.9: the loss is then not a number)."""),
+    "CAPTION.TIE_WEIGHTS": Key(False, "--tie_weights", decides=RUN).means("""
+        Whether the decoder is the table of word embeddings. Oscar: False, VinVL: True."""),
+    "CAPTION.FREEZE_EMBEDDING": Key(False, "--freeze_embedding", decides=RUN).means("""
+        Whether the word embeddings (and a tied decoder) stay as they are."""),
+    "CAPTION.MAX_GEN_LENGTH": Key(20, "--max_gen_length", must_be("at least 2", lambda n: n >= 2)).means("""
+        Longest caption that is written, in positions, [CLS] and [SEP] included."""),
+    "CAPTION.NUM_BEAMS": Key(1, "--num_beams", at_least(1)).means("""
+        Captions that are followed at once; 1: greedy, or sampling with DO_SAMPLE. Published scores: 5."""),
+    "CAPTION.NUM_KEEP_BEST": Key(1, "--num_return_sequences, --num_keep_best", at_least(1)).means("""
+        Captions an image: the best ones of the beams, or samples."""),
+    "CAPTION.LENGTH_PENALTY": Key(1.0, "--length_penalty", must_be("a finite number", lambda n: True)).means("""
+        Beams are ranked by log-probability over length to this power."""),
+    "CAPTION.REPETITION_PENALTY": Key(1.0, "--repetition_penalty", _POSITIVE).means("""
+        Scores of words that a caption has already are divided by it where positive, else multiplied; 1 = off."""),
+    "CAPTION.DO_SAMPLE": Key(False, "--do_sample").means("""
+        Draw words, seeded by MISC.SEED and image, rather than take the likeliest."""),
+    "CAPTION.TEMPERATURE": Key(1.0, "--temperature", _POSITIVE).means("Divides the scores before a draw."),
+    "CAPTION.TOP_K": Key(0, "--top_k", at_least(0)).means("Words that may be drawn, the best ones; 0 = all."),
+    "CAPTION.TOP_P": Key(1.0, "--top_p", must_be("in (0, 1]", lambda p: 0 < p <= 1)).means("""
+        Words that may be drawn: the best ones up to this probability together; 1 = all."""),
+    "CAPTION.TRAINING_LENGTHS": Key(False, "--evaluate_during_training").means("""
+        Evaluate inside training with as many tags as the reference takes there, MAX_SEQ_LEN - MAX_GEN_LENGTH - 1,
+        rather than with those of a test."""),
+    "CAPTION.SCST": Key(False, "--scst", decides=RUN).means("""
+        Self-critical training: captions are drawn and rewarded by CIDEr-D."""),
+    "CAPTION.SCST_SAMPLES": Key(5, "--sc_train_sample_n", at_least(1), RUN).means("Captions drawn of an image."),
+    "CAPTION.SCST_BASELINE": Key("greedy", "--sc_baseline_type", one_of("greedy", "sample"), RUN).means("""
+        What a reward is compared with: greedy (the caption of likeliest words) | sample (the image's other
+        samples)."""),
+    "CAPTION.SCST_SHARED_PREFIX": Key(False, NEW, decides=RUN).means("""
+        Encode tags and regions once for all samples of an image, with one draw of dropout, rather than once a sample as
+        the reference does."""),
+    "CAPTION.CIDER_FREQUENCIES": Key("coco-train-words.p", "--cider_cached_tokens").means("""
+        File in DATA_DIR with the document frequencies of the reward, as published or of tools/caption_frequencies.py;
+        '' = from the training captions."""),
+    "CAPTION.USE_CBS": Key(False, "--use_cbs").means("""
+        Constrained beam search (NoCaps): captions name what the YAML's cbs_box file found."""),
+    "CAPTION.MIN_CONSTRAINTS": Key(2, "--min_constraints_to_satisfy", at_least(0)).means("""
+        Of the up to three words of an image so many must be in its caption, where it has them."""),
+    "CAPTION.PAD_ENDS": Key(False, "fixed to True in Oscar v1, to False later").means("""
+        Whether [PAD] ends a caption as [SEP] does: True for checkpoints of Oscar v1."""),
+    # ---- referring expressions (tools/train_refer.py); proposals: DATASET.FEAT_FILE, or as published
+    "REFER.DATASET": Key("refcoco+", "vlbert_tasks.yml of vilbert_beta", must_be("a folder")).means("""
+        Data set: the folder in DATASET.DATA_DIR with refs(...).p and instances.json; refcoco, refcoco+ and refcocog are
+        the published ones. FEAT_FILE "" means its proposals in <it>_resnet101_faster_rcnn_genome.lmdb.
+        """),
+    "REFER.SPLIT_BY": Key("unc", "REFER API, --splitBy", one_of("unc", "umd", "google")).means("""
+        Whose splits: unc (RefCOCO, RefCOCO+: train, val, testA, testB, test), umd (RefCOCOg: train, val, test), google
+        (RefCOCOg: train, val)."""),
+    "REFER.GROUND_TRUTH": Key("", "vlbert_tasks.yml, features_h5path2").means("""
+        LMDB store of the annotated boxes, whose regions training adds to the proposals; '' =
+        <DATASET>_gt_resnet101_faster_rcnn_genome.lmdb in DATA_DIR. Evaluation never reads it."""),
+    "REFER.DETECTOR": Key("resnet101", NEW).means("""
+        What made the features: resnet101 (bottom-up attention, vilbert_beta) | resnext152 (vilbert-multi-task) | a name
+        of one's own. A store that says otherwise (by its entry 'detector' or its name) is refused; '' = any."""),
+    "REFER.CUT": Key("after", "vilbert-multi-task: before", one_of("after", "before"), RUN).means("""
+        Whether a long expression is cut to INPUT.MAX_SEQ_LEN after [CLS] and [SEP] are added, which costs it its [SEP],
+        or before."""),
+    "REFER.RECIPE": Key("port", NEW, one_of("port", "paper", "multitask"), RUN).means("""
+        How the weights are updated: port (ViLBERT-Paddle: AdamW, every gradient element within CLIP_MAX_NORM) | paper
+        (vilbert_beta: BertAdam, the gradient of each tensor within CLIP_MAX_NORM) | multitask (vilbert-multi-task: no
+        bias correction, decay of weights). In the first two decay is for biases and LayerNorms only, as upstream."""),
+    "REFER.HEAD_LR": Key(1e-4, "train.py of ViLBERT-Paddle", at_least(0), RUN).means("""
+        Peak learning rate of what starts afresh: the scorer of regions (port); heads that referring expressions do not
+        use (paper, multitask). 0 = OPTIMIZATION.LR."""),
+    "REFER.WARMUP_SHARE": Key(0.1, "--warmup_proportion", _SHARE, RUN).means("""
+        Warm-up as a share of all steps, where OPTIMIZATION.WARMUP_STEPS is 0."""),
+    "REFER.DECAY_EPOCHS": Key("12, 16", "train.py of ViLBERT-Paddle", decides=RUN).means("""
+        Epochs, from 0 on, at which the learning rate falls to a tenth; '' = never (multitask: it falls in a line)."""),
+    "REFER.LEAVE_OUT": Key("", "coco_test_ids.npy of vilbert-multi-task").means("""
+        .npy with ids of images that are not trained on, such as those that another task is tested on."""),
+    "REFER.CONTROL": Key("none", NEW, one_of("none", "expressions", "features")).means("""
+        Evaluation of what one half alone reaches: expressions (each picture with the text of another one: pictures
+        alone) | features (each picture with the regions of another one in its own boxes: text and boxes alone)."""),
     # ---- the machine
     "MISC.SEED": Key(123, "--seed", _SEED, RUN).means("Seed of every random choice; published Oscar runs use 88."),
     "MISC.NUM_WORKERS": Key(8, "--num_workers", at_least(0)).means("""

@@ -1,5 +1,7 @@
 """Losses of the sequence-classification tasks (docs/reference.md, losses). Shape letters: B rows, C classes."""
 
+import math
+
 import paddle
 import paddle.nn.functional as F
 
@@ -36,6 +38,26 @@ def classification_losses(logits, labels, loss_type):
     if loss_type == "kl":
         return F.kl_div(F.log_softmax(logits, axis=-1), targets, reduction="none").sum(axis=-1)
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(axis=-1)
+
+
+def masked_word_losses(logits, words, smoothing=0.0):
+    """Loss of every masked word.
+
+    Args:
+        logits: [M, V] float. words: [M] int64, what was there.
+        smoothing: share of the target that the other words divide evenly; the loss is the divergence from that target,
+            which is the smoothed cross entropy less the target's own entropy.
+    Returns:
+        [M] float32.
+    Source: docs/reference.md, masked-word loss.
+    """
+    logs = F.log_softmax(logits.astype("float32"), axis=-1)
+    gold = paddle.take_along_axis(logs, words.reshape([-1, 1]), axis=1)[:, 0]
+    if not smoothing:
+        return -gold
+    other = smoothing / (logits.shape[1] - 1)
+    entropy = (1 - smoothing) * math.log(1 - smoothing) + smoothing * math.log(other)
+    return entropy - (1 - smoothing - other) * gold - other * logs.sum(axis=-1)
 
 
 def match_margin(logits):

@@ -83,9 +83,10 @@ class Trainer:
         started = time.monotonic()
         with contextlib.closing(monitor), contextlib.closing(batches):
             for examples, micro_batches in batches:
+                waited = time.monotonic() - started
                 record = self.update(examples, micro_batches)
                 now = time.monotonic()
-                monitor.step(record, len(examples) * self.task.rows_per_example, now - started)
+                monitor.step(record, len(examples) * self.task.rows_per_example, now - started, waited)
                 if self.evaluation_is_due():
                     monitor.evaluation(self.evaluate())
                 if self.checkpoint_is_due():
@@ -125,6 +126,7 @@ class Trainer:
             if batch is None:
                 continue
             paddle.seed(self.dropout_seed(number))
+            task.forward = self.step * len(micro_batches) + number + 1
             with self.autocast():
                 sums = task.losses(self.model, batch)
             parts = {name: sums[name] / divisors[number] * weight for name, (divisors, weight) in factors.items()}
@@ -161,7 +163,10 @@ class Trainer:
         Counts are those of all micro-batches and ranks, so that any division of the same examples gives the same loss;
         a term per batch is divided by each batch's own, and counts as the mean over all batches of all ranks.
         """
-        counts = [{} if batch is None else self.task.counts(batch) for batch in micro_batches]
+        counts = []
+        for number, batch in enumerate(micro_batches):
+            self.task.forward = self.step * len(micro_batches) + number + 1
+            counts.append({} if batch is None else self.task.counts(batch))
         mine = [sum(count.get(name, 0) for count in counts) for name in self.task.terms]
         *totals, batches = map(int, self.ranks.sum([*mine, sum(map(bool, counts))]))
         factors = {}
@@ -274,7 +279,7 @@ class Trainer:
 
     @functools.cached_property
     def settings(self):
-        has_dropout = any(getattr(layer, "p", 0) for layer in self.model.sublayers())
+        has_dropout = self.task.draws or any(getattr(layer, "p", 0) for layer in self.model.sublayers())
         model_config, data = self.model.config.to_dict(), self.task.fingerprint()
         world_size, device = self.ranks.world_size, device_name()
         return settings_for_resume(self.cfg, world_size, model_config, has_dropout, data, device)

@@ -82,6 +82,13 @@ PROBLEMS = {  # what stops training or spoils its numbers
     "rect_outside": Kind("Detections outside the picture", "Give 'rect' in pixels, within image_w and image_h."),
     "rect_inverted": Kind("Detections whose corners are swapped", "Give 'rect' as x1, y1, x2, y2."),
     "picture_size": Kind("Pictures of another size than image_w x image_h", "Use the pictures the detector has seen."),
+    "other_rows": Kind(
+        "Rows of features and of tags are not the same images", "Write both files again, images in the same order."
+    ),
+    "no_references": Kind(
+        "Images without captions that people wrote", "Add their captions, or take the images out of the feature file."
+    ),
+    "constraints": Kind("Constraints that cannot be used", "Correct the cbs_* files, or set CAPTION.USE_CBS False."),
     "repeated_id": Kind("An image id in two rows", "Remove one of the rows, then the index files beside the file."),
     "blank_row": Kind("Empty rows inside the file", "Remove them, then the index files beside the file."),
     "lineidx": Kind(".lineidx does not fit its .tsv", "Delete the .lineidx; it is built again at the next start."),
@@ -96,6 +103,23 @@ PROBLEMS = {  # what stops training or spoils its numbers
     "repeated_question": Kind(
         "A question id stands twice", "Give every question an id of its own: servers take one answer for each."
     ),
+    "bad_corpus": Kind(
+        "Description of a corpus is damaged", "Correct the YAML file (docs/pretraining.md says what it holds)."
+    ),
+    "bad_corpus_row": Kind(
+        "Rows of a corpus that cannot be used",
+        "Write them again: image key, tab, label key, tab, text; or leave them out.",
+    ),
+    "bad_label_row": Kind("Rows of labels that cannot be read", "Write these rows again: id, tab, JSON of the labels."),
+    "no_label": Kind(
+        "Rows of a corpus whose labels are missing or empty",
+        "Add the labels (their ids must be written alike), or leave the rows out of the corpus.",
+    ),
+    "no_chunk": Kind(
+        "Chunks of features that are missing",
+        "Add the folders, or read a part of the corpus only (CORPUS.CHUNK_START_ID, CORPUS.CHUNK_END_ID).",
+    ),
+    "few_answers": Kind("Too few question-answer rows", "Set the sampling mode to 0 or 1."),
     "unknown_pieces": Kind(
         "Many unknown word pieces", "Is this the vocabulary and casing of the model? See PRETRAINED.DIR, DO_LOWER_CASE."
     ),
@@ -117,6 +141,7 @@ NOTICES = {  # what to know, though nothing breaks on it
     "unanswered": Kind("Questions without an answer in the list", "They do not count, in training and in scores."),
     "no_question_tags": Kind("Questions without object tags", "Fine if all are; else make the file again with tags."),
     "same_pictures": Kind("Both pictures of a pair are the same", "Is the right one meant to be another?"),
+    "unlisted": Kind("Rows of data sets that the corpus does not list", "Add their names to `corpus`, or accept it."),
     "question_cut": Kind("Questions that lose word pieces", "Raise INPUT.MAX_SEQ_LEN, if the model has the positions."),
     "question_tags_cut": Kind(
         "Tags that do not fit behind the question", "Raise INPUT.MAX_SEQ_LEN, or accept the cut."
