@@ -10,7 +10,7 @@ SIZES ?= $(if $(FAST),--train 60 --dev 10 --test 12,--train 3000 --dev 100 --tes
 MODEL ?= $(if $(FAST),--hidden_size 32 --num_hidden_layers 1 --intermediate_size 64,--hidden_size 96 --intermediate_size 384)
 MODEL_WORDS ?= $(if $(FAST),1 layer of width 32,3 layers of width 96), from scratch
 
-.PHONY: fuzz fuzz-tokenizer test-install help install install-gpu install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 quickstart-captioning quickstart-pretraining report-picture test lint clean
+.PHONY: fuzz fuzz-tokenizer fuzz-captions captioning-scores test-install help install install-gpu install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 quickstart-captioning quickstart-pretraining quickstart-refer report-picture test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z0-9 -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -230,6 +230,13 @@ test-install:  ## build a wheel, install it beside current Hugging Face packages
 
 fuzz-tokenizer: install-dev  ## compare the ids of a million odd texts with those that PaddleNLP gives
 	$(BIN)/python tests/fuzz/compare_tokenizers.py
+
+captioning-scores: install  ## install the toolkit of caption scores; say what METEOR and SPICE still lack
+	$(BIN)/python -m pip install --quiet pycocoevalcap==1.2
+	$(BIN)/python -m oscar_paddle.solvers.metrics.toolkit
+
+fuzz-captions: install-dev  ## compare words of 100,000 odd captions with the toolkit's tokeniser (Java)
+	$(BIN)/python tests/fuzz/compare_ptb.py
 
 fuzz: install-dev  ## feed damaged files to every reader for some minutes (MINUTES=5)
 	$(BIN)/python tests/fuzz/fuzz_readers.py --minutes $(MINUTES)

@@ -24,22 +24,19 @@ class Frequencies(NamedTuple):
     num_images: int
 
 
-def reward_text(caption):
-    """A caption as the reward reads it: ends stripped, one "." at the end removed, then " <eos>".
-
-    Upstream: words are then what stands between white space; nothing is lower-cased or parted from its comma.
-    """
-    return caption.strip().removesuffix(".") + " <eos>"
+def reward_words(caption):
+    """A caption as the reward reads it (see `solvers.self_critical.reward_text`), as words."""
+    return [*caption.strip().removesuffix(".").split(), "<eos>"]
 
 
 def word_frequencies(references):
     """Frequencies of training captions: an iterable of the lists of captions (str) of all images, none empty."""
     found, images = Counter(), 0
     for captions in references:
-        found.update({gram for caption in captions for gram in _ngrams(reward_text(caption).split())})
+        found.update({gram for caption in captions for gram in _ngrams(reward_words(caption))})
         images += 1
-    if not images:
-        raise DataError("no captions to count words of")
+    if images < 2:
+        raise DataError(f"{images} image(s) with captions; frequencies need two at least, or every reward is 0")
     return Frequencies(found, images)
 
 
@@ -59,8 +56,8 @@ def read_frequencies(path):
     if not isinstance(content, dict) or not {"document_frequency", "ref_len"} <= content.keys():
         raise DataError(f"{path}: holds no document frequencies; {expected}")
     frequencies, images = content["document_frequency"], content["ref_len"]
-    if isinstance(images, bool) or not isinstance(images, (int, float)) or not 1 <= images < 2**53:
-        raise DataError(f'{path}: "ref_len" is {str(images)[:40]}; expected the number of images, at least 1')
+    if isinstance(images, bool) or not isinstance(images, (int, float)) or not 1 < images < 2**53:
+        raise DataError(f'{path}: "ref_len" is {str(images)[:40]}; expected the number of images, more than 1')
     if not isinstance(frequencies, dict) or not frequencies:
         raise DataError(f'{path}: "document_frequency" holds no n-grams; {expected}')
     for gram, count in frequencies.items():

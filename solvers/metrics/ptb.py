@@ -20,8 +20,7 @@ PUNCTUATION = frozenset(
 def tokenize(text):
     """The words of a caption, a list of str; every kind of white space divides words, a line end as well.
 
-    "5 1/2" and "(555) 123-4567" are one word each, with a no-break space inside; ROUGE-L takes them so, other scores part
-    them.
+    "5 1/2" and "(555) 123-4567" are one word each, with a no-break space inside: one for ROUGE-L, two for other scores.
 
     Upstream: a carriage return or a Unicode line separator inside a caption moves all later captions to the next one.
     """
@@ -235,7 +234,7 @@ _RULES = [
     _rule(rf"(?P<token>(?i:{_BEFORE_NUMBERS.replace(' ', '|')})\.) ?\d", _same),
     _rule(r"[A-Za-z](?:\.[A-Za-z])+\.?(?![A-Za-z])", _acronym),
     _rule(r"(?i:ph\.d\.)", _acronym),
-    _rule(rf"(?P<token>{_L}+\.)[,;:]", _same),
+    _rule(rf"(?P<token>(?:{_L}|\d)+\.)[,;:]", _same),
     _rule(r"[A-Za-z]\.", _initial),
     # numbers and money
     _rule(rf"[-+]?{_NUMBER}|\({_NUMBER}\)", _number),

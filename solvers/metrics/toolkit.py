@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def missing(metrics, spice_jars=""):
     found = []
     if metrics and not shutil.which("java"):
         found.append("java (apt-get install default-jre-headless)")
-    package = _package()
+    package = toolkit_folder()
     if metrics and not package:
         return [*found, 'the package pycocoevalcap (pip install "oscar-paddle[captioning]", or pycocoevalcap==1.2)']
     if "METEOR" in metrics and not (package / "meteor" / "meteor-1.5.jar").is_file():
@@ -72,18 +73,42 @@ def toolkit_metrics(captions, references, metrics, spice_jars=""):
 
 
 def _meteor(found, wanted):
-    """One line of statistics a caption, then all of them at once: the last number is that of the whole collection."""
-    folder = _package() / "meteor"
-    lines = [" ||| ".join(["SCORE", *own, caption]) for caption, own in zip(found, wanted, strict=True)]
+    """One process answers every line: the statistics of a caption, then the scores that follow from all of them.
+
+    The last of these is that of the whole collection. Starting takes some ten seconds.
+    """
     command = ["java", "-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"]
-    statistics = _java(command, folder, "\n".join(lines) + "\n", len(lines))
-    scores = _java(command, folder, " ||| ".join(["EVAL", *statistics]) + "\n", len(lines) + 1)
-    *own, total = map(float, scores)
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said,
+        subprocess.Popen(
+            command, cwd=toolkit_folder() / "meteor", stdin=pipe, stdout=pipe, stderr=said, encoding="utf-8"
+        ) as java,
+    ):
+        try:
+            statistics = [
+                _answer(java, " ||| ".join(["SCORE", *own, caption]))
+                for caption, own in zip(found, wanted, strict=True)
+            ]
+            scores = [_answer(java, " ||| ".join(["EVAL", *statistics]))]
+            scores += [java.stdout.readline() for _ in found]
+            *own, total = map(float, scores)
+        except (OSError, ValueError):  # it has ended
+            java.kill()
+            said.seek(0)
+            last = said.read().strip().splitlines()[-1:] or ["no message"]
+            raise DataError(f"{' '.join(command[:4])} stopped answering: {last[0]}") from None
     return total, own
 
 
+def _answer(java, line):
+    java.stdin.write(line + "\n")
+    java.stdin.flush()
+    return java.stdout.readline().strip()
+
+
 def _spice(found, wanted, spice_jars):
-    package = _package() / "spice"
+    package = toolkit_folder() / "spice"
     jars = Path(spice_jars).resolve() if spice_jars else package / "lib"
     with tempfile.TemporaryDirectory() as folder:
         rows = [
@@ -99,19 +124,27 @@ def _spice(found, wanted, spice_jars):
     return sum(scores.values()) / len(scores), [scores[place] for place in range(len(found))]
 
 
-def _java(command, folder, text="", num_lines=None):
-    """Lines that a Java program prints; DataError with its last words where it fails."""
-    done = subprocess.run(command, cwd=folder, input=text, capture_output=True, encoding="utf-8")
-    lines = done.stdout.splitlines()
-    if done.returncode or num_lines not in (None, len(lines)):
+def _java(command, folder):
+    """Run a Java program; DataError with its last words where it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ["no message"]
-        raise DataError(
-            f"{' '.join(command[:4])} ended with {done.returncode} and {len(lines)} lines of {num_lines}: {said[0]}"
-        )
-    return lines
+        raise DataError(f"SPICE ended with {done.returncode}: {said[0]}")
 
 
-def _package():
+def toolkit_folder():
     """The package's folder, or None; it is not imported, as that needs its other requirements."""
     found = importlib.util.find_spec("pycocoevalcap")
     return Path(next(iter(found.submodule_search_locations))) if found else None
+
+
+def main():
+    """Says what is there and what is missing: `make captioning-scores`."""
+    print("BLEU, ROUGE-L and CIDEr need nothing further")
+    for name in METRICS:
+        print(f"{name}: " + ("; ".join(f"missing {lack}" for lack in missing([name])) or "everything is there"))
+    return bool(missing(["METEOR"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

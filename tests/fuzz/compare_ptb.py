@@ -18,6 +18,7 @@ from pathlib import Path
 
 from oscar_paddle.datasets.captions.scored_files import read_references
 from oscar_paddle.solvers.metrics.ptb import tokens
+from oscar_paddle.solvers.metrics.toolkit import toolkit_folder
 
 WORDS = """
     a the man woman dog cat's dogs' t-shirt red-and-white people street sign reading frisbee skateboarder two-story
@@ -65,9 +66,7 @@ def main(argv=None):
     )
     args = parser.parse_args(argv)
     if not args.package:
-        import pycocoevalcap
-
-        args.package = Path(pycocoevalcap.__file__).parent
+        args.package = toolkit_folder()
     rng = random.Random(args.seed)
     given = [text for own in read_references(args.captions).values() for text in own] if args.captions else []
     odd = [odd_text(rng) for _ in range(args.texts)]

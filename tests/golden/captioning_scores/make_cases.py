@@ -51,12 +51,13 @@ def one_line(text):
     return {"caption": " ".join(text.split())}
 
 
-def official(captions, references):
+def official(captions, references, meteor=True):
     found = PTBTokenizer().tokenize({image: [one_line(text)] for image, text in captions.items()})
     wanted = PTBTokenizer().tokenize({image: list(map(one_line, own)) for image, own in references.items()})
     scores, of_image = {}, {image: {} for image in captions}
     names = [[f"Bleu_{n}" for n in range(1, 5)], ["ROUGE_L"], ["CIDEr"], ["METEOR"]]
-    for metric, own_names in zip((Bleu(4), Rouge(), Cider(), Meteor()), names, strict=True):
+    metrics = [Bleu(4), Rouge(), Cider(), *([Meteor()] if meteor else [])]
+    for metric, own_names in zip(metrics, names, strict=False):
         total, each = metric.compute_score(wanted, found)
         total, each = (total, each) if len(own_names) > 1 else ([total], [each])
         for name, value, values in zip(own_names, total, each, strict=True):

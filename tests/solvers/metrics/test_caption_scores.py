@@ -1,4 +1,4 @@
-"""Scores of captions: the official toolkit's digits, stored and, with Java, at hand; its traps; document frequencies."""
+"""Scores of captions: the toolkit's digits, stored and, with Java, at hand; its traps; document frequencies."""
 
 import json
 import random
@@ -13,7 +13,7 @@ from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.captions.frequencies import (
     Frequencies,
     read_frequencies,
-    reward_text,
+    reward_words,
     word_frequencies,
     write_frequencies,
 )
@@ -22,7 +22,7 @@ from oscar_paddle.solvers.metrics import toolkit
 from oscar_paddle.solvers.metrics.bleu import bleu, ngrams
 from oscar_paddle.solvers.metrics.captioning import caption_metrics
 from oscar_paddle.solvers.metrics.cider import CiderD
-from oscar_paddle.solvers.metrics.ptb import tokens, tokenize
+from oscar_paddle.solvers.metrics.ptb import tokenize, tokens
 from oscar_paddle.solvers.metrics.rouge import rouge_l
 
 needs_java = pytest.mark.skipif(
@@ -39,14 +39,11 @@ def cases(repository):
 @pytest.fixture(scope="module")
 def official(repository):
     folder = repository / "tests" / "golden" / "captioning"
-    case = json.loads((folder / "expected.json").read_text(encoding="utf-8"))["scst"]["reward_case"]
-    return folder, case
-
-
-def golden_rewards(folder, case):
-    """(captions, references) of the golden rewards: two samples an image, then what is asked of each."""
-    captions = json.loads((folder / "coco_caption" / "train_caption.json").read_text(encoding="utf-8"))
-    return captions, case
+    case = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    given = [
+        [f"{text.strip().removesuffix('.')} <eos>" for text in own] for own in case["inputs"]["reward_case"]["gt_res"]
+    ]
+    return folder, case["scst"]["reward_case"] | {"references": given}
 
 
 # ---- words
@@ -90,15 +87,15 @@ def test_scores_are_the_toolkits(cases, name):
 
 
 def test_bleu_takes_the_closest_length_and_of_two_the_shorter():
-    candidate, references = ngrams("a b c d".split()), [ngrams("a b c d e".split()), ngrams("a b c".split())]
+    candidate, references = ngrams("abcd"), [ngrams("abcde"), ngrams("abc")]
     total, own = bleu([candidate], [references])
     assert total[0] == pytest.approx(1, abs=1e-8)  # against 3 words no penalty; against 5 exp(-1/4)
     assert own.shape == (1, 4)
-    assert bleu([ngrams(["a"])], [[ngrams("a b c".split())]])[0][0] == pytest.approx(np.exp(-2), rel=1e-6)
+    assert bleu([ngrams(["a"])], [[ngrams("abc")]])[0][0] == pytest.approx(np.exp(-2), rel=1e-6)
 
 
 def test_rouge_takes_precision_and_recall_from_different_references():
-    words, precise, recalled = "a b c d".split(), "a b c d e f g h".split(), ["a"]
+    words, precise, recalled = list("abcd"), list("abcdefgh"), ["a"]
     assert rouge_l(words, [precise, recalled]) == pytest.approx(1)  # neither reference alone gives 1
     assert max(rouge_l(words, [precise]), rouge_l(words, [recalled])) < 0.8
 
@@ -160,8 +157,7 @@ def test_rewards_are_the_references(official):
     folder, case = official
     frequencies = read_frequencies(folder / "coco_caption" / "coco-train-words.p")
     assert frequencies.num_images == 8
-    references = case["references"] if "references" in case else official_references(case)
-    rewards = CiderD(*frequencies).rewards(case["wrapped"], [references[k] for k in case["gt_index"]])
+    rewards = CiderD(*frequencies).rewards(case["wrapped"], [case["references"][k] for k in case["gt_index"]])
     assert rewards.dtype == np.float64
     np.testing.assert_allclose(rewards, case["ciderD_cached"], atol=1e-6, rtol=0)
 
@@ -196,7 +192,9 @@ def test_frequencies_count_images_not_captions():
     found = word_frequencies([["a dog.", "a dog "], ["a cat. ."]])
     assert found.num_images == 2 and found.document_frequency[("a",)] == 2
     assert found.document_frequency[("dog", "<eos>")] == 1 and ("dog.",) not in found.document_frequency
-    assert reward_text(" a cat. . ") == "a cat.  <eos>"
+    assert reward_words(" a cat. . ") == ["a", "cat.", "<eos>"]
+    with pytest.raises(DataError, match="two at least"):
+        word_frequencies([["a dog"]])
 
 
 def test_frequencies_written_and_read(tmp_path):
@@ -242,7 +240,7 @@ def test_truncated_frequencies(official, tmp_path):
 
 
 def test_what_is_missing_is_said_before_anything_is_scored(monkeypatch, tmp_path):
-    monkeypatch.setattr(toolkit, "_package", lambda: None)
+    monkeypatch.setattr(toolkit, "toolkit_folder", lambda: None)
     monkeypatch.setattr(toolkit.shutil, "which", lambda name: None)
     with pytest.raises(DataError, match=r"METEOR cannot be scored: missing java .*; the package pycocoevalcap"):
         toolkit.toolkit_metrics({}, {}, ["METEOR"])
@@ -250,7 +248,7 @@ def test_what_is_missing_is_said_before_anything_is_scored(monkeypatch, tmp_path
 
 
 def test_spice_without_its_jars(monkeypatch, tmp_path):
-    monkeypatch.setattr(toolkit, "_package", lambda: tmp_path / "package")
+    monkeypatch.setattr(toolkit, "toolkit_folder", lambda: tmp_path / "package")
     monkeypatch.setattr(toolkit.shutil, "which", lambda name: "/usr/bin/java")
     (lack,) = toolkit.missing(["SPICE"], tmp_path / "jars")
     assert f"{tmp_path}/jars/stanford-corenlp-3.6.0.jar and" in lack and "models.jar" in lack and "--spice_jars" in lack
@@ -261,6 +259,7 @@ def test_spice_without_its_jars(monkeypatch, tmp_path):
     assert not toolkit.missing(["SPICE"], tmp_path / "jars")
 
 
+@pytest.mark.slow
 @needs_java
 def test_meteor_is_the_toolkits(cases):
     case = cases["awkward"]
@@ -278,7 +277,7 @@ def test_real_captions_have_the_toolkits_digits(shared, repository):
     found = list(read_captions(shared / "data" / "flickr8k_regions" / "coco_ir", "test").values())
     captions = {str(image): own[0] for image, own in enumerate(found)}
     references = {str(image): own[1:] for image, own in enumerate(found)}
-    case = make["official"](captions, references)
+    case = make["official"](captions, references, meteor=False)
     scores, images = caption_metrics(captions, references)
     for metric, value in scores.items():
         assert value == pytest.approx(case["scores"][metric], abs=1e-6)
