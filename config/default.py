@@ -337,6 +337,8 @@ KEYS = {
         Constrained beam search (NoCaps): captions name what the YAML's cbs_box file found."""),
     "CAPTION.MIN_CONSTRAINTS": Key(2, "--min_constraints_to_satisfy", at_least(0)).means("""
         Of the up to three words of an image so many must be in its caption, where it has them."""),
+    "CAPTION.PAD_ENDS": Key(False, "fixed to True in Oscar v1, to False later").means("""
+        Whether [PAD] ends a caption as [SEP] does: True for checkpoints of Oscar v1."""),
     # ---- referring expressions (tools/train_refer.py); proposals: DATASET.FEAT_FILE, or as published
     "REFER.DATASET": Key("refcoco+", "vlbert_tasks.yml of vilbert_beta", must_be("a folder")).means("""
         Data set: the folder in DATASET.DATA_DIR with refs(...).p and instances.json; refcoco, refcoco+ and refcocog are

@@ -210,6 +210,17 @@ class PretrainingDataset:
         return hashlib.blake2b(repr((self.corpus.fingerprint(), self.rules)).encode(), digest_size=16).hexdigest()
 
 
+def rules_of(cfg, mode=None):
+    """Rules of the section CORPUS; `mode` as for `build_pretraining_data`."""
+    settings = cfg.CORPUS
+    return Rules(
+        settings.TEXTB_SAMPLE_MODE if mode is None else mode,
+        settings.TEXTA_FALSE_PROB,
+        settings.USE_B,
+        settings.MASK_LOSS_FOR_UNMATCHED,
+    )
+
+
 def build_pretraining_data(cfg, tokenizer, dataset_file, which=0, mode=None):
     """The PretrainingDataset of a corpus.
 
@@ -236,16 +247,10 @@ def build_pretraining_data(cfg, tokenizer, dataset_file, which=0, mode=None):
         cache_bytes=cfg.INPUT.FEATURE_CACHE_MB << 20,
     )
     corpus.regions.fills_empty = data.EMPTY_IMAGES == "skip"
-    rules = Rules(
-        settings.TEXTB_SAMPLE_MODE if mode is None else mode,
-        settings.TEXTA_FALSE_PROB,
-        settings.USE_B,
-        settings.MASK_LOSS_FOR_UNMATCHED,
-    )
     return PretrainingDataset(
         corpus=corpus,
         text=LongestFirstBuilder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN),
-        rules=rules,
+        rules=rules_of(cfg, mode),
         mask_id=tokenizer.mask_id,
         vocab_size=tokenizer.vocab_size,
         seed=cfg.MISC.SEED,

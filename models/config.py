@@ -58,7 +58,7 @@ class BertConfig:
         return dict(self.__dict__)
 
 
-# What ViLBERT adds, as in its bert_base_6layer_6conect.json (docs/reference.md, ViLBERT).
+# What ViLBERT adds, as in its bert_base_6layer_6conect.json (docs/reference.md, ViLBERT model).
 _VILBERT_SIZES = {
     "v_feature_size": 2048,
     "v_target_size": 1601,

@@ -10,6 +10,7 @@ of the longest prefix, C words of all captions of an image that stay, M position
 vocabulary, H width, A heads, D width of a head.
 """
 
+import contextlib
 import math
 from typing import NamedTuple
 
@@ -135,8 +136,8 @@ class EagerWriter:
         """
         new = NewPositions(*(part if isinstance(part, paddle.Tensor) else to_device(part)[0] for part in new))
         seen = [part._replace(bias=to_device(part.bias)[0]) for part in seen]
-        half = self.precision != "float32"
-        with paddle.amp.auto_cast(enable=half, dtype=self.precision if half else "float16"):
+        half = self.precision != "float32"  # else as the caller has it: a trainer may have mixed precision on
+        with paddle.amp.auto_cast(dtype=self.precision) if half else contextlib.nullcontext():
             states, keys, values = new_states(self.model.bert, new, seen)
             return self.model.word_logits(states) if logits else None, keys, values
 

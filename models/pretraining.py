@@ -13,7 +13,7 @@ from oscar_paddle.models.heads import MaskedWordHead
 from oscar_paddle.models.oscar import OscarWithHead
 from oscar_paddle.models.packing import with_first
 
-BERTS_CLASSES = 2  # of a config.json that does not say how many
+ABSENT_CLASSES = 2  # where config.json does not say how many
 
 
 class OscarForPretraining(OscarWithHead):
@@ -34,7 +34,7 @@ class OscarForPretraining(OscarWithHead):
 
     def __init__(self, config):
         super().__init__(config)
-        classes = config.num_contrast_classes = getattr(config, "num_contrast_classes", BERTS_CLASSES)
+        classes = config.num_contrast_classes = getattr(config, "num_contrast_classes", ABSENT_CLASSES)
         self.cls = nn.Layer()
         self.cls.predictions = MaskedWordHead(config, self.bert.embeddings.word_embeddings.weight)
         self.cls.seq_relationship = nn.Linear(config.hidden_size, classes)

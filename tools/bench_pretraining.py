@@ -30,7 +30,7 @@ PASSES = 6  # updates' worth of rows that the corpus has
 
 def add_arguments(parser):
     parser.add_argument("--rows", type=int, default=64, help="rows an update (default %(default)s)")
-    parser.add_argument("--parts", type=int, default=4, help="micro-batches an update (default %(default)s)")
+    parser.add_argument("--parts", type=int, default=2, help="micro-batches an update (default %(default)s)")
     measured = "measured updates of each, after one to warm up (default %(default)s)"
     parser.add_argument("--rounds", type=int, default=2, help=measured)
     parser.add_argument("--layers", type=int, default=12, help="layers of the model (default %(default)s, BERT-base)")

@@ -24,7 +24,7 @@ from oscar_paddle.tools.shell.command_line import run_plain_tool
 EXAMPLE = """\
 python tools/bench_refer.py
 python tools/bench_refer.py --expressions 48 --rounds 5 --no_training
-python tools/bench_refer.py --layers 1 --expressions 6 --rounds 1"""
+python tools/bench_refer.py --width 96 --layers 1 --expressions 6 --rounds 1"""
 
 MODES = {
     "published_default": ("refer.Published", AS_PADDLE_COMES),
@@ -40,6 +40,8 @@ def add_arguments(parser):
     parser.add_argument("--pieces", type=int, default=6, help="word pieces of an expression (default 6)")
     parser.add_argument("--rows", default="11,37", metavar="N,N", help="region rows of an image (default 11,37)")
     parser.add_argument("--layers", type=int, default=6, help="co-attention blocks; text has twice as many layers")
+    wide = "width of text, a multiple of 96; regions are 4/3 of it (default 768)"
+    parser.add_argument("--width", type=int, default=768, help=wide)
     parser.add_argument("--backend", default="inference", choices=("inference", "eager"), help="what scores for us")
     parser.add_argument("--no_training", action="store_true", help="measure scoring only")
 
@@ -77,6 +79,8 @@ def _row_counts(args):
         raise UserError(f"--rows: {args.rows!r}, expected numbers from 1 to 100 with commas between them")
     if args.expressions < 6 or args.expressions % 6:
         raise UserError(f"--expressions: {args.expressions}, expected a multiple of 6, the expressions of an image")
+    if args.width < 96 or args.width % 96:
+        raise UserError(f"--width: {args.width}, expected a multiple of 96")
     if not 1 <= args.pieces <= 18:
         raise UserError(f"--pieces: {args.pieces}, expected 1 to 18: the published way has 20 slots, with two special")
     return rows
@@ -102,7 +106,7 @@ def summary(args, machine, scores, seconds):
         "processor": cpu_vendor(),
         "cores": available_cores(),
         "settings": machine,
-        "model": {"co_attention_blocks": args.layers},
+        "model": {"co_attention_blocks": args.layers, "width": args.width},
         "expressions": args.expressions,
         "rounds": args.rounds,
         "results": results,

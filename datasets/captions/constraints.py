@@ -66,9 +66,11 @@ class Machine:
     Attributes:
         edges: {state: [(state, Words), ...]}, every state with at least one; num_constraints, num_states: int.
         num_reached: how many states captions can reach.
+        chains: as given, the ids of each piece in ascending order.
     """
 
     def __init__(self, chains):
+        self.chains = [[sorted(forms) for forms in chain] for chain in chains]
         edges = {(state, state): Words(frozenset(), all_but=True) for state in range(MAIN_STATES)}
         states = MAIN_STATES
         for number, chain in enumerate(chains):

@@ -163,9 +163,9 @@ class LmdbRegions:
 
     def _store(self):
         mine = self.__dict__.get("_opened")
-        if mine is None or mine.process != os.getpid():
+        if mine is None or mine.environment is None:
             with _opening:
-                place = os.getpid(), os.path.realpath(self.file), _version(self.file)
+                place = os.path.realpath(self.file), _version(self.file)
                 mine = _open_stores.get(place) or _open_stores.setdefault(place, _Store(self.path, self.file))
             self._opened = mine
         return mine
@@ -175,21 +175,39 @@ class LmdbRegions:
 
 
 class _Store:
-    """An open environment, of this process only."""
+    """An open environment; none after a fork, in the child: LMDB's must not be used there."""
+
+    environment = None
 
     def __init__(self, path, file):
         import lmdb  # here: what reads other layouts does without
 
-        self.process, self.error = os.getpid(), lmdb.Error
+        self.error = lmdb.Error
         options = {"readonly": True, "lock": False, "readahead": False, "meminit": False, "create": False}
         try:
             self.environment = lmdb.open(file, subdir=False, **options)
         except lmdb.Error as error:
             raise DataError(f"{path}: LMDB cannot open it ({error}); copy or make the store again") from None
 
-    def __del__(self):
-        if hasattr(self, "environment") and self.process == os.getpid():
-            self.environment.close()
+    def close(self):
+        environment, self.environment = self.environment, None
+        if environment is not None:
+            environment.close()
+
+    __del__ = close
+
+
+def _after_fork():
+    """In the child: close what it inherited, which without a lock file touches nothing but its own memory; the library
+    would refuse to open these files again. The lock may be that of a thread which is not here."""
+    global _opening
+    _opening = threading.Lock()
+    for store in list(_open_stores.values()):
+        store.close()
+    _open_stores.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Transaction:
@@ -220,7 +238,8 @@ def check_whole(file):
     with reading(file), open(file, "rb") as stream:
         head, size = stream.read(4096), os.path.getsize(file)
         if len(head) < 152 or int.from_bytes(head[16:20], "little") != _MAGIC:
-            what = describe(head) or "not LMDB's"
+            is_start = head[16:20] == _MAGIC.to_bytes(4, "little")
+            what = f"cut off after {size} bytes" if is_start else describe(head) or "not LMDB's"
             raise DataError(f"{file}: {what}; expected LMDB's data.mdb, written on a little-endian machine")
         page = int.from_bytes(head[40:44], "little")
         if page < 512 or page > 65536 or page & (page - 1):

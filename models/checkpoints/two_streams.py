@@ -1,6 +1,6 @@
 """What is particular to ViLBERT's files: vilbert_beta's and vilbert-multi-task's, and those of the Paddle port.
 
-Source: docs/reference.md, ViLBERT, checkpoints.
+Source: docs/reference.md, ViLBERT checkpoints.
 """
 
 import re

@@ -6,14 +6,16 @@ from typing import NamedTuple
 import numpy as np
 
 from oscar_paddle.config.checks import all_see_all, evaluates_while_training, folders
-from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.errors import DataError, WeightsError
 from oscar_paddle.datasets.corpus.draws import examples_beside
-from oscar_paddle.datasets.pretraining_dataset import build_pretraining_data
+from oscar_paddle.datasets.pretraining_dataset import build_pretraining_data, rules_of
+from oscar_paddle.models.config import read_model_config
 from oscar_paddle.models.packing import PackedBatch
 from oscar_paddle.solvers.metrics.pretraining import pretraining_metrics
 from oscar_paddle.solvers.scoring.triples import COLUMNS, TripleScorer, triple_blocks
 from oscar_paddle.solvers.tasks.task import Evaluation, Head, Recipe, Task, Term
 
+ABSENT_CLASSES = 2  # of the contrast head, where config.json does not say how many
 EXTRA = "extra_"  # before the names of the second corpus' losses and figures
 
 
@@ -83,7 +85,9 @@ class PretrainingTask(Task):
     def check(cls, cfg, split_names, *, max_images, seed, **options):
         from oscar_paddle.datasets.checks.corpora import check_corpora
 
-        return check_corpora(cfg, split_names, max_images, seed)
+        check = check_corpora(cfg, split_names, max_images, seed)
+        check.sections.append(("Contrast classes", _class_rows(cfg)))
+        return check
 
     def training_data(self, tokenizer):
         corpus = self.cfg.CORPUS
@@ -216,6 +220,18 @@ class PretrainingEvaluation(Evaluation):
         losses = ", ".join(f"{name} {value:.4f}" for name, value in metrics["losses"].items())
         shares = ", ".join(f"{name} {100 * value:.2f} %" for name, value in metrics["curves"].items())
         return [f"{self.split}: loss {metrics['loss']:.4f} ({losses}); {shares} ({metrics['num_examples']:,} triples)"]
+
+
+def _class_rows(cfg):
+    """What a run would have for classes, and those of the checkpoint that it starts from, for a report."""
+    wanted = rules_of(cfg).num_contrast_classes
+    rows = [(f"of the items (CORPUS.TEXTA_FALSE_PROB {cfg.CORPUS.TEXTA_FALSE_PROB:g})", str(wanted), "")]
+    try:
+        found = getattr(read_model_config(cfg.PRETRAINED.DIR), "num_contrast_classes", ABSENT_CLASSES)
+    except WeightsError:  # said when a run starts
+        return rows
+    words = str(found) if found == wanted else f"{found}: cls.seq_relationship starts afresh"
+    return [*rows, (f"of {cfg.PRETRAINED.DIR}", words, "")]
 
 
 TASK = PretrainingTask

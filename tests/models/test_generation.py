@@ -347,8 +347,12 @@ def test_samples_drop_as_the_model_trains(made_up, share_prefix):
     prefix = made_up[1].take([0, 2])
     model = tiny_model(OscarForCaptioning, vocab_size=40, max_position_embeddings=30)
     model.train()
-    alike = given_draws(np.full((6, 5), 7))
+    alike, rows = given_draws(np.full((6, 5), 7)), []
+    model.bert.encoder.layer[0].attention.self.key.register_forward_post_hook(
+        lambda *args: rows.append(args[1][0].shape[0])
+    )
     samples = sample_captions(model, prefix, TINY, Decoding(do_sample=True, keep=3, max_length=6), alike, share_prefix)
+    assert set(rows) == ({2} if share_prefix else {6})
     assert (samples.ids[:, 1:5] == 7).all() and (samples.ids[:, 5] == TINY.sep).all()
     assert len(np.unique(samples.log_probs.numpy())) == 6
 

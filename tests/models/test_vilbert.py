@@ -6,8 +6,9 @@ import paddle.nn.functional as F
 import pytest
 from vilbert_golden import Golden
 
-from oscar_paddle.models.bert import EqualRows
+from oscar_paddle.models.bert import Dropout, EqualRows
 from oscar_paddle.models.config import read_model_config
+from oscar_paddle.models.stream_packing import StreamBatch
 from oscar_paddle.models.vilbert import VilbertForReferring
 from oscar_paddle.models.visibility import HIDDEN_BIAS
 from oscar_paddle.solvers.build import load
@@ -126,6 +127,9 @@ def test_other_expressions_of_a_batch_change_nothing(golden_set, model):
 def test_dropout_differs_between_expressions_about_one_image(golden_set):
     model = load(golden_set.folder / "checkpoint", VilbertForReferring)
     model.train()
+    for layer in model.sublayers():
+        if isinstance(layer, Dropout) and layer is not model.bert.dropout:
+            layer.p = 0.0
     batch, _ = golden_set.batch("val", [0, 0])
     first, second = np.split(model(batch).numpy(), 2)
     assert np.abs(first - second).max() > 1e-3
@@ -143,3 +147,21 @@ def test_recompute_gives_the_same_gradients(golden_set):
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[0].items():
         np.testing.assert_allclose(found[1][name], gradient, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@paddle.no_grad()
+@pytest.mark.parametrize("stops", [([0, 2], [1, 3]), ([1, 2], [0, 2]), ([2], [1])])
+def test_regions_shown_to_all_expressions_are_as_if_embedded_for_each(stops, golden_set):
+    config = golden_config(golden_set)
+    config.v_biattention_id, config.t_biattention_id = stops
+    paddle.seed(5)
+    bert = VilbertForReferring(config).bert
+    bert.eval()
+    fields = StreamBatch(*map(paddle.to_tensor, golden_set.batch("val", [0, 1, 2, 3])[0]))
+    own = fields._replace(
+        img_feats=paddle.gather(fields.img_feats, fields.order),
+        img_locs=paddle.gather(fields.img_locs, fields.order),
+        order=paddle.arange(len(fields.order), dtype="int32"),
+    )
+    np.testing.assert_allclose(bert(fields).numpy(), bert(own).numpy(), atol=2e-6)
+    assert len(fields.img_feats) < len(own.img_feats)

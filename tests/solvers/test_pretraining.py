@@ -216,3 +216,11 @@ def test_it_starts_fine_tuning(runs, single, tmp_path):
             if "embeddings" in name or name.endswith(("bias", "LayerNorm.weight")):
                 np.testing.assert_array_equal(parameter.numpy(), state[f"bert.{name}"])
         assert model.classifier.weight.shape == [32, labels] and model.config.use_img_layernorm == 1
+
+
+def test_the_check_says_which_part_will_start_afresh(runs, capfd):
+    for prob, words in ((0.25, f"of {runs.golden / 'checkpoint'}"), (0.0, "3: cls.seq_relationship starts afresh")):
+        opts = ("--opts", "CORPUS.TEXTA_FALSE_PROB", prob)
+        code, out, said = starting.said_in_process(capfd, "check_dataset", "--cfg_file", runs.cfg_file, *opts)
+        assert code == 0 and words in out, (out, said)
+        assert ("starts afresh" in out) == (prob == 0.0)

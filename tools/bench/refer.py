@@ -32,10 +32,7 @@ class Refer:
     def __init__(self, name, args):
         paddle.set_device("cpu")
         paddle.seed(1)
-        layers = {"num_hidden_layers": 2 * args.layers, "v_num_hidden_layers": args.layers}
-        layers["v_biattention_id"] = list(range(args.layers))
-        layers["t_biattention_id"] = list(range(args.layers, 2 * args.layers))
-        self.model, self.args = VilbertForReferring(VilbertConfig(**layers)), args
+        self.model, self.args = VilbertForReferring(_config(args.layers, args.width)), args
         paddle.nn.initializer.Normal(std=0.2)(self.model.vision_logit.weight)  # scores of a few units
 
     def arrays(self, pieces, rows):
@@ -77,6 +74,25 @@ class Refer:
         self.loss(arrays).backward()
         self.update()
         return time.perf_counter() - started
+
+
+def _config(blocks, width):
+    """The published sizes, or some of them smaller."""
+    regions = width * 4 // 3
+    return VilbertConfig(
+        num_hidden_layers=2 * blocks,
+        hidden_size=width,
+        num_attention_heads=width // 64 if width % 64 == 0 else 1,
+        intermediate_size=4 * width,
+        v_num_hidden_layers=blocks,
+        v_hidden_size=regions,
+        v_num_attention_heads=regions // 128,
+        v_intermediate_size=regions,
+        bi_hidden_size=regions,
+        bi_num_attention_heads=regions // 128,
+        v_biattention_id=list(range(blocks)),
+        t_biattention_id=list(range(blocks, 2 * blocks)),
+    )
 
 
 class Ours(Refer):

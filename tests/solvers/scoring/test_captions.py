@@ -99,6 +99,19 @@ def test_images_without_anything_but_their_number(exported, model):
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=0, atol=1e-5)
 
 
+def test_a_slice_goes_in_as_what_it_shows(exported, prefix):
+    """A predictor reads a tensor's memory from its start, whatever its strides are."""
+    captions = Captions(exported, prefix, SPECIALS.mask)
+    wanted = np.asarray(captions.advance(np.full((8, 1), SPECIALS.cls)))
+    wider = Captions(exported, prefix, SPECIALS.mask)
+    keys, values = (
+        [paddle.concat([part, part], axis=2)[:, :, : part.shape[2]] for part in parts] for parts in wider.prefix[:2]
+    )
+    assert not keys[0].is_contiguous()
+    wider.prefix = wider.prefix._replace(keys=keys, values=values)
+    assert (np.asarray(wider.advance(np.full((8, 1), SPECIALS.cls))) == wanted).all()
+
+
 def test_a_program_is_kept_and_used_again(model, exported, cache, monkeypatch):
     assert [folder.name for folder in cache.iterdir()][0].startswith("program-")
     monkeypatch.setattr(programs.CaptionProgram, "forward", None)  # another export would fail

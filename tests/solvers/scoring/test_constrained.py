@@ -1,17 +1,21 @@
 """Captions with constraints as rows of results."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from caption_golden import SPECIALS, golden_model, golden_prefix
+from caption_golden import FOLDER, SPECIALS, golden_model, golden_prefix
 
+from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.datasets.captions.constraints import Machine
+from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.models.constrained import generate_constrained
 from oscar_paddle.models.decoding import Decoding
 from oscar_paddle.solvers.scoring.captions import CaptionScorer, caption_groups, eager_writer, split_captions
 from oscar_paddle.solvers.scoring.constrained import ConstrainedBackend
+from oscar_paddle.solvers.tasks.captioning import CaptioningTask
 
 LONGEST = 8
 
@@ -43,3 +47,22 @@ def test_settings_are_checked_before_anything_is_scored():
         ConstrainedBackend(
             eager_writer(golden_model()), SPECIALS, Decoding(5, LONGEST, 3), machines=[], min_satisfied=2
         )
+
+
+def test_results_are_not_used_again_with_other_constraints(tmp_path):
+    data = shutil.copytree(FOLDER / "coco_caption", tmp_path / "data")
+    cfg = get_cfg_defaults()
+    cfg.DATASET.DATA_DIR, cfg.CAPTION.USE_CBS, cfg.CAPTION.NUM_BEAMS = str(data), True, 5
+    cfg.INPUT.MAX_REGION = 8
+
+    def constraints():
+        tokenizer = build_tokenizer(FOLDER / "checkpoint", True)
+        evaluation = CaptioningTask(cfg).evaluation(tokenizer, "cbs.yaml")
+        evaluation.check()
+        return evaluation.provenance()["data"]["constraints"]
+
+    before = constraints()
+    assert constraints() == before
+    forms = data / "cbs" / "tokenforms.tsv"
+    forms.write_text(forms.read_text().replace("kite,kites", "kite,bird"))
+    assert constraints() != before
