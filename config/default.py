@@ -253,34 +253,34 @@ KEYS = {
     "EVAL.FOLDS": Key(1, NEW, one_of(1, 5)).means("""
         5: also the mean of five 1K folds of a 5K list, as some papers report it."""),
     # ---- the detector: from a picture to regions; the defaults are VinVL's published command
-    "DETECTOR.WEIGHTS": Key("", "MODEL.WEIGHT").means("""
+    "DETECTOR.WEIGHTS": Key("", "scene_graph_benchmark MODEL.WEIGHT").means("""
         Weights of the detector, such as vinvl_vg_x152c4.pth; '' = there is none, and pictures are not taken."""),
-    "DETECTOR.LABEL_MAP": Key("", "DATASETS.LABELMAP_FILE").means("""
+    "DETECTOR.LABEL_MAP": Key("", "scene_graph_benchmark DATASETS.LABELMAP_FILE").means("""
         JSON with the names of classes and attributes (VG-SGG-dicts-vgoi6-clipped.json), or a text with one class a line
         (objects_vocab.txt); '' = the only such file beside the weights."""),
-    "DETECTOR.SHORT_SIDE": Key(600, "INPUT.MIN_SIZE_TEST", at_least(1)).means("""
+    "DETECTOR.SHORT_SIDE": Key(600, "scene_graph_benchmark INPUT.MIN_SIZE_TEST", at_least(1)).means("""
         Pixels that the shorter side of a picture is resized to."""),
-    "DETECTOR.LONG_SIDE": Key(1000, "INPUT.MAX_SIZE_TEST", at_least(1)).means("""
+    "DETECTOR.LONG_SIDE": Key(1000, "scene_graph_benchmark INPUT.MAX_SIZE_TEST", at_least(1)).means("""
         Pixels that the longer side then has at most."""),
     "DETECTOR.UPRIGHT": Key(False, NEW).means("""
         Turn pictures as their EXIF data say before anything else; the reference does not."""),
-    "DETECTOR.FILTER": Key(1, "MODEL.ROI_HEADS.NMS_FILTER", one_of(0, 1, 2)).means("""
+    "DETECTOR.FILTER": Key(1, "scene_graph_benchmark MODEL.ROI_HEADS.NMS_FILTER", one_of(0, 1, 2)).means("""
         Which proposals become detections: 0 (per class) | 1 (best class of each among those where it survives) | 2
         (best class of each, one suppression); docs/reference.md, selecting detections."""),
-    "DETECTOR.SCORE_THRESHOLD": Key(0.2, "MODEL.ROI_HEADS.SCORE_THRESH", _SHARE).means("""
+    "DETECTOR.SCORE_THRESHOLD": Key(0.2, "scene_graph_benchmark MODEL.ROI_HEADS.SCORE_THRESH", _SHARE).means("""
         Lowest probability of a detection, where there are MIN_BOXES of them."""),
-    "DETECTOR.OVERLAP": Key(0.5, "MODEL.ROI_HEADS.NMS", _SHARE).means("""
+    "DETECTOR.OVERLAP": Key(0.5, "scene_graph_benchmark MODEL.ROI_HEADS.NMS", _SHARE).means("""
         Intersection over union above which the less likely of two boxes goes, in filters 0 and 2; filter 1 has
         0.3."""),
-    "DETECTOR.MIN_BOXES": Key(10, "MODEL.ROI_HEADS.MIN_DETECTIONS_PER_IMG", at_least(1)).means("""
+    "DETECTOR.MIN_BOXES": Key(10, "scene_graph_benchmark MODEL.ROI_HEADS.MIN_DETECTIONS_PER_IMG", at_least(1)).means("""
         Detections that a picture has at least."""),
-    "DETECTOR.MAX_BOXES": Key(100, "MODEL.ROI_HEADS.DETECTIONS_PER_IMG", at_least(1)).means("""
+    "DETECTOR.MAX_BOXES": Key(100, "scene_graph_benchmark MODEL.ROI_HEADS.DETECTIONS_PER_IMG", at_least(1)).means("""
         Detections that a picture has at most."""),
-    "DETECTOR.REGRESSION": Key(False, "TEST.IGNORE_BOX_REGRESSION, turned round").means("""
+    "DETECTOR.REGRESSION": Key(False, "scene_graph_benchmark TEST.IGNORE_BOX_REGRESSION, turned round").means("""
         Whether boxes are corrected for their class; VinVL's features are those of the proposals as they are."""),
-    "DETECTOR.PROPOSALS_BEFORE": Key(6000, "MODEL.RPN.PRE_NMS_TOP_N_TEST", at_least(1)).means("""
+    "DETECTOR.PROPOSALS_BEFORE": Key(6000, "scene_graph_benchmark MODEL.RPN.PRE_NMS_TOP_N_TEST", at_least(1)).means("""
         Anchors with the highest scores that are decoded and compared."""),
-    "DETECTOR.PROPOSALS": Key(300, "MODEL.RPN.POST_NMS_TOP_N_TEST", at_least(1)).means("""
+    "DETECTOR.PROPOSALS": Key(300, "scene_graph_benchmark MODEL.RPN.POST_NMS_TOP_N_TEST", at_least(1)).means("""
         Proposals that are left of them at most."""),
     # ---- captions: how they are trained and written
     "CAPTION.MAX_SEQ_A_LEN": Key(40, "--max_seq_a_length", _ROOM_FOR_TEXT, RUN).means("""
