@@ -103,7 +103,7 @@ def _double_quote(text, rest):
 
 def _single_quote(text, rest):
     """A quotation begins where a letter and something more follow."""
-    return ["`" if re.match(r"[A-Za-z]\S", rest) else "'"]
+    return ["`" if text == "'" and re.match(r"[A-Za-z]\S", rest) else "'"]
 
 
 def _abbreviation(text, rest):
@@ -175,12 +175,13 @@ _FRACTIONS = r"\u00bc-\u00be\u2150-\u2189"
 _L = rf"(?:[^\W\d_{_ODD}{_FRACTIONS}]|[{_MARKS}])"  # letters of any script, and what is written above and below them
 _W = rf"{_L}(?:{_L}|[\d\u00ad])*(?:[.!?]{_L}(?:{_L}|\d)*)*"
 _DASH = r"[\-\u2010\u2011\u058a]"  # of compounds
-_NAMES = "o'clock|ma'am|ne'er|li'l|cap'n|nor'easter|ev'ry|s'mores|hawai'i".replace("'", _A)
+_NAMES = "o'clock|ne'er|li'l|cap'n|nor'easter|ev'ry|s'mores|hawai'i".replace("'", _A)
 _ENDINGS = (  # of file names
     "bat|bmp|c|cgi|class|cpp|dll|docx?|exe|gif|gz|h|html?|jar|java|jpe?g|mov|mp3|pdf|php|pl|png|ppt|ps|py|sql|tar|txt"
     "|wav|x|xml|zip"
 )
-_SUFFIX = rf"(?:{_A}(?:[msdMSD]|[rR][eE]|[vV][eE]|[lL][lL]))(?![A-Za-z])"
+_SHORT = r"(?:[msdMSD]|[rR][eE]|[vV][eE]|[lL][lL])"
+_SUFFIX = rf"(?:'{_SHORT}(?![A-Za-z])|[\u2019\u0092]{_SHORT})"
 _NOT = rf"[nN]{_A}[tT]"
 _NUMBER = r"(?:\d*(?:[.:,]\d+)+|\d+)"
 
@@ -196,7 +197,7 @@ _RULES = [
     _rule(r"&quot;", _double_quote),
     _rule(r"&nbsp;", lambda text, rest: []),
     _rule(r"&#\d+;", _same),
-    _rule(r"https?://[^\s\"<>|(){}]+[^\s\"<>|.!?(){},\-]", _same),
+    _rule(r"(?i:https?)://[^\s\"<>|(){}]+[^\s\"<>|.!?(){},\-]", _same),
     _rule(
         r"(?:www\.(?:[^\s\"<>|.!?(){},]+\.)+[a-zA-Z]{2,4}|(?:[^\s\"`'<>|.!?(){},\-_$:/&]+\.)+(?:com|net|org|edu))"
         r"(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){},\-])?",
@@ -206,7 +207,7 @@ _RULES = [
     _rule(r"@[A-Za-z_][A-Za-z_0-9]*|#[A-Za-z]+(?:_[A-Za-z]+)*", _same),
     # contractions
     _rule(r"(?i:cannot|gonna|gotta|lemme|gimme|wanna)", _cut),
-    _rule(rf"(?P<token>{_A}[tT])(?i:is|was)", _apostrophe_word),
+    _rule(r"(?P<token>'[tT])(?i:is|was)", _apostrophe_word),
     _rule(rf"(?P<token>{_W})(?:{_SUFFIX})", _same),
     _rule(rf"(?P<token>[A-Za-z]*(?![nN])[A-Za-z]){_NOT}", _same),
     _rule(rf"{_NOT}", _apostrophe_word),
@@ -214,7 +215,7 @@ _RULES = [
     _rule(rf"{_A}[nN](?:{_A}|(?![-\w]))|(?:[lLdDjJ]|[dD]unkin|[sS]omethin|[oO]l){_A}|{_A}(?:em|EM|Em)", _same),
     _rule(r"'(?i:cause|till?)|[yY]'(?=[A-Za-z])|(?i:c'mon)", _same),
     _rule(rf"[dDoOlLnNeE]{_A}{_L}{{2,}}(?:-?[A-Za-z0-9]+)*", _same),
-    _rule(rf"{_L}*(?i:{_NAMES}){_L}*|{_L}+(?i:y{_A}all)(?![A-Za-z])", _same),
+    _rule(rf"(?:{_L}*(?i:ma{_A}am)|(?i:{_NAMES})){_L}*|{_L}+(?i:y{_A}all)(?![A-Za-z])", _same),
     _rule(rf"{_A}\d\d(?:s|(?= |$))", _same),
     # words with signs inside
     _rule(rf"{_W}", _same),
