@@ -158,6 +158,13 @@ def test_another_number_of_classes_is_a_fresh_part_and_nothing_else_may_differ(p
     file["cls.predictions.bias"] = file["cls.predictions.bias"][:-1]
     with pytest.raises(WeightsError, match=r"cls.predictions.bias \[185\] instead of \[186\]"):
         load_into(model, file, "here", OscarForPretraining.head_parts)
+    for shape in ((2, 31), (2, 32)):  # another width; only one of the two tensors
+        file = read_state(pretraining.folder / "checkpoint")
+        file["cls.seq_relationship.weight"] = np.zeros(shape, np.float32)
+        if shape[1] == 31:
+            file["cls.seq_relationship.bias"] = np.zeros(2, np.float32)
+        with pytest.raises(WeightsError, match="cls.seq_relationship.weight"):
+            load_into(model, file, "here", OscarForPretraining.head_parts)
     other, file = (read_state(pretraining.folder / name) for name in ("checkpoint_2way", "checkpoint"))
     file |= {name: array for name, array in other.items() if name.startswith("cls.seq_relationship.")}
     with pytest.raises(WeightsError, match="cls.seq_relationship.bias"):  # an evaluation starts nothing afresh
