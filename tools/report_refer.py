@@ -14,7 +14,7 @@ EXAMPLE = """\
 def add_arguments(parser):
     add_page_arguments(parser, "tools/eval_refer.py", "Referring expressions", "%(default)s")
     controls = "evaluations of the same split with REFER.CONTROL, shown beside it"
-    parser.add_argument("--controls", nargs="*", metavar="DIR", default=[], help=controls)
+    parser.add_argument("--controls", nargs="*", metavar="EVAL_DIR", default=[], help=controls)
     parser.add_argument("--expressions", type=int, default=24, help="drawn at random (default: %(default)s)")
     parser.add_argument("--wrong", type=int, default=10, help="worst misses (default: %(default)s)")
 
