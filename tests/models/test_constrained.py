@@ -1,6 +1,7 @@
 """Constrained beam search against the reference's results for one image at a time, in batches and rule by rule."""
 
 import shutil
+from types import SimpleNamespace
 
 import caption_golden as golden
 import numpy as np
@@ -129,6 +130,19 @@ def test_equally_likely_captions_are_taken_by_beam_and_then_by_id():
     assert [beam.ids for beam in search.beams] == [(2,), (3,), (4,)]
     search.advance(log_probs({3: 0.5}, {2: 0.5}, {5: 0.5}))
     assert [(beam.ids, beam.parent) for beam in search.beams] == [((2, 3), 0), ((3, 2), 1), ((4, 5), 2)]
+
+
+def test_likely_words_that_a_state_may_not_take_leave_it_the_next_ones():
+    search = ImageSearch(Machine([[{2, 3}]]), 1, SEP)
+    search.advance(log_probs({2: 0.5, 3: 0.3, 4: 0.2}))
+    assert [(beam.state, beam.ids) for beam in search.beams] == [(0, (4,)), (1, (2,))]
+
+
+def test_a_caption_that_does_not_end_fills_all_positions_behind_cls():
+    captions = SimpleNamespace(images=np.array([0]))
+    captions.advance = lambda ids, parents: log_probs({2: 0.5, 3: 0.4})[None].repeat(ids.shape[1], axis=1)
+    (search,) = constrained_search(captions, SPECIALS._replace(sep=SEP), Decoding(2, 5), [Machine([])])
+    assert search.beams[0].ids == (2, 2, 2, 2)
 
 
 def test_an_ended_caption_stays_and_costs_nothing():

@@ -138,8 +138,10 @@ def test_greedy_captions_are_those_of_evaluation_mode_and_the_model_trains_on():
     assert asked == wanted
 
 
-def test_draws_are_a_function_of_paddles_random_state():
-    model, references = golden_model(), golden.references()[:2]
+@pytest.mark.parametrize("dropout", [0.1, 0.0])
+def test_draws_are_a_function_of_paddles_random_state(dropout):
+    model = golden_model(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    references = golden.references()[:2]
 
     def drawn(seed):
         scst = golden.self_critical(3, cider=GivenCider())
