@@ -77,11 +77,7 @@ def main(argv=None):
     for name, texts, allowed in (("captions", given, 0), ("odd texts", odd, args.share * len(odd))):
         lines = [" ".join(text.split()) for text in texts]
         found = java_tokens(lines, args.package) if lines else []
-        differ = [
-            (line, java)
-            for line, java in zip(lines, found, strict=True)
-            if list(tokens(line)) != java.rstrip(" ").split(" ")
-        ]
+        differ = [(line, java) for line, java in zip(lines, found, strict=True) if tokenize(line) != kept(java)]
         for line, java in differ[:20]:
             print(f"{line!r}\n  Java: {java}\n  ours: {' '.join(tokenize(line))}", file=sys.stderr)
         print(f"{len(lines):,} {name}: {len(differ):,} differ")
