@@ -1,8 +1,9 @@
 """Document frequencies of the self-critical reward: in how many images' captions each run of words stands.
 
 The file is a pickle {"document_frequency": {(word, ...): images}, "ref_len": images}, as published for COCO
-(`coco-train-words.p`); ours has the same layout, and the reference reads it. Source: docs/reference.md, self-critical
-reward.
+(`coco-train-words.p`); ours has the same layout, and the reference reads it.
+
+Source: docs/reference.md, self-critical reward.
 """
 
 from collections import Counter
