@@ -10,7 +10,7 @@ SIZES ?= $(if $(FAST),--train 60 --dev 10 --test 12,--train 3000 --dev 100 --tes
 MODEL ?= $(if $(FAST),--hidden_size 32 --num_hidden_layers 1 --intermediate_size 64,--hidden_size 96 --intermediate_size 384)
 MODEL_WORDS ?= $(if $(FAST),1 layer of width 32,3 layers of width 96), from scratch
 
-.PHONY: fuzz fuzz-tokenizer test-install help install install-gpu install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 report-picture test lint clean
+.PHONY: fuzz fuzz-tokenizer fuzz-captions captioning-scores test-install help install install-gpu install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 quickstart-captioning quickstart-pretraining quickstart-refer report-picture test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z0-9 -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -117,6 +117,106 @@ $(TASKS:%=$(ROOT)/%_eval/metrics.json): $(ROOT)/%_eval/metrics.json: $(ROOT)/sce
 	$(BIN)/python tools/eval_$*.py --cfg_file configs/scenes_$*_test.yaml --output_dir $(@D) $(call task_opts)
 	@touch $@
 
+# Pre-training on scenes: for three seeds, retrieval fine-tuned from pre-trained weights and from the random ones that the
+# pre-training began with, in the same steps. The corpus has the training pictures, a second one those of dev.
+PRE       = $(ROOT)/pretraining
+SEEDS    ?= 1 2 3
+PRE_OPTS ?= MISC.NUM_THREADS 0
+pre_opts  = OUTPUT.CHECKPOINT_DIR $(PRE) OUTPUT.SAVE_NAME $(1) MISC.SEED $* $(PRE_OPTS) $(if $(FAST),$(call UPDATES,4))
+pre_data  = DATASET.DATA_DIR $(SCENES)/coco_ir DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv
+pre_tune  = $(BIN)/python tools/train_retrieval.py --cfg_file configs/scenes_pretraining_tune.yaml \
+  --opts $(pre_data) $(call pre_opts,$(1)-$*) PRETRAINED.DIR
+pre_eval  = $(BIN)/python tools/eval_retrieval.py --cfg_file configs/scenes_test.yaml --output_dir $(@D) \
+  --opts $(pre_data) INPUT.NUM_CAPTIONS_PER_IMAGE_DEV 2 EVAL.CHECKPOINT_DIR $(PRE)/$(1)-$*/last $(PRE_OPTS)
+
+quickstart-pretraining: $(foreach seed,$(SEEDS),$(PRE)/eval-with-$(seed)/metrics.json $(PRE)/eval-without-$(seed)/metrics.json)  ## pre-train on the scenes, and see what that does for retrieval
+	@echo "== pre-trained against not pre-trained, R@1 on unseen scenes"
+	$(BIN)/python tools/compare_evaluations.py --first $(SEEDS:%=$(PRE)/eval-with-%) --second $(SEEDS:%=$(PRE)/eval-without-%)
+	@echo "== $$(( $$(date +%s) - $$(stat -c %Y $(PRE)/started) )) s in all, breaks included, drawing excluded"
+
+$(PRE)/started: $(SCENES)/init/config.json configs/scenes_pretraining_train.yaml configs/scenes_pretraining_tune.yaml configs/scenes_train.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(PRE)/corpora: $(PRE)/started
+	@echo "== making the corpora of training and dev pictures"
+	@rm -rf $(PRE)/corpus $(PRE)/corpus_dev
+	$(BIN)/python tools/prepare_corpus.py --output_dir $(PRE)/corpus --features scenes $(SCENES)/model_0060000 --captions scenes $(SCENES)/coco_ir train
+	$(BIN)/python tools/prepare_corpus.py --output_dir $(PRE)/corpus_dev --features scenes $(SCENES)/model_0060000 --captions scenes $(SCENES)/coco_ir minival
+	@touch $@
+
+$(SEEDS:%=$(PRE)/start-%/config.json): $(PRE)/start-%/config.json: $(PRE)/started
+	@rm -rf $(@D)
+	$(BIN)/python tools/make_start.py --config $(SCENES)/init --output $(@D) --seed $* --alike
+
+$(SEEDS:%=$(PRE)/pre-%/trained): $(PRE)/pre-%/trained: $(PRE)/corpora $(PRE)/start-%/config.json
+	@echo "== pre-training, seed $*$(call about,1 minute)"
+	$(BIN)/python tools/train_pretraining.py --cfg_file configs/scenes_pretraining_train.yaml \
+	  --opts DATASET.DATA_DIR $(PRE)/corpus PRETRAINED.DIR $(PRE)/start-$* $(call pre_opts,pre-$*)
+	@touch $@
+
+$(SEEDS:%=$(PRE)/with-%/trained): $(PRE)/with-%/trained: $(PRE)/pre-%/trained
+	@echo "== fine-tuning from pre-trained weights, seed $*$(call about,15 s)"
+	$(call pre_tune,with) $(PRE)/pre-$*/last
+	@touch $@
+
+$(SEEDS:%=$(PRE)/without-%/trained): $(PRE)/without-%/trained: $(PRE)/start-%/config.json
+	@echo "== the same from the random weights that it began with, seed $*$(call about,15 s)"
+	$(call pre_tune,without) $(PRE)/start-$*
+	@touch $@
+
+$(SEEDS:%=$(PRE)/eval-with-%/metrics.json): $(PRE)/eval-with-%/metrics.json: $(PRE)/with-%/trained
+	$(call pre_eval,with)
+	@touch $@
+
+$(SEEDS:%=$(PRE)/eval-without-%/metrics.json): $(PRE)/eval-without-%/metrics.json: $(PRE)/without-%/trained
+	$(call pre_eval,without)
+	@touch $@
+
+# Captions of scenes: trained by masked words, scored beside what needs no model, then self-critically with three seeds.
+CAP       = $(ROOT)/captioning
+cap_eval  = $(BIN)/python tools/eval_captioning.py --cfg_file configs/scenes_captioning_test.yaml --output_dir $(@D) \
+  --opts DATASET.DATA_DIR $(SCENES)/coco_ir DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv EVAL.CHECKPOINT_DIR $(CAP)/$(1)/last
+cap_train = $(BIN)/python tools/train_captioning.py --cfg_file configs/$(1).yaml --opts DATASET.DATA_DIR $(SCENES)/coco_ir \
+  DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv OUTPUT.CHECKPOINT_DIR $(CAP) $(2) $(if $(FAST),$(call UPDATES,4))
+
+quickstart-captioning: quickstart $(CAP)/eval/metrics.json $(CAP)/baselines.json $(SEEDS:%=$(CAP)/eval-scst-%/metrics.json)  ## then learn to write captions of the scenes
+	@echo "== 4 of 4: writing the report pages, and what the self-critical training brought"
+	$(BIN)/python tools/report_captions.py --eval_dir $(CAP)/eval --output $(CAP)/captions.html --baselines $(CAP)/baselines.json \
+	  $(call page,captioning/scenes_captioning_train) --title "Quick start: captions of scenes" --fact "Starts from=$(ROOT)/scenes_train/last"
+	$(BIN)/python tools/report_captions.py --eval_dir $(CAP)/eval-scst-$(firstword $(SEEDS)) --output $(CAP)/captions_scst.html \
+	  --baselines $(CAP)/baselines.json $(call page,captioning/scst-$(firstword $(SEEDS))) \
+	  --title "Quick start: captions of scenes after self-critical training"
+	$(BIN)/python tools/compare_evaluations.py --first $(SEEDS:%=$(CAP)/eval-scst-%) --second $(CAP)/eval --metric CIDEr
+
+$(CAP)/scenes_captioning_train/started: $(ROOT)/scenes_train/trained configs/scenes_captioning_train.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(CAP)/scenes_captioning_train/trained: $(CAP)/scenes_captioning_train/started
+	@echo "== 1 of 4: learning to write, from the quick start's model$(call about,4 minutes)"
+	$(call cap_train,scenes_captioning_train,PRETRAINED.DIR $(ROOT)/scenes_train/last)
+	@touch $@
+
+$(CAP)/eval/metrics.json: $(CAP)/scenes_captioning_train/trained configs/scenes_captioning_test.yaml
+	@echo "== 2 of 4: writing captions of new scenes, and without a model"
+	$(call cap_eval,scenes_captioning_train)
+	@touch $@
+
+$(CAP)/baselines.json: $(CAP)/scenes_captioning_train/trained
+	$(BIN)/python tools/caption_baselines.py --cfg_file configs/scenes_captioning_test.yaml --output $@ \
+	  --opts DATASET.DATA_DIR $(SCENES)/coco_ir DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv PRETRAINED.DIR $(ROOT)/scenes_train/last
+
+$(SEEDS:%=$(CAP)/scst-%/started): $(CAP)/scst-%/started: $(CAP)/scenes_captioning_train/trained configs/scenes_captioning_scst.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(SEEDS:%=$(CAP)/scst-%/trained): $(CAP)/scst-%/trained: $(CAP)/scst-%/started
+	@echo "== 3 of 4: self-critical training, seed $*$(call about,2 minutes)"
+	$(call cap_train,scenes_captioning_scst,PRETRAINED.DIR $(CAP)/scenes_captioning_train/last OUTPUT.SAVE_NAME scst-$* MISC.SEED $*)
+	@touch $@
+
+$(SEEDS:%=$(CAP)/eval-scst-%/metrics.json): $(CAP)/eval-scst-%/metrics.json: $(CAP)/scst-%/trained configs/scenes_captioning_test.yaml
+	$(call cap_eval,scst-$*)
+	@touch $@
+
 .DELETE_ON_ERROR:
 
 report-picture: install  ## draw the README's picture of quickstart/report.html (needs chromium)
@@ -130,6 +230,13 @@ test-install:  ## build a wheel, install it beside current Hugging Face packages
 
 fuzz-tokenizer: install-dev  ## compare the ids of a million odd texts with those that PaddleNLP gives
 	$(BIN)/python tests/fuzz/compare_tokenizers.py
+
+captioning-scores: install  ## install the toolkit of caption scores; say what METEOR and SPICE still lack
+	$(BIN)/python -m pip install --quiet pycocoevalcap==1.2
+	$(BIN)/python -m oscar_paddle.solvers.metrics.toolkit
+
+fuzz-captions: install-dev  ## compare words of 100,000 odd captions with the toolkit's tokeniser (Java)
+	$(BIN)/python tests/fuzz/compare_ptb.py
 
 fuzz: install-dev  ## feed damaged files to every reader for some minutes (MINUTES=5)
 	$(BIN)/python tests/fuzz/fuzz_readers.py --minutes $(MINUTES)

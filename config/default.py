@@ -20,6 +20,7 @@ NEW, VINVL = "this project", "VinVL-Paddle"
 _POSITIVE = must_be("greater than 0", lambda value: value > 0)
 _SHARE = must_be("in [0, 1)", lambda value: 0 <= value < 1)
 _SHARE_OR_NEGATIVE = must_be("in [0, 1), or negative to keep config.json's value", lambda value: value < 1)
+_FALSE_CAPTIONS = must_be("in [0, 0.5]", lambda value: 0 <= value <= 0.5)
 _SEED = must_be("in 0 .. 4294967295", lambda value: 0 <= value < 2**32)
 _ROOM_FOR_TEXT = must_be("at least 3: [CLS], one WordPiece and [SEP]", lambda value: value >= 3)
 _SPLIT = must_be("the name of a split: the xxx of xxx_captions.pt")
@@ -110,6 +111,41 @@ KEYS = {
     "DATASET.CACHE_DIR": Key("", NEW).means("""
         Folder for cached token ids. '' = DATA_DIR/.oscar_cache, or the user's cache folder where that is
         read-only."""),
+    # ---- pre-training: the corpora and what is drawn from them (docs/pretraining.md)
+    "CORPUS.DATASET_FILE": Key("", "--dataset_file").means("""
+        YAML that names the data sets of the corpus and where their texts, labels and features are; relative to
+        DATASET.DATA_DIR."""),
+    "CORPUS.EXTRA_DATASET_FILE": Key("", "--extra_dataset_file").means("""
+        A second corpus, of which every step takes as many examples; '' = none."""),
+    "CORPUS.DEV_DATASET_FILE": Key("", NEW).means("""
+        A corpus that is held out, for the evaluation during training and tools/eval_pretraining.py; '' = none."""),
+    "CORPUS.EXTRA_LOSS_WEIGHT": Key(0.0, "--extra_loss_weight", _SHARE).means("""
+        Weight w of the second corpus' losses; the first's have 1 - w, as upstream also without a second."""),
+    "CORPUS.TEXTB_SAMPLE_MODE": Key(0, "--textb_sample_mode", one_of(0, 1, 2)).means("""
+        Where a wrong text_b is from: 0 (Oscar: caption or tags of another document) | 1 (Oscar+: its tags or
+        answer) | 2 (the answer of another question)."""),
+    "CORPUS.EXTRA_TEXTB_SAMPLE_MODE": Key(1, "--extra_textb_sample_mode", one_of(0, 1, 2)).means("""
+        The same for the second corpus."""),
+    "CORPUS.TEXTA_FALSE_PROB": Key(0.0, "--texta_false_prob", _FALSE_CAPTIONS).means("""
+        Share of the items with a wrong caption: 0 (Oscar: two classes, matched and wrong tags) | 0.25 (Oscar+: three
+        classes, 0 matched, 1 wrong text_b, 2 wrong text_a) | 0.5 (two classes, matched and wrong caption)."""),
+    "CORPUS.USE_B": Key(True, "--use_b").means("""
+        Whether tags and answers are shown as the second sentence."""),
+    "CORPUS.USE_GTLABELS": Key(True, "--use_gtlabels").means("""
+        Whether tags are the human-made gt_objects of an image where it has some, and not the detector's objects."""),
+    "CORPUS.MASK_LOSS_FOR_UNMATCHED": Key(True, "--mask_loss_for_unmatched").means("""
+        Whether words of a wrong text_b are masked and predicted, too."""),
+    "CORPUS.CHUNK_START_ID": Key(-1, "--chunk_start_id", at_least(-1)).means("""
+        First chunk that is read of data sets in chunks; -1 = from the first on."""),
+    "CORPUS.CHUNK_END_ID": Key(-1, "--chunk_end_id", at_least(-1)).means("""
+        The chunk behind the last one that is read; -1 = all."""),
+    "CORPUS.MEAN_OVER": Key("batch", NEW, one_of("batch", "update")).means("""
+        What a loss is the mean over: batch (the masked tokens, or the rows, of each micro-batch of each process, and
+        then the mean of these, as DistributedDataParallel makes it upstream) | update (those of all micro-batches and
+        processes together, whatever their number)."""),
+    "CORPUS.MATCHING_CAPTIONS": Key(20, NEW, at_least(0)).means("""
+        Held-out evaluation: how many captions, its own and others, are scored for the image and the text_b of each
+        example, for matching R@1; 0 = no such figure."""),
     # ---- what is written
     "OUTPUT.SAVE_NAME": Key("", VINVL, _INSIDE).means("""
         Name of the run folder inside CHECKPOINT_DIR. '' = the YAML file's name without .yaml."""),
@@ -136,6 +172,9 @@ KEYS = {
         Examples per process and micro-batch. In retrieval these are positive pairs; each brings NEGATIVES negative
         pairs, so 1 + NEGATIVES times as many rows. Examples per step = this x processes x
         GRADIENT_ACCUMULATION_STEPS."""),
+    "OPTIMIZATION.GLOBAL_BATCH_SIZE": Key(0, "--train_batch_size of run_oscarplus_pretrain.py", at_least(0)).means("""
+        Examples of an optimizer step, over all processes and micro-batches: BATCH_SIZE is then this / processes /
+        GRADIENT_ACCUMULATION_STEPS. 0 = BATCH_SIZE says."""),
     "OPTIMIZATION.WARMUP_STEPS": Key(0, "--warmup_steps", at_least(0), RUN).means("""
         Optimizer steps in which the learning rate rises from 0 to LR."""),
     "OPTIMIZATION.LR_SCHEDULER": Key("linear", "--scheduler", one_of("linear", "constant"), RUN).means("""
@@ -213,6 +252,36 @@ KEYS = {
         Text and region positions in one scoring batch; 0 = by device: 4,096 on a CPU, 16,384 on a GPU."""),
     "EVAL.FOLDS": Key(1, NEW, one_of(1, 5)).means("""
         5: also the mean of five 1K folds of a 5K list, as some papers report it."""),
+    # ---- the detector: from a picture to regions; the defaults are VinVL's published command
+    "DETECTOR.WEIGHTS": Key("", "scene_graph_benchmark MODEL.WEIGHT").means("""
+        Weights of the detector, such as vinvl_vg_x152c4.pth; '' = there is none, and pictures are not taken."""),
+    "DETECTOR.LABEL_MAP": Key("", "scene_graph_benchmark DATASETS.LABELMAP_FILE").means("""
+        JSON with the names of classes and attributes (VG-SGG-dicts-vgoi6-clipped.json), or a text with one class a line
+        (objects_vocab.txt); '' = the only such file beside the weights."""),
+    "DETECTOR.SHORT_SIDE": Key(600, "scene_graph_benchmark INPUT.MIN_SIZE_TEST", at_least(1)).means("""
+        Pixels that the shorter side of a picture is resized to."""),
+    "DETECTOR.LONG_SIDE": Key(1000, "scene_graph_benchmark INPUT.MAX_SIZE_TEST", at_least(1)).means("""
+        Pixels that the longer side then has at most."""),
+    "DETECTOR.UPRIGHT": Key(False, NEW).means("""
+        Turn pictures as their EXIF data say before anything else; the reference does not."""),
+    "DETECTOR.FILTER": Key(1, "scene_graph_benchmark MODEL.ROI_HEADS.NMS_FILTER", one_of(0, 1, 2)).means("""
+        Which proposals become detections: 0 (per class) | 1 (best class of each among those where it survives) | 2
+        (best class of each, one suppression); docs/reference.md, selecting detections."""),
+    "DETECTOR.SCORE_THRESHOLD": Key(0.2, "scene_graph_benchmark MODEL.ROI_HEADS.SCORE_THRESH", _SHARE).means("""
+        Lowest probability of a detection, where there are MIN_BOXES of them."""),
+    "DETECTOR.OVERLAP": Key(0.5, "scene_graph_benchmark MODEL.ROI_HEADS.NMS", _SHARE).means("""
+        Intersection over union above which the less likely of two boxes goes, in filters 0 and 2; filter 1 has
+        0.3."""),
+    "DETECTOR.MIN_BOXES": Key(10, "scene_graph_benchmark MODEL.ROI_HEADS.MIN_DETECTIONS_PER_IMG", at_least(1)).means("""
+        Detections that a picture has at least."""),
+    "DETECTOR.MAX_BOXES": Key(100, "scene_graph_benchmark MODEL.ROI_HEADS.DETECTIONS_PER_IMG", at_least(1)).means("""
+        Detections that a picture has at most."""),
+    "DETECTOR.REGRESSION": Key(False, "scene_graph_benchmark TEST.IGNORE_BOX_REGRESSION, turned round").means("""
+        Whether boxes are corrected for their class; VinVL's features are those of the proposals as they are."""),
+    "DETECTOR.PROPOSALS_BEFORE": Key(6000, "scene_graph_benchmark MODEL.RPN.PRE_NMS_TOP_N_TEST", at_least(1)).means("""
+        Anchors with the highest scores that are decoded and compared."""),
+    "DETECTOR.PROPOSALS": Key(300, "scene_graph_benchmark MODEL.RPN.POST_NMS_TOP_N_TEST", at_least(1)).means("""
+        Proposals that are left of them at most."""),
     # ---- captions: how they are trained and written
     "CAPTION.MAX_SEQ_A_LEN": Key(40, "--max_seq_a_length", _ROOM_FOR_TEXT, RUN).means("""
         Positions of the caption's slot, [CLS] and [SEP] included; tags stand behind it, up to INPUT.MAX_SEQ_LEN."""),
@@ -268,6 +337,41 @@ KEYS = {
         Constrained beam search (NoCaps): captions name what the YAML's cbs_box file found."""),
     "CAPTION.MIN_CONSTRAINTS": Key(2, "--min_constraints_to_satisfy", at_least(0)).means("""
         Of the up to three words of an image so many must be in its caption, where it has them."""),
+    "CAPTION.PAD_ENDS": Key(False, "fixed to True in Oscar v1, to False later").means("""
+        Whether [PAD] ends a caption as [SEP] does: True for checkpoints of Oscar v1."""),
+    # ---- referring expressions (tools/train_refer.py); proposals: DATASET.FEAT_FILE, or as published
+    "REFER.DATASET": Key("refcoco+", "vlbert_tasks.yml of vilbert_beta", must_be("a folder")).means("""
+        Data set: the folder in DATASET.DATA_DIR with refs(...).p and instances.json; refcoco, refcoco+ and refcocog are
+        the published ones. FEAT_FILE "" means its proposals in <it>_resnet101_faster_rcnn_genome.lmdb.
+        """),
+    "REFER.SPLIT_BY": Key("unc", "REFER API, --splitBy", one_of("unc", "umd", "google")).means("""
+        Whose splits: unc (RefCOCO, RefCOCO+: train, val, testA, testB, test), umd (RefCOCOg: train, val, test), google
+        (RefCOCOg: train, val)."""),
+    "REFER.GROUND_TRUTH": Key("", "vlbert_tasks.yml, features_h5path2").means("""
+        LMDB store of the annotated boxes, whose regions training adds to the proposals; '' =
+        <DATASET>_gt_resnet101_faster_rcnn_genome.lmdb in DATA_DIR. Evaluation never reads it."""),
+    "REFER.DETECTOR": Key("resnet101", NEW).means("""
+        What made the features: resnet101 (bottom-up attention, vilbert_beta) | resnext152 (vilbert-multi-task) | a name
+        of one's own. A store that says otherwise (by its entry 'detector' or its name) is refused; '' = any."""),
+    "REFER.CUT": Key("after", "vilbert-multi-task: before", one_of("after", "before"), RUN).means("""
+        Whether a long expression is cut to INPUT.MAX_SEQ_LEN after [CLS] and [SEP] are added, which costs it its [SEP],
+        or before."""),
+    "REFER.RECIPE": Key("port", NEW, one_of("port", "paper", "multitask"), RUN).means("""
+        How the weights are updated: port (ViLBERT-Paddle: AdamW, every gradient element within CLIP_MAX_NORM) | paper
+        (vilbert_beta: BertAdam, the gradient of each tensor within CLIP_MAX_NORM) | multitask (vilbert-multi-task: no
+        bias correction, decay of weights). In the first two decay is for biases and LayerNorms only, as upstream."""),
+    "REFER.HEAD_LR": Key(1e-4, "train.py of ViLBERT-Paddle", at_least(0), RUN).means("""
+        Peak learning rate of what starts afresh: the scorer of regions (port); heads that referring expressions do not
+        use (paper, multitask). 0 = OPTIMIZATION.LR."""),
+    "REFER.WARMUP_SHARE": Key(0.1, "--warmup_proportion", _SHARE, RUN).means("""
+        Warm-up as a share of all steps, where OPTIMIZATION.WARMUP_STEPS is 0."""),
+    "REFER.DECAY_EPOCHS": Key("12, 16", "train.py of ViLBERT-Paddle", decides=RUN).means("""
+        Epochs, from 0 on, at which the learning rate falls to a tenth; '' = never (multitask: it falls in a line)."""),
+    "REFER.LEAVE_OUT": Key("", "coco_test_ids.npy of vilbert-multi-task").means("""
+        .npy with ids of images that are not trained on, such as those that another task is tested on."""),
+    "REFER.CONTROL": Key("none", NEW, one_of("none", "expressions", "features")).means("""
+        Evaluation of what one half alone reaches: expressions (each picture with the text of another one: pictures
+        alone) | features (each picture with the regions of another one in its own boxes: text and boxes alone)."""),
     # ---- the machine
     "MISC.SEED": Key(123, "--seed", _SEED, RUN).means("Seed of every random choice; published Oscar runs use 88."),
     "MISC.NUM_WORKERS": Key(8, "--num_workers", at_least(0)).means("""

@@ -4,21 +4,30 @@ from functools import lru_cache
 
 import numpy as np
 
-_ORDER, _NEGATIVES = 1, 2  # separate random streams
+_ORDER, _NEGATIVES, CORPUS = 1, 2, 3  # separate random streams
 
 
-def _generator(seed, stream, epoch, index=0, which=0):
+def generator(seed, stream, epoch, index=0, which=0):
     """A counter-based generator; the first counter word is left to the generator's own steps."""
     key, counter = np.array([seed, stream], np.uint64), np.array([0, epoch, index, which], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
-@lru_cache(maxsize=2)  # this epoch's and, for workers that run ahead, the next one's
+@lru_cache(maxsize=4)  # this epoch's and, for workers that run ahead, the next one's; of two corpora in pre-training
 def epoch_order(seed, epoch, size):
     """The shuffled example indices of an epoch: [size] int64, a permutation of 0..size-1, read-only."""
-    order = _generator(seed, _ORDER, epoch).permutation(size)
+    order = generator(seed, _ORDER, epoch).permutation(size)
     order.flags.writeable = False
     return order
+
+
+@lru_cache(maxsize=2)
+def place_in_epoch(seed, epoch, size):
+    """Where each example stands in `epoch_order`: [size] int64, read-only."""
+    places = np.empty(size, np.int64)
+    places[epoch_order(seed, epoch, size)] = np.arange(size)
+    places.flags.writeable = False
+    return places
 
 
 def draw_negative(seed, epoch, index, image, caption, starts, which=0):
@@ -34,7 +43,7 @@ def draw_negative(seed, epoch, index, image, caption, starts, which=0):
         (image whose tags and regions are shown, caption).
     Source: docs/reference.md, retrieval negatives.
     """
-    random = _generator(seed, _NEGATIVES, epoch, index, which)
+    random = generator(seed, _NEGATIVES, epoch, index, which)
     other = int(random.integers(len(starts) - 2))
     other += other >= image
     if random.random() <= 0.5:

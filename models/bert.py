@@ -62,6 +62,47 @@ class EqualRows(NamedTuple):
         return hidden[:, 0]
 
 
+class First:
+    """Position 0 of each row, where nothing else is asked of the last layer."""
+
+    @staticmethod
+    def of(hidden, packing):
+        """Hidden states -> those of the positions asked for, [n, H]."""
+        return packing.first_position(hidden)
+
+    @staticmethod
+    def to_rows(asked):
+        """[n, H] -> [B, Q, H]."""
+        return asked.unsqueeze(1)
+
+    @staticmethod
+    def from_rows(rows):
+        """[B, Q, H] -> [n, H]."""
+        return rows.squeeze(1)
+
+
+class Some(NamedTuple):
+    """Some positions of each row, n of all, Q of a row at most; with the methods of First.
+
+    Attributes, int32 tensors:
+        positions: [n] packed positions. spread: [B, Q], which of the n stand in a row; any behind its last one.
+        collect: [n] place of each in the flattened [B, Q].
+    """
+
+    positions: paddle.Tensor
+    spread: paddle.Tensor
+    collect: paddle.Tensor
+
+    def of(self, hidden, packing):
+        return paddle.gather(hidden, self.positions)
+
+    def to_rows(self, asked):
+        return paddle.gather(asked, self.spread.reshape([-1])).reshape([*self.spread.shape, asked.shape[-1]])
+
+    def from_rows(self, rows):
+        return paddle.gather(rows.reshape([-1, rows.shape[-1]]), self.collect)
+
+
 class Linear(nn.Linear):
     """nn.Linear whose bias is added in place and whose bias gradient is a matrix product.
 
@@ -205,6 +246,24 @@ class BertEmbeddings(nn.Layer):
         return self.dropout(self.LayerNorm(embedded))
 
 
+def attend(queries, keys, values, bias, dropout):
+    """Scaled dot-product attention, step by step.
+
+    Args:
+        queries: [B, N, A, D]. keys, values: [B, M, A, D].
+        bias: added to the scores [B, A, N, M]. dropout: layer for the weights.
+    Returns:
+        [B, N, A, D].
+    """
+    queries = queries.transpose([0, 2, 1, 3]) * (1.0 / math.sqrt(queries.shape[-1]))
+    scores = paddle.matmul(queries, keys.transpose([0, 2, 1, 3]), transpose_y=True)
+    if not dropout.training or not scores.place.is_cpu_place():
+        weights = F.softmax(scores + bias, axis=-1)
+    else:  # there, an addition that broadcasts takes eight times this one
+        weights = F.softmax(scores + bias.expand(scores.shape), axis=-1)
+    return paddle.matmul(dropout(weights), values.transpose([0, 2, 1, 3])).transpose([0, 2, 1, 3])
+
+
 class BertSelfAttention(nn.Layer):
     def __init__(self, config):
         super().__init__()
@@ -219,12 +278,12 @@ class BertSelfAttention(nn.Layer):
         self.dropout = Dropout(config.attention_probs_dropout_prob)
         self.fused = False  # Paddle's fused attention; for scoring on GPUs, see solvers.scoring.pairs
 
-    def forward(self, hidden, packing, first_only=False):
-        """[P, H] -> [P, H], or [B, H] for position 0 of each row when `first_only`."""
+    def forward(self, hidden, packing, asked=None):
+        """[P, H] -> [P, H], or [n, H] of the positions `asked` for (First, Some)."""
         keys = self._by_head(packing.to_rows(self.key(hidden)))
         values = self._by_head(packing.to_rows(self.value(hidden)))
-        if first_only:
-            queries = self._by_head(self.query(packing.first_position(hidden)).unsqueeze(1))
+        if asked:
+            queries = self._by_head(asked.to_rows(self.query(asked.of(hidden, packing))))
             bias = packing.bias[:, :, :1]
         else:
             queries = self._by_head(packing.to_rows(self.query(hidden)))
@@ -232,7 +291,7 @@ class BertSelfAttention(nn.Layer):
         attend = self._fused_attention if self.fused and not self.training else self._attention
         context = attend(queries, keys, values, bias.astype(queries.dtype))
         context = context.reshape([0, 0, self.num_heads * self.head_width])
-        return context.squeeze(1) if first_only else packing.from_rows(context)
+        return asked.from_rows(context) if asked else packing.from_rows(context)
 
     def _by_head(self, rows):
         """[B, N, H] -> [B, N, A, D]."""
@@ -240,12 +299,7 @@ class BertSelfAttention(nn.Layer):
 
     def _attention(self, queries, keys, values, bias):
         """[B, N, A, D] each, and the bias of the scores -> [B, N, A, D]."""
-        queries = queries.transpose([0, 2, 1, 3]) * (1.0 / math.sqrt(self.head_width))
-        scores = paddle.matmul(queries, keys.transpose([0, 2, 1, 3]), transpose_y=True)
-        if self.training and scores.place.is_cpu_place():
-            bias = bias.expand(scores.shape)  # there, an addition that broadcasts takes eight times this one
-        weights = self.dropout(F.softmax(scores + bias, axis=-1))
-        return paddle.matmul(weights, values.transpose([0, 2, 1, 3])).transpose([0, 2, 1, 3])
+        return attend(queries, keys, values, bias, self.dropout)
 
     def _fused_attention(self, queries, keys, values, bias):
         """The same in one operation, without dropout."""
@@ -272,9 +326,9 @@ class BertAttention(nn.Layer):
         self.self = BertSelfAttention(config)
         self.output = BertSelfOutput(config)
 
-    def forward(self, hidden, packing, first_only=False):
-        residual = packing.first_position(hidden) if first_only else hidden
-        return self.output(self.self(hidden, packing, first_only), residual)
+    def forward(self, hidden, packing, asked=None):
+        residual = asked.of(hidden, packing) if asked else hidden
+        return self.output(self.self(hidden, packing, asked), residual)
 
 
 class BertIntermediate(nn.Layer):
@@ -293,16 +347,16 @@ class BertLayer(nn.Layer):
         self.intermediate = BertIntermediate(config)
         self.output = BertSelfOutput(config, input_size=config.intermediate_size)
 
-    def forward(self, hidden, packing, first_only=False):
-        attended = self.attention(hidden, packing, first_only)
+    def forward(self, hidden, packing, asked=None):
+        attended = self.attention(hidden, packing, asked)
         return self.output(self.intermediate(attended), attended)
 
 
 class BertEncoder(nn.Layer):
     """The stack of layers.
 
-    `first_only` computes keys and values of the last layer for all positions and everything else there for
-    position 0 only: exact, since nothing else reads the other positions.
+    `asked` computes keys and values of the last layer for all positions and everything else there for the positions
+    asked for only: exact, since nothing else reads the others. A mask by query (models.visibility) admits First alone.
     """
 
     def __init__(self, config):
@@ -310,11 +364,11 @@ class BertEncoder(nn.Layer):
         self.layer = nn.LayerList([BertLayer(config) for _ in range(config.num_hidden_layers)])
         self.recompute = False  # trade time for memory: keep only the layers' inputs for the backward pass
 
-    def forward(self, hidden, packing, first_only=False):
-        """[P, H] with Packing, or [B, N, H] with EqualRows -> the same shape, or [B, H] when `first_only`."""
+    def forward(self, hidden, packing, asked=None):
+        """[P, H] with Packing, or [B, N, H] with EqualRows -> the same shape, or [n, H] of what is `asked` for."""
         last = len(self.layer) - 1
         for index, layer in enumerate(self.layer):
-            only = first_only and index == last
+            only = asked if index == last else None
             if self.recompute and self.training:
                 hidden = recompute(layer, hidden, packing, only)
             else:

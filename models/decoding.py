@@ -13,12 +13,17 @@ NOTHING = -1e5  # Upstream: the score of a caption that an image does not have
 
 
 class Specials(NamedTuple):
-    """Ids of the words that mean something to the search."""
+    """Ids of the words that mean something to the search; `pad_ends`: whether [PAD] ends a caption, as in Oscar v1."""
 
     cls: int
     sep: int
     pad: int
     mask: int
+    pad_ends: bool = False
+
+    def ends(self, words):
+        """Of words (an array of ids) whether each ends its caption."""
+        return (words == self.sep) | (self.pad_ends & (words == self.pad))
 
 
 class Decoding(NamedTuple):
@@ -213,7 +218,7 @@ def draw_captions(captions, specials, longest, pick, *, each=1, apart=False):
         ids[live, length] = chosen
         total[live] += log_probabilities
         words[live] += 1
-        going[live] = chosen != specials.sep
+        going[live] = ~specials.ends(chosen)
         left = going[numbers].any(axis=1)
         if not left.any():
             break
@@ -285,7 +290,7 @@ def beam_search(captions, specials, decoding):
             hypotheses = found[captions.images[row]]
             going[row] = not hypotheses.done(values[row, 0])
             if going[row]:
-                ends = np.full(2 * beams, True) if length + 1 == longest else words[row] == specials.sep
+                ends = np.full(2 * beams, True) if length + 1 == longest else specials.ends(words[row])
                 walked = np.searchsorted(np.cumsum(~ends), beams)  # up to the last beam that lives on
                 for place in np.flatnonzero(ends[:walked]):
                     hypotheses.add(ids[row, parents[row, place]], values[row, place])

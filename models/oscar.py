@@ -7,12 +7,22 @@ import paddle
 import paddle.nn as nn
 
 from oscar_paddle.config.errors import WeightsError
-from oscar_paddle.models.bert import BertEmbeddings, BertEncoder, BertPooler, Dropout, LayerNorm, Linear, Packing
+from oscar_paddle.models.bert import (
+    BertEmbeddings,
+    BertEncoder,
+    BertPooler,
+    Dropout,
+    First,
+    LayerNorm,
+    Linear,
+    Packing,
+    Some,
+)
 from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.device import to_device
 from oscar_paddle.models.heads import build_classifier
 from oscar_paddle.models.losses import classification_losses
-from oscar_paddle.models.packing import PackedBatch
+from oscar_paddle.models.packing import PackedBatch, SomePositions
 
 
 class OscarModel(nn.Layer):
@@ -61,14 +71,19 @@ class OscarModel(nn.Layer):
             regions: [Pu, H] from `embed_regions`.
             order: [P] int32 with Packing, [B, N] int32 with EqualRows; see `models.packing`.
             packing: Packing or EqualRows.
-            outputs: names among "pooled", "text_states"; the latter needs a Packing.
+            outputs: names among "pooled", "text_states"; the latter needs a Packing. Or Some, whose first B positions
+                are those of the rows' [CLS].
         Returns:
             dict of the named outputs: pooled [B, H], in (-1, 1); text_states [Pt, H], the last layer at every text
-            position.
+            position; with Some, pooled and states [n - B, H], the last layer at its further positions.
         """
         hidden = self.embed(input_ids, token_type_ids, position_ids, regions, order)
+        if isinstance(outputs, Some):
+            rows = outputs.spread.shape[0]
+            hidden = self.encoder(hidden, packing, outputs)
+            return {"pooled": self.pooler(hidden[:rows]), "states": hidden[rows:]}
         if outputs == ("pooled",):
-            return {"pooled": self.pooler(self.encoder(hidden, packing, first_only=True))}
+            return {"pooled": self.pooler(self.encoder(hidden, packing, First()))}
         hidden = self.encoder(hidden, packing)
         make = {
             "pooled": lambda: self.pooler(packing.first_position(hidden)),
@@ -77,11 +92,13 @@ class OscarModel(nn.Layer):
         return {name: make[name]() for name in outputs}
 
     def forward(self, packed, outputs=("pooled",)):
-        """PackedBatch -> dict of the named outputs, see `encode`."""
+        """PackedBatch -> dict of the named outputs, see `encode`; SomePositions are taken for Some."""
         fields = PackedBatch(*to_device(*packed))
         packing = Packing(fields.spread, fields.collect, fields.first, fields.text, fields.bias)
         regions = self.embed_regions(fields.img_feats)
         ids, types, positions = fields.input_ids, fields.token_type_ids, fields.position_ids
+        if isinstance(outputs, SomePositions):
+            outputs = Some(*to_device(*outputs))
         return self.encode(ids, types, positions, regions, fields.order, packing, outputs)
 
 

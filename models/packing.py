@@ -60,6 +60,33 @@ class RowBatch(NamedTuple):
     bias: np.ndarray
 
 
+class SomePositions(NamedTuple):
+    """Positions that alone are asked of the last layer, as NumPy arrays; see `models.bert.Some`."""
+
+    positions: np.ndarray
+    spread: np.ndarray
+    collect: np.ndarray
+
+
+def with_first(packed, places):
+    """[CLS] of every row, and these text positions.
+
+    Args:
+        packed: PackedBatch of B rows. places: [M] int64, rising, places among its text positions.
+    Returns:
+        SomePositions: the [CLS] of the B rows, then the M positions.
+    """
+    rows = len(packed.first)
+    row = np.searchsorted(packed.first, further := packed.text[places], side="right") - 1
+    count = np.bincount(row, minlength=rows)
+    column = np.concatenate([np.zeros(rows, int), 1 + np.arange(len(row)) - (np.cumsum(count) - count)[row]])
+    spread = np.zeros((rows, 1 + count.max()), np.int32)
+    everything = np.concatenate([np.arange(rows), row])
+    spread[everything, column] = np.arange(rows + len(row))
+    collect = everything * spread.shape[1] + column
+    return SomePositions(np.concatenate([packed.first, further]).astype(np.int32), spread, collect.astype(np.int32))
+
+
 def pack(batch, mask_type="CLR"):
     """A batch as one matrix of positions.
 

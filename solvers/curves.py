@@ -15,6 +15,7 @@ class Curves(NamedTuple):
         figures: {name: [(step, value), ...]} of every update: what a task reports beside its loss.
         scores: {name: [(step, percent), ...]} of the evaluations: see `curve_values`, or else "score".
         best: step of the best evaluation, or None.
+        dev_losses: {name: [(step, loss), ...]} of the evaluations, of those that measure "losses".
     """
 
     losses: list
@@ -22,6 +23,7 @@ class Curves(NamedTuple):
     figures: dict
     scores: dict
     best: int | None
+    dev_losses: dict
 
 
 def read_curves(records):
@@ -37,8 +39,15 @@ def read_curves(records):
         rates=[(r["step"], r["lr"]) for r in updates if "lr" in r],
         figures={name: [(r["step"], r["figures"][name]) for r in updates] for name in figures},
         scores=scores,
+        dev_losses=_dev_losses(records),
         best=max(found, key=lambda item: item[1]["score"])[0] if found else None,
     )
+
+
+def _dev_losses(records):
+    found = [(r["step"], r["metrics"]["losses"]) for r in records if "losses" in r.get("metrics", ())]
+    names = found[-1][1] if found else ()
+    return {f"dev, {name}": [(step, losses[name]) for step, losses in found if name in losses] for name in names}
 
 
 def curve_values(metrics):
@@ -81,7 +90,8 @@ def draw_run(records, title):
     if size > 1:
         _plot(top, curves.losses, color="0.8", label="each step")
     draw_lines(top, {f"mean of {size} steps" if size > 1 else "each step": means})
-    top.set_ylabel("training loss")
+    draw_lines(top, curves.dev_losses, [None] * len(curves.dev_losses))
+    top.set_ylabel("loss" if curves.dev_losses else "training loss")
     top.legend()
     for axes in between:
         draw_lines(axes, {name: smoothed(points)[0] for name, points in curves.figures.items()}, [None] * 9)

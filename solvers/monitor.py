@@ -27,7 +27,7 @@ class Monitor:
         self.total_steps = total_steps
         self.started = time.monotonic()
         self.pairs = 0
-        self.recent = []  # (loss, pairs, seconds) since the last log line
+        self.recent = []  # (record, pairs, seconds, seconds of waiting) since the last log line
         self.bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -39,27 +39,30 @@ class Monitor:
         )
         self.scalars = _visualdl_writer(run_folder, first_step) if options.VISUALDL and active else None
 
-    def step(self, record, num_pairs, seconds):
+    def step(self, record, num_pairs, seconds, waited=0.0):
         """One optimizer update.
 
         Args:
             record: dict with step, epoch, loss, lr, grad_norm, and perhaps losses and figures by name.
             num_pairs: pairs of all ranks in this update.
             seconds: wall time of this update, waiting for data included.
+            waited: seconds of it that were spent waiting for data.
         """
         if not self.active:
             return
-        self.run_folder.append_metrics({**record, "pairs_per_s": round(num_pairs / seconds, 2)})
+        speed = {"pairs_per_s": round(num_pairs / seconds, 2), "waited_s": round(waited, 4)}
+        self.run_folder.append_metrics({**record, **speed})
         self.pairs += num_pairs
-        self.recent.append((record, num_pairs, seconds))
-        records, pairs, times = zip(*self.recent, strict=True)
+        self.recent.append((record, num_pairs, seconds, waited))
+        records, pairs, times, waits = zip(*self.recent, strict=True)
         loss, rate = sum(r["loss"] for r in records) / len(records), sum(pairs) / sum(times)
         shown = {"loss": f"{loss:.4f}", "lr": f"{record['lr']:.2e}", f"{self.unit}/s": f"{rate:.1f}"}
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update(1)
         if record["step"] % self.options.PRINT_STEP == 0 or record["step"] == self.total_steps:
             log.info(
-                "step %d of %d, epoch %d: loss %.4f (mean of the last %d)%s, lr %.3e, gradient norm %s, %.1f %s/s",
+                "step %d of %d, epoch %d: loss %.4f (mean of the last %d)%s, lr %.3e, gradient norm %s, %.1f %s/s, "
+                "%.1f %% of the time waiting for data",
                 record["step"],
                 self.total_steps,
                 record["epoch"],
@@ -70,6 +73,7 @@ class Monitor:
                 "overflow, update skipped" if record["grad_norm"] is None else f"{record['grad_norm']:.3f}",
                 rate,
                 self.unit,
+                100 * sum(waits) / sum(times),
             )
             self.recent = []
         if self.scalars:

@@ -83,9 +83,10 @@ class Trainer:
         started = time.monotonic()
         with contextlib.closing(monitor), contextlib.closing(batches):
             for examples, micro_batches in batches:
+                waited = time.monotonic() - started
                 record = self.update(examples, micro_batches)
                 now = time.monotonic()
-                monitor.step(record, len(examples) * self.task.rows_per_example, now - started)
+                monitor.step(record, len(examples) * self.task.rows_per_example, now - started, waited)
                 if self.evaluation_is_due():
                     monitor.evaluation(self.evaluate())
                 if self.checkpoint_is_due():

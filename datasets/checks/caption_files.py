@@ -1,4 +1,4 @@
-"""Checks captioning's data: the published files that a YAML names, or the layouts of retrieval.
+"""Checks pictures with captions to learn from: the published files that a YAML names, or the layouts of retrieval.
 
 As in dataset.py, findings are collected and nothing stops at the first.
 """
@@ -28,7 +28,7 @@ from oscar_paddle.datasets.regions.vinvl import ObjectTags, Rows
 
 
 def check_caption_data(cfg, split_names=None, **options):
-    """DatasetCheck of captioning's data; arguments as for `check_dataset`."""
+    """DatasetCheck of a configuration's splits; arguments as for `check_dataset`."""
     text = CaptionBuilder(0, 0, cfg.INPUT.MAX_SEQ_LEN, cfg.CAPTION.MAX_SEQ_A_LEN)
     return check_dataset(cfg, split_names, **options, reading=Reading(_check_splits, _check_files, text))
 

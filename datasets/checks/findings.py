@@ -103,6 +103,23 @@ PROBLEMS = {  # what stops training or spoils its numbers
     "repeated_question": Kind(
         "A question id stands twice", "Give every question an id of its own: servers take one answer for each."
     ),
+    "bad_corpus": Kind(
+        "Description of a corpus is damaged", "Correct the YAML file (docs/pretraining.md says what it holds)."
+    ),
+    "bad_corpus_row": Kind(
+        "Rows of a corpus that cannot be used",
+        "Write them again: image key, tab, label key, tab, text; or leave them out.",
+    ),
+    "bad_label_row": Kind("Rows of labels that cannot be read", "Write these rows again: id, tab, JSON of the labels."),
+    "no_label": Kind(
+        "Rows of a corpus whose labels are missing or empty",
+        "Add the labels (their ids must be written alike), or leave the rows out of the corpus.",
+    ),
+    "no_chunk": Kind(
+        "Chunks of features that are missing",
+        "Add the folders, or read a part of the corpus only (CORPUS.CHUNK_START_ID, CORPUS.CHUNK_END_ID).",
+    ),
+    "few_answers": Kind("Too few question-answer rows", "Set the sampling mode to 0 or 1."),
     "unknown_pieces": Kind(
         "Many unknown word pieces", "Is this the vocabulary and casing of the model? See PRETRAINED.DIR, DO_LOWER_CASE."
     ),
@@ -124,6 +141,7 @@ NOTICES = {  # what to know, though nothing breaks on it
     "unanswered": Kind("Questions without an answer in the list", "They do not count, in training and in scores."),
     "no_question_tags": Kind("Questions without object tags", "Fine if all are; else make the file again with tags."),
     "same_pictures": Kind("Both pictures of a pair are the same", "Is the right one meant to be another?"),
+    "unlisted": Kind("Rows of data sets that the corpus does not list", "Add their names to `corpus`, or accept it."),
     "question_cut": Kind("Questions that lose word pieces", "Raise INPUT.MAX_SEQ_LEN, if the model has the positions."),
     "question_tags_cut": Kind(
         "Tags that do not fit behind the question", "Raise INPUT.MAX_SEQ_LEN, or accept the cut."

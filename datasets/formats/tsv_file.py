@@ -61,6 +61,10 @@ class TsvFile:
         line = line if number else line.removeprefix(codecs.BOM_UTF8)  # editors on Windows write it
         return [field.strip() for field in line.split(b"\t")[:count]]
 
+    def spans(self, numbers):
+        """Where rows (0-based numbers [n]) begin and how long they are with their line end: int64 [n] each."""
+        return self._offsets[numbers], self._offsets[numbers + 1] - self._offsets[numbers]
+
     def first_fields(self):
         """The first field of every row as text, in order: list of str; reads only the start of each row."""
         name = f"reading ids of {os.path.basename(self.path)}"
@@ -124,7 +128,7 @@ class TsvFile:
         """Row starts and, last, the end of the last row, as int64 [rows + 1]; None if there is no valid index."""
         try:
             with open(self._index_path, "rb") as file:
-                starts = np.array(file.read().split(), dtype=np.int64)
+                starts = _numbers(file)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, OverflowError) as error:
@@ -190,3 +194,12 @@ class TsvFile:
         except OSError as error:
             _LOG.warning("%s cannot be written (%s): the index stays in memory", self._index_path, error.strerror)
         return offsets
+
+
+def _numbers(file):
+    """The whole numbers in a file, one a line, a part of them as text at a time: [n] int64."""
+    parts, rest = [np.empty(0, np.int64)], b""
+    while data := file.read(_CHUNK):
+        lines, _, rest = (rest + data).rpartition(b"\n")
+        parts.append(np.array(lines.split(), np.int64))
+    return np.concatenate([*parts, np.array(rest.split(), np.int64)])

@@ -173,7 +173,7 @@ class ObjectTags(Rows):
         return " ".join(self.names(image_id))
 
     def names(self, image_id):
-        """The same as a list."""
+        """The same as a list (otherwise as `[image_id]`)."""
         _, objects, where = self._detections(image_id)
         return [self._value(item, "class", str, where) for item in objects]
 

@@ -33,7 +33,7 @@ class InputSettings(NamedTuple):
 
     max_seq_length: int = 70  # text positions
     max_img_seq_length: int = 70  # regions
-    max_seq_a_length: int = 40  # of captioning: text positions that the caption has for itself
+    max_seq_a_length: int = 40  # text positions that a caption to be written has for itself
     do_lower_case: bool = True
     add_od_labels: bool = True
     img_feature_type: str = "frcnn"

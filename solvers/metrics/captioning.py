@@ -1,117 +1,79 @@
-"""Scores of captions, as the official toolkit (pycocoevalcap 1.2) gives them, without Java: BLEU, ROUGE-L, CIDEr.
+"""Scores of generated captions against people's, with the official toolkit's digits and without Java."""
 
-METEOR and SPICE are the toolkit's own, see `toolkit.py`. Source: docs/reference.md, caption scores.
-"""
-
-import math
-
-import numpy as np
+import logging
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.solvers.metrics.cider import LONGEST, CiderD, document_frequencies, ngrams
-from oscar_paddle.solvers.metrics.ptb import words
+from oscar_paddle.solvers.metrics.bleu import ORDERS, bleu, ngrams
+from oscar_paddle.solvers.metrics.cider import CiderD, document_frequencies
+from oscar_paddle.solvers.metrics.ptb import tokenize
+from oscar_paddle.solvers.metrics.rouge import rouge_l
 
-_SMALL, _TINY = 1e-9, 1e-15  # the toolkit's guards against divisions by 0
-_BETA = 1.2  # of ROUGE-L: weight of recall
+log = logging.getLogger(__name__)
+
+ONE_IMAGE = (
+    "CIDEr is left out: over one image it is 0 for every caption, as each word is then in the captions of all images"
+)
 
 
 def caption_metrics(captions, references):
-    """Scores of one caption an image.
+    """BLEU-1 to BLEU-4, ROUGE-L and CIDEr of one caption an image.
+
+    CIDEr is the toolkit's: the formula of CIDEr-D on the words of the Penn Treebank, with the document frequencies of
+    these references.
 
     Args:
-        captions: {key: str}. references: {the same keys: list of str}.
+        captions: {image id: str}. references: {image id: [str, ...]} of the same images.
     Returns:
-        ({"Bleu_1".."Bleu_4", "ROUGE_L", "CIDEr": float, fractions}, {key: the same of the image alone}). CIDEr counts
-        phrases over all these images; over one image it is 0 for any caption and left out.
+        ({name: float} over all images: Bleu_1 to Bleu_4 and ROUGE_L in [0, 1], CIDEr in [0, 10], left out with a
+        warning where there is one image; {image id: the same of that image}).
     Raises:
-        DataError: no captions, other keys, or an image without a reference; names it.
+        DataError: no images, an image that only one of the two has, or whose list of references is empty.
     """
+    check_same_images(captions, references)
+    words = [tokenize(caption) for caption in captions.values()]
+    own_words = [list(map(tokenize, references[image])) for image in captions]
+    counts, own_counts = list(map(_counts, words)), [list(map(_counts, own)) for own in own_words]
+
+    names = [f"Bleu_{order}" for order in range(1, ORDERS + 1)]
+    total, each = bleu(counts, own_counts)
+    scores = {name: (total[place], each[:, place]) for place, name in enumerate(names)}
+    rouge = list(map(rouge_l, words, own_words))
+    scores["ROUGE_L"] = (sum(rouge) / len(rouge), rouge)
+    if len(captions) > 1:
+        cider = CiderD(document_frequencies(own_counts), len(captions)).scores(counts, own_counts)
+        scores["CIDEr"] = (cider.mean(), cider)
+    else:
+        log.warning(ONE_IMAGE)
+    per_image = {
+        image: {name: float(own[place]) for name, (_, own) in scores.items()} for place, image in enumerate(captions)
+    }
+    return {name: float(total) for name, (total, _) in scores.items()}, per_image
+
+
+def _counts(words):
+    return ngrams(" ".join(words).split())  # Upstream: at every white space, also the one inside "5 1/2"
+
+
+def check_same_images(captions, references):
+    """DataError unless there are images, each with a caption and with references."""
     if not captions:
         raise DataError("no captions to score")
-    for key in {**captions, **references}:
-        if key not in captions:
-            raise DataError(f"image {key} has references but no caption")
-        if not references.get(key):
-            raise DataError(f"image {key} has no reference; a caption is compared with one at least")
-    keys = list(captions)
-    mine = [words(captions[key]) for key in keys]
-    theirs = [[words(text) for text in references[key]] for key in keys]
-    bleu, own_bleu = bleu_scores(mine, theirs)
-    rouge = [rouge_l(*pair) for pair in zip(mine, theirs, strict=True)]
-    found = {f"Bleu_{n}": bleu[n - 1] for n in range(1, LONGEST + 1)} | {"ROUGE_L": float(np.mean(rouge))}
-    own = [
-        {f"Bleu_{n}": values[n - 1] for n in range(1, LONGEST + 1)} | {"ROUGE_L": value}
-        for values, value in zip(own_bleu, rouge, strict=True)
-    ]
-    if len(keys) > 1:
-        cider = CiderD(document_frequencies(theirs), len(keys))
-        scores = [cider.score(*pair) for pair in zip(mine, theirs, strict=True)]
-        found["CIDEr"] = float(np.mean(scores))
-        own = [{**values, "CIDEr": score} for values, score in zip(own, scores, strict=True)]
-    return found, dict(zip(keys, own, strict=True))
+    for image in captions:
+        if image not in references:
+            raise DataError(f"image {image!r} has a caption and no references{_other_type(image, references)}")
+        if isinstance(references[image], str) or not references[image]:
+            raise DataError(
+                f"image {image!r}: references {references[image]!r}; expected a list of at least one caption"
+            )
+    for image in references:
+        if image not in captions:
+            raise DataError(f"image {image!r} has references and no caption; every image is scored once")
 
 
-def bleu_scores(captions, references):
-    """BLEU 1 to 4 of captions (lists of words) against their references (lists of lists of words).
-
-    The length of the references is that of the one nearest to the caption, the shorter of two.
-
-    Returns:
-        (list of 4 float over all, [list of 4 of each caption]).
-    """
-    parts = [_bleu_parts(*pair) for pair in zip(captions, references, strict=True)]
-    return _bleu(np.sum(parts, axis=0)), [_bleu(part) for part in parts]
-
-
-def _bleu_parts(caption, references):
-    """[10] float64: length, reference length, n-grams that are right (4), n-grams there are (4)."""
-    counts, most = ngrams(caption), {}
-    for reference in references:
-        for gram, count in ngrams(reference).items():
-            most[gram] = max(most.get(gram, 0), count)
-    right = [0] * LONGEST
-    for gram, count in counts.items():
-        right[len(gram) - 1] += min(count, most.get(gram, 0))
-    there = [max(0, len(caption) - n) for n in range(LONGEST)]
-    nearest = min((abs(len(reference) - len(caption)), len(reference)) for reference in references)[1]
-    return np.array([len(caption), nearest, *right, *there], np.float64)
-
-
-def _bleu(parts):
-    length, reference = parts[:2]
-    ratio = (length + _TINY) / (reference + _SMALL)
-    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
-    product, found = 1.0, []
-    for n, (right, there) in enumerate(zip(parts[2:6], parts[6:], strict=True), start=1):
-        product *= (right + _TINY) / (there + _SMALL)
-        found.append(float(product ** (1 / n) * brevity))
-    return found
-
-
-def rouge_l(caption, references):
-    """ROUGE-L of a caption (list of words) against references: by the longest common subsequence.
-
-    Upstream: the best precision and the best recall may come from different references; a caption without words counts
-    as one empty word.
-    """
-    caption = caption or [""]
-    precision = recall = 0.0
-    for reference in references:
-        reference = reference or [""]
-        common = _common(reference, caption)
-        precision, recall = max(precision, common / len(caption)), max(recall, common / len(reference))
-    if not precision or not recall:
-        return 0.0
-    return (1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision)
-
-
-def _common(one, other):
-    """Length of the longest common subsequence of two lists."""
-    row = [0] * (len(other) + 1)
-    for word in one:
-        diagonal = 0
-        for place, candidate in enumerate(other, start=1):
-            above = row[place]
-            row[place] = diagonal + 1 if word == candidate else max(above, row[place - 1])
-            diagonal = above
-    return row[-1]
+def _other_type(image, references):
+    """What to say where ids are numbers on one side and text on the other."""
+    kinds = {type(found) for found in references}
+    other = str(image) if isinstance(image, int) else int(image) if str(image).isdigit() else None
+    if other in references and type(image) not in kinds:
+        return f"; there they are {type(other).__name__}, {other!r}: give both sides ids of one type"
+    return ""

@@ -1,89 +1,116 @@
-"""CIDEr-D: how much of a caption people said, too, rare phrases counting more.
+"""CIDEr-D of captions: n-grams weighted by how few images' captions have them (docs/reference.md, caption scores).
 
-Phrases are n-grams of 1 to 4 words. Their weights are counts times the logarithm of (images / images whose references
-have the phrase); caption and reference are compared by the cosine of these, in which a phrase of the caption counts no
-more than in the reference, times a factor that falls with the difference of their lengths. Ours equals the official
-toolkit (pycocoevalcap 1.2), which clips weights, that is raw counts, where the paper clips frequencies, and takes the
-number of bigrams for the length.
-
-Source: Vedantam, Zitnick and Parikh, "CIDEr" (CVPR 2015); docs/reference.md, caption scores.
+Shape letters: n captions, P pairs of a caption and one of its references.
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 
-LONGEST = 4  # words of an n-gram
-_SPREAD = 6.0  # of lengths
+from oscar_paddle.config.errors import DataError
+from oscar_paddle.solvers.metrics.bleu import ORDERS, ngrams
 
-
-def ngrams(words):
-    """{n-gram: count} of a list of words, n from 1 to 4."""
-    return Counter(tuple(words[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1))
-
-
-def document_frequencies(references):
-    """{n-gram: number of images whose references have it}; references: [[list of words, ...] of each image]."""
-    found = defaultdict(int)
-    for texts in references:
-        for gram in {gram for words in texts for gram in ngrams(words)}:
-            found[gram] += 1
-    return found
-
-
-class _Vector:
-    """Weights of a text's n-grams, by n; their norms; how many bigrams it has."""
-
-    def __init__(self, words, frequencies, log_images):
-        self.weights = [{} for _ in range(LONGEST)]
-        self.length = 0
-        for gram, count in ngrams(words).items():
-            weight = count * (log_images - math.log(max(1.0, frequencies.get(gram, 0))))
-            self.weights[len(gram) - 1][gram] = weight
-            self.length += count if len(gram) == 2 else 0
-        self.norms = [math.sqrt(sum(w * w for w in weights.values())) for weights in self.weights]
-
-    def similarity(self, reference):
-        """[4] float64: of each n."""
-        found = np.zeros(LONGEST)
-        for n, (mine, theirs) in enumerate(zip(self.weights, reference.weights, strict=True)):
-            shared = sum(min(weight, theirs[gram]) * theirs[gram] for gram, weight in mine.items() if gram in theirs)
-            if self.norms[n] and reference.norms[n]:
-                shared /= self.norms[n] * reference.norms[n]
-            found[n] = shared
-        return found * math.exp(-((self.length - reference.length) ** 2) / (2 * _SPREAD**2))
+_SIGMA = 6.0  # of the penalty for another length
+_CACHED_IMAGES = 1024  # whose references' vectors are kept: a batch asks for the same ones again and again
 
 
 class CiderD:
-    """CIDEr-D with given document frequencies, on whatever words are.
+    """CIDEr-D with given document frequencies.
+
+    Upstream: the weights of n-grams are clipped, where the paper clips their counts; a length is the number of pairs of
+    words; frequencies below 1 count as 1.
 
     Args:
-        frequencies: {n-gram (tuple of str): number of images}.
-        num_images: how many images these were counted over.
+        frequencies: mapping n-gram (tuple of str) -> images that have it in a caption.
+        num_images: images that were counted; DataError below 1.
     """
 
     def __init__(self, frequencies, num_images):
-        self.frequencies, self.log_images = frequencies, math.log(num_images)
-        self._kept = {}  # of references, which are those of several captions
+        if num_images < 1:
+            raise DataError(f"document frequencies of {num_images} images; expected at least 1")
+        self.frequencies, self._log_images = frequencies, math.log(num_images)
+        self._vectors_of = lru_cache(_CACHED_IMAGES)(lambda texts: self._merged(map(_counts, texts)))
 
-    def score(self, words, references):
-        """Score of a caption (list of words) against references (list of lists of words, not empty)."""
-        mine = self._vector(words)
-        total = sum(mine.similarity(self._reference(reference)) for reference in references)
-        return float(total.mean() / len(references) * 10.0)
+    def rewards(self, candidates, references):
+        """Scores of captions as they are: words are what stands between white space (raw, for self-critical training).
 
-    def rewards(self, captions, references):
-        """[n] float64 of captions (str) against their references (lists of str); words stand between blanks."""
-        self._kept = {}  # of this batch: those of all captions of COCO would take gigabytes
-        texts = [[text.split() for text in own] for own in references]
-        return np.array([self.score(c.split(), own) for c, own in zip(captions, texts, strict=True)], np.float64)
+        Args:
+            candidates: [n] str. references: [n] lists of str, none empty.
+        Returns:
+            [n] float64, from 0 to 10.
+        Raises:
+            DataError: a list of references is empty, or there is another number of them.
+        """
+        if len(candidates) != len(references):
+            raise DataError(f"{len(candidates)} captions and {len(references)} lists of references")
+        merged = []
+        for candidate, own in zip(candidates, references, strict=True):
+            if not own:
+                raise DataError(f"caption {candidate[:60]!r} has no references, of which its reward is made")
+            merged.append(self._vectors_of(tuple(own)))
+        return self._scores(map(_counts, candidates), merged)
 
-    def _vector(self, words):
-        return _Vector(words, self.frequencies, self.log_images)
+    def scores(self, candidates, references):
+        """The same of Counters of `ngrams`: [n] of them, [n] lists of them -> [n] float64."""
+        return self._scores(candidates, map(self._merged, references))
 
-    def _reference(self, words):
-        key = tuple(words)
-        if key not in self._kept:
-            self._kept[key] = self._vector(words)
-        return self._kept[key]
+    def _scores(self, candidates, merged):
+        num_pairs, starts, pair_of, ours, theirs = 0, [], [], [], []
+        norms, wanted_norms, deltas = [], [], []  # of each pair
+        for candidate, (vectors, own_norms, own_lengths) in zip(candidates, merged, strict=True):
+            weights, norm, length = self._vector(candidate)
+            starts.append(num_pairs)
+            for gram, weight in weights.items():
+                for reference, wanted in vectors.get(gram, ()):
+                    pair_of.append((num_pairs + reference) * ORDERS + len(gram) - 1)
+                    ours.append(weight)
+                    theirs.append(wanted)
+            num_pairs += len(own_norms)
+            norms += [norm] * len(own_norms)
+            wanted_norms += own_norms
+            deltas += [length - own for own in own_lengths]
+        if not starts:
+            return np.zeros(0)
+        ours, theirs = np.array(ours), np.array(theirs)
+        products = np.bincount(np.array(pair_of, np.int64), np.minimum(ours, theirs) * theirs, num_pairs * ORDERS)
+        lengths = np.array(norms) * np.array(wanted_norms)  # [P, 4]
+        cosines = products.reshape(lengths.shape) / np.where(lengths > 0, lengths, 1)
+        penalties = np.exp(-np.square(deltas, dtype=np.float64) / (2 * _SIGMA**2))
+        counts = np.diff([*starts, num_pairs])
+        return 10 * np.add.reduceat(cosines.mean(axis=1) * penalties, starts) / counts
+
+    def _merged(self, references):
+        """({n-gram: [(reference, weight), ...]}, norms of each, lengths of each) of one image's Counters."""
+        vectors, norms, lengths = {}, [], []
+        for number, counts in enumerate(references):
+            weights, norm, length = self._vector(counts)
+            for gram, weight in weights.items():
+                vectors.setdefault(gram, []).append((number, weight))
+            norms.append(norm)
+            lengths.append(length)
+        return vectors, norms, lengths
+
+    def _vector(self, counts):
+        """({n-gram: weight}, norm of each order [4], pairs of words) of a Counter."""
+        weights, squares, length = {}, [0.0] * ORDERS, 0
+        frequency, log_images = self.frequencies.get, self._log_images
+        for gram, count in counts.items():
+            weight = count * (log_images - math.log(max(1.0, frequency(gram, 0.0))))
+            weights[gram] = weight
+            squares[len(gram) - 1] += weight * weight
+            length += count if len(gram) == 2 else 0
+        return weights, [math.sqrt(square) for square in squares], length
+
+
+def document_frequencies(references):
+    """In how many images' captions each n-gram stands: Counter, from an iterable of lists of Counters of `ngrams`."""
+    found = Counter()
+    for own in references:
+        found.update(set().union(*own))
+    return found
+
+
+def _counts(text):
+    return ngrams(text.split())

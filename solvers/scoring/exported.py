@@ -110,10 +110,15 @@ def load_predictor(folder, precision):
 
 
 def export(model, folder, output="margins"):
-    """Write the program into an existing folder."""
-    program = program_for(model, output)
+    """Write the program into an existing folder; `output` as for `exported_program`."""
+    if callable(output):
+        program, specs = output(model)
+        program.eval()
+    else:
+        program = program_for(model, output)
+        specs = program.specs()
     with flag_guard("FLAGS_use_legacy_linear", True):  # else a Paddle with CUDA records what oneDNN does not fuse
-        static = paddle.jit.to_static(program, input_spec=program.specs(), full_graph=True)
+        static = paddle.jit.to_static(program, input_spec=specs, full_graph=True)
         paddle.jit.save(static, str(Path(folder) / PROGRAM))
 
 
@@ -126,7 +131,8 @@ def exported_program(model, weights_hash, cache_dir, output="margins"):
         model: see `solvers.scoring.programs`.
         weights_hash: str that stands for the content of the weights.
         cache_dir: where programs are kept; when it cannot be written, a folder under ~/.cache/oscar_paddle.
-        output: what the program returns, see `program_for`.
+        output: what the program returns, see `program_for`; or a function of the model that makes another program: a
+            layer, and the InputSpecs of its inputs.
     Returns:
         Path.
     Raises:
@@ -152,7 +158,7 @@ def exported_program(model, weights_hash, cache_dir, output="margins"):
 def _program_key(model, weights_hash, output):
     parts = {
         "code": code_version(),
-        "output": output,
+        "output": output.__name__ if callable(output) else output,
         "paddle": (paddle.__version__, paddle.is_compiled_with_cuda()),
         "weights": weights_hash,
         "config": {key: str(value) for key, value in model.config.to_dict().items()},

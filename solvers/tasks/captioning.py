@@ -42,6 +42,7 @@ SCORING_KEYS = (
     "CAPTION.TOP_P",
     "CAPTION.USE_CBS",
     "CAPTION.MIN_CONSTRAINTS",
+    "CAPTION.PAD_ENDS",
 )
 
 
@@ -119,10 +120,11 @@ class CaptioningTask(Task):
 
     def load(self, tokenizer):
         super().load(tokenizer)
-        if self.dev is not None and not self.dev.data.references:
+        if self.dev is not None and (count := len(self.dev.data.references)) < 2:
             raise DataError(
-                f"split {self.cfg.DATASET.DEV!r}: no captions that people wrote, which choose the best checkpoint; "
-                "name another split (DATASET.DEV), or none (MONITOR.EVAL_FREQ 0 and EVAL_STEPS 0)"
+                f"split {self.cfg.DATASET.DEV!r}: {count} images with captions that people wrote, which choose the "
+                "best checkpoint by CIDEr; expected 2 at least: name another split (DATASET.DEV), or none "
+                "(MONITOR.EVAL_FREQ 0 and EVAL_STEPS 0)"
             )
 
     def training_data(self, tokenizer):
@@ -303,7 +305,7 @@ class CaptioningEvaluation(Evaluation):
         from oscar_paddle.solvers.scoring.constrained import ConstrainedBackend
 
         options, tokenizer = self.cfg.CAPTION, self.tokenizer
-        specials = Specials(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.mask_id)
+        specials = Specials(tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.mask_id, options.PAD_ENDS)
         decoding = Decoding(
             num_beams=options.NUM_BEAMS,
             max_length=self.longest,

@@ -49,7 +49,8 @@ class Recipe(NamedTuple):
 
     Attributes:
         adamw: "reference" (epsilon joins the uncorrected root, decay comes after the update) | "corrected" (epsilon
-            joins the bias-corrected root, decay comes before the update, as in torch.optim.AdamW and Paddle).
+            joins the bias-corrected root, decay comes before the update, as in torch.optim.AdamW and Paddle) | "bert"
+            (no bias correction, decay is a part of the update, as in BertAdam).
         groups: Groups; a parameter belongs to the first one that has its name.
         schedule: function (step, warmup_steps, total_steps) -> factor of LR; None = OPTIMIZATION.LR_SCHEDULER.
         schedule_first: whether the schedule advances before the update, so that update k (from 1) uses step k, or

@@ -191,3 +191,26 @@ def test_published_nocaps_and_test_settings():
     holds(test.CAPTION, USE_CBS=True, MIN_CONSTRAINTS=2, NUM_BEAMS=5, NUM_KEEP_BEST=1, **LENGTHS_OF_CAPTIONING)
     holds(test.DATASET, DATA_DIR="data/nocaps", TEST="val.yaml")
     holds(load("captioning_test.yaml").CAPTION, NUM_BEAMS=5, USE_CBS=False, LENGTH_PENALTY=1.0, MAX_GEN_LENGTH=20)
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "batch", "mode", "prob", "layernorm", "clip"),
+    [
+        ("pretraining_train.yaml", 1e-4, 1024, 1, 0.25, 1, 10.0),
+        ("pretraining_train_large.yaml", 3e-5, 1024, 1, 0.25, 1, 10.0),
+        ("pretraining_oscar_base.yaml", 5e-5, 768, 0, 0.0, 0, 0.0),
+        ("pretraining_two_corpora.yaml", 1e-4, 1024, 2, 0.25, 1, 10.0),
+        ("pretraining_mengzi.yaml", 1e-4, 1024, 1, 0.25, 1, 10.0),
+    ],
+)
+def test_published_pretraining_settings(name, lr, batch, mode, prob, layernorm, clip):
+    cfg = load(name)
+    holds(cfg.INPUT, MAX_SEQ_LEN=35, MAX_REGION=50, IMG_FEATURE_TYPE="faster_r-cnn")
+    holds(cfg.OPTIMIZATION, LR=lr, GLOBAL_BATCH_SIZE=batch, WEIGHT_DECAY=0.01, WARMUP_STEPS=0, CLIP_MAX_NORM=clip)
+    holds(cfg.OPTIMIZATION, DROPOUT=0.1, LR_SCHEDULER="linear", EPSILON=1e-8, GRADIENT_ACCUMULATION_STEPS=1)
+    holds(cfg.CORPUS, TEXTB_SAMPLE_MODE=mode, TEXTA_FALSE_PROB=prob, USE_B=True, MEAN_OVER="batch")
+    extra = name == "pretraining_two_corpora.yaml"
+    holds(cfg.CORPUS, EXTRA_LOSS_WEIGHT=0.5 if extra else 0.0, EXTRA_TEXTB_SAMPLE_MODE=1)
+    assert bool(cfg.CORPUS.EXTRA_DATASET_FILE) == extra
+    holds(cfg.PRETRAINED, USE_IMG_LAYERNORM=layernorm)
+    assert cfg.MISC.SEED == 42 and cfg.OUTPUT.SAVE_STEPS == 10000

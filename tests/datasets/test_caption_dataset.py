@@ -233,3 +233,42 @@ def test_images_without_regions_may_be_left_out(tmp_path):
     mine = [c for c, image in zip(whole.captions, whole.caption_images, strict=True) if image != 0]
     assert left.captions == mine and left.caption_images.max() == 6
     assert left.batch([0], 0)[0]["img_feats"].shape[1] == whole.regions.feature_dim
+
+
+RETRIEVAL = GOLDEN.parent / "retrieval"
+
+
+def test_vinvls_own_layout(tmp_path):
+    """features.tsv and predictions.tsv with train_captions.pt, as retrieval reads them."""
+    for part in ("coco_ir", "model_0060000"):
+        shutil.copytree(RETRIEVAL / part, tmp_path / part)
+    tokenizer = build_tokenizer(str(RETRIEVAL / "checkpoint"), True)
+    cfg = settings(tmp_path / "coco_ir", INPUT__NUM_CAPTIONS_PER_IMAGE_TRN=0)
+    cfg.INPUT.IMG_FEATURE_DIM = json.loads((RETRIEVAL / "checkpoint" / "config.json").read_text())["img_feature_dim"]
+    data = build_caption_data(cfg, tokenizer, "train", training=True)
+    assert data.num_captions == sum(map(len, data.references.values())) and data.num_images == len(data.references)
+    assert [data.captions[0]] == data.references[int(data.caption_images[0])][:1] and any(data.tags)
+    batch, places, labels = data.batch(range(data.num_captions), 0)
+    assert len(places) == len(labels) >= data.num_captions
+    test = build_caption_data(cfg, tokenizer, "test")
+    assert test.captions == [] and len(test.references) == test.num_images and test.tags[0]
+
+
+def test_ones_own_pictures(tmp_path):
+    """A JSONL of captions and an .npz for each picture."""
+    (tmp_path / "features").mkdir()
+    lines = []
+    for number, name in enumerate(("dog", "cat", "cow")):
+        features = np.full((2, 2054), 0.5, np.float32)
+        np.savez(tmp_path / "features" / f"{name}.npz", features=features, tags=[name, "grass"])
+        entry = {
+            "image": f"{name}.jpg",
+            "captions": [f"a {name}.", f"the {name}."],
+            "split": ("train", "val")[number > 1],
+        }
+        lines.append(json.dumps(entry))
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    data = build("train", True, tmp_path)
+    assert data.captions == ["a dog.", "the dog.", "a cat.", "the cat."] and data.tags == ["dog grass", "cat grass"]
+    val = build("val", False, tmp_path)
+    assert val.references == {0: ["a cow.", "the cow."]} and val.features([0])[0].shape == (2, 2054)

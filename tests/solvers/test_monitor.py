@@ -45,10 +45,11 @@ def evaluation(step, score):
 def test_a_line_for_every_step(folder):
     monitor = Monitor(folder, total_steps=10, first_step=0, options=options(), active=True)
     for step in (1, 2):
-        monitor.step(update(step, loss=0.1 * step), num_pairs=32, seconds=0.5)
+        monitor.step(update(step, loss=0.1 * step), num_pairs=32, seconds=0.5, waited=0.1)
     monitor.close()
     lines = [json.loads(line) for line in folder.metrics_file.read_text().splitlines()]
-    assert lines == [{**update(step, loss=0.1 * step), "pairs_per_s": 64.0} for step in (1, 2)]
+    speed = {"pairs_per_s": 64.0, "waited_s": 0.1}
+    assert lines == [{**update(step, loss=0.1 * step), **speed} for step in (1, 2)]
 
 
 def test_log_lines_are_means(folder, caplog):

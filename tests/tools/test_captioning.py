@@ -146,7 +146,7 @@ def test_one_picture_and_wrong_ones(command, folder, capfd):
     [
         ("train_captioning", {"DATASET__DEV": "none.yaml"}, 1, "none.yaml: no such file"),
         ("train_captioning", {"DATASET__DEV": "nolabel.yaml"}, 1, "names no 'label' file"),
-        ("train_captioning", {"DATASET__DEV": "cbs.yaml"}, 1, "no captions that people wrote, which choose the best"),
+        ("train_captioning", {"DATASET__DEV": "cbs.yaml"}, 1, "0 images with captions that people wrote, which"),
         ("train_captioning", {"CAPTION__MAX_SEQ_A_LEN": 71}, 2, "CAPTION.MAX_SEQ_A_LEN is 71"),
         ("eval_captioning", {"CAPTION__MAX_GEN_LENGTH": 41}, 2, "MAX_GEN_LENGTH is 41"),
         ("eval_captioning", {"CAPTION__NUM_BEAMS": 3, "CAPTION__NUM_KEEP_BEST": 4}, 2, "NUM_KEEP_BEST is 4"),

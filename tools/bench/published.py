@@ -31,26 +31,39 @@ class PublishedWay:
         real = np.concatenate([real_text, np.arange(REGIONS) < num_regions[:, None]], axis=1)
         return self._forward(*map(paddle.to_tensor, (ids, types, real.astype(np.float32), features))), real.sum(axis=1)
 
-    def _forward(self, ids, types, mask, features):
-        bert, bias = self.model.bert, ((1.0 - mask) * -10000.0).unsqueeze([1, 2])
-        text = bert.embeddings(ids, types, paddle.arange(TEXT).expand_as(ids))
-        hidden = paddle.concat([text, bert.dropout(bert.embed_regions(features))], axis=1)
-        for layer in bert.encoder.layer:
-            hidden = self._layer(layer, hidden, bias)
-        return self.model.classifier(self.model.dropout(F.tanh(bert.pooler.dense(hidden[:, 0]))))
+    def _forward(self, *inputs):
+        bert = self.model.bert
+        first = padded_states(bert, *inputs)[:, 0]
+        return self.model.classifier(self.model.dropout(F.tanh(bert.pooler.dense(first))))
 
-    @staticmethod
-    def _layer(layer, hidden, bias):
-        """[B, 140, H] -> [B, 140, H]."""
-        own, output = layer.attention.self, layer.attention.output
 
-        def by_head(rows):
-            return rows.reshape([0, 0, own.num_heads, own.head_width]).transpose([0, 2, 1, 3])
+def padded_states(bert, ids, types, mask, features):
+    """Every position of every row, computed in every layer.
 
-        queries, keys, values = (by_head(linear(hidden)) for linear in (own.query, own.key, own.value))
-        scores = paddle.matmul(queries, keys, transpose_y=True) / own.head_width**0.5
-        context = paddle.matmul(own.dropout(F.softmax(scores + bias, axis=-1)), values)
-        context = context.transpose([0, 2, 1, 3]).reshape(hidden.shape)
-        attended = output.LayerNorm(output.dropout(output.dense(context)) + hidden)
-        inner = F.gelu(layer.intermediate.dense(attended))
-        return layer.output.LayerNorm(layer.output.dropout(layer.output.dense(inner)) + attended)
+    Args:
+        ids, types: [B, T] int64. mask: [B, T + R] float32, 1 = real. features: [B, R, D] float32.
+    Returns:
+        [B, T + R, H], the last layer.
+    """
+    bias = ((1.0 - mask) * -10000.0).unsqueeze([1, 2])
+    text = bert.embeddings(ids, types, paddle.arange(ids.shape[1]).expand_as(ids))
+    hidden = paddle.concat([text, bert.dropout(bert.embed_regions(features))], axis=1)
+    for layer in bert.encoder.layer:
+        hidden = _layer(layer, hidden, bias)
+    return hidden
+
+
+def _layer(layer, hidden, bias):
+    """[B, N, H] -> [B, N, H]."""
+    own, output = layer.attention.self, layer.attention.output
+
+    def by_head(rows):
+        return rows.reshape([0, 0, own.num_heads, own.head_width]).transpose([0, 2, 1, 3])
+
+    queries, keys, values = (by_head(linear(hidden)) for linear in (own.query, own.key, own.value))
+    scores = paddle.matmul(queries, keys, transpose_y=True) / own.head_width**0.5
+    context = paddle.matmul(own.dropout(F.softmax(scores + bias, axis=-1)), values)
+    context = context.transpose([0, 2, 1, 3]).reshape(hidden.shape)
+    attended = output.LayerNorm(output.dropout(output.dense(context)) + hidden)
+    inner = F.gelu(layer.intermediate.dense(attended))
+    return layer.output.LayerNorm(layer.output.dropout(layer.output.dense(inner)) + attended)
