@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# On the CPU, Paddle's log_softmax over a vocabulary takes hundreds of times as long as its softmax.
+# On the CPU, Paddle's log_softmax over a vocabulary takes some hundred times as long as its softmax.
 #
-# paddlepaddle 3.3.1, CPU wheel, one thread, scores [16, 30522] float32. softmax is a pass or two over the values;
-# log_softmax, forward and backward alike, grows far faster than its input, and takes seconds. cross_entropy and logsumexp
-# give the same numbers in milliseconds, so a loss over words is best made of these.
+# paddlepaddle 3.3.1, CPU wheel, one thread. Of scores [10, 30522], ten words of a BERT vocabulary to be drawn,
+# F.log_softmax takes about a second forward and another backward; F.softmax, paddle.logsumexp and F.cross_entropy, which
+# give the same numbers, take milliseconds. A training step that draws captions word by word spent nine tenths of its
+# time there. So log-probabilities are best taken as minus the cross-entropy of the word, or score minus logsumexp.
 #
-# Seen: ratio 300 to 1,000. Exits with 1 below 20, or if the log-probabilities differ from the logarithm of softmax's by
-# more than 1e-4. CPU time of the process.
+# Seen: ratio 400 to 1,000 between log_softmax and logsumexp, forward. Exits with 1 below 20, or if the values differ. CPU
+# time of the process, the fastest of some rounds, so that other work on the machine says little.
 set -euo pipefail
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
@@ -21,20 +22,25 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 import paddle
 import paddle.nn.functional as F
 
-paddle.seed(0)
-scores = paddle.randn([16, 30522])
+scores = paddle.randn([10, 30522])
 
 
-def taken(work):
-    work()
-    start = time.process_time()
-    work().numpy()
-    return time.process_time() - start
+def fastest(work):
+    taken = []
+    for _ in range(3):
+        start = time.process_time()
+        work()
+        taken.append(time.process_time() - start)
+    return min(taken)
 
 
-slow, quick = taken(lambda: F.log_softmax(scores, axis=-1)), taken(lambda: F.softmax(scores, axis=-1))
-apart = float((F.log_softmax(scores, axis=-1) - paddle.log(F.softmax(scores, axis=-1))).abs().max())
-print(paddle.__version__, f"log_softmax {slow:.2f} s, ratio {slow / quick:.0f}, largest difference {apart:.1e}")
-raise SystemExit(slow / quick < 20 or apart > 1e-4)
+def by_logsumexp():
+    return scores - paddle.logsumexp(scores, axis=-1, keepdim=True)
+
+
+apart = float((F.log_softmax(scores, axis=-1) - by_logsumexp()).abs().max())
+ratio = fastest(lambda: F.log_softmax(scores, axis=-1)) / fastest(by_logsumexp)
+print(paddle.__version__, f"largest difference {apart:.1e}, ratio {ratio:.0f}")
+raise SystemExit(apart > 1e-4 or ratio < 20)
 PYTHON
 "$work/venv/bin/python" seen.py 2>/dev/null

@@ -8,6 +8,7 @@ PyTorch names, so a checkpoint converts by transposing linear weights and nothin
 """
 
 import math
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -113,23 +114,60 @@ class Linear(nn.Linear):
         if not self.training or not hidden.place.is_cpu_place():
             return super().forward(hidden)
         rows = hidden.reshape([-1, hidden.shape[-1]])
-        return _Product.apply(rows, self.weight, self.bias).reshape([*hidden.shape[:-1], -1])
+        loop = getattr(_unrolled, "loop", None) if paddle.is_grad_enabled() else None
+        return _Product.apply(rows, self.weight, self.bias, loop).reshape([*hidden.shape[:-1], -1])
+
+
+_unrolled = threading.local()
+
+
+class Unrolled:
+    """Context of a loop whose steps use the same Linear layers on a few rows each, and which the loss sees all of.
+
+    The gradient of a weight is then one product of the rows of all steps. Step by step, most of the time would be spent
+    on writing it and adding it up. Where a step is not a part of the loss, the weight would get no gradient at all.
+    """
+
+    def __enter__(self):
+        self.uses = {}  # name of a weight -> how many gradients are still to come; their rows
+        _unrolled.loop = self
+
+    def __exit__(self, *problem):
+        _unrolled.loop = None
+
+    def expect(self, weight):
+        self.uses.setdefault(weight.name, [0, []])[0] += 1
+
+    def collect(self, weight, hidden, gradient):
+        """All rows (hidden, gradient) of a weight's uses when the last of them is here, else None."""
+        use = self.uses[weight.name]
+        use[0] -= 1
+        use[1].append((hidden, gradient))
+        return None if use[0] else [paddle.concat(rows) for rows in zip(*use[1], strict=True)]
 
 
 class _Product(PyLayer):
     @staticmethod
-    def forward(ctx, hidden, weight, bias):
+    def forward(ctx, hidden, weight, bias, loop):
         ctx.save_for_backward(hidden, weight)
         ctx.wanted = [not tensor.stop_gradient for tensor in (hidden, weight, bias)]
+        ctx.loop = loop
+        if loop:
+            loop.expect(weight)
         return paddle.matmul(hidden, weight).add_(bias)
 
     @staticmethod
     def backward(ctx, gradient):
         hidden, weight = ctx.saved_tensor()
         of_hidden, of_weight, of_bias = ctx.wanted
+        to_hidden = paddle.matmul(gradient, weight, transpose_y=True) if of_hidden else None
+        rows = ctx.loop.collect(weight, hidden, gradient) if ctx.loop else (hidden, gradient)
+        if rows is None:
+            return to_hidden, None, None
+        hidden, gradient = rows
         over_rows = paddle.ones([1, gradient.shape[0]])
         return (
-            paddle.matmul(gradient, weight, transpose_y=True) if of_hidden else None,
+            to_hidden,
             paddle.matmul(hidden, gradient, transpose_x=True) if of_weight else None,
             paddle.matmul(over_rows, gradient)[0] if of_bias else None,
         )

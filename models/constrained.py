@@ -5,8 +5,7 @@ one with it. A state that no caption reaches costs nothing, and every image star
 
 Shape letters: B images, K captions of an image that go on, V words, G positions of the longest caption.
 
-Source: docs/reference.md, constrained captions; Anderson et al., "Guided Open Vocabulary Image Captioning with
-Constrained Beam Search" (EMNLP 2017).
+Source: docs/reference.md, constrained captions; Anderson et al. (EMNLP 2017), arXiv 1612.00576.
 """
 
 from typing import NamedTuple

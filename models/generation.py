@@ -19,6 +19,7 @@ import paddle
 import paddle.nn.functional as F
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.models.bert import Unrolled
 from oscar_paddle.models.decoding import best_words, check_decoding, draw_captions, likely, search
 from oscar_paddle.models.device import to_device
 from oscar_paddle.models.packing import row_batch
@@ -319,7 +320,8 @@ def sample_captions(model, prefix, specials, decoding, draws, share_prefix=False
         places.append(numbers)
         return chosen, words.numpy()
 
-    ids, _, lengths = draw_captions(captions, specials, decoding.max_length, pick, each=each, apart=True)
+    with Unrolled():
+        ids, _, lengths = draw_captions(captions, specials, decoding.max_length, pick, each=each, apart=True)
     sums = paddle.zeros([len(ids)])
     where, logs = to_device(np.concatenate(places))[0], paddle.concat(logs)
     return Samples(ids, paddle.index_add(sums, where, 0, logs), lengths)
@@ -338,7 +340,7 @@ def _pick_with_gradient(logits, ids, numbers, step, decoding, draws):
         stays = likely(logits.numpy(), decoding.top_k, decoding.top_p)
         if not stays.all():
             logits = paddle.where(to_device(stays)[0], logits, paddle.full([], -math.inf))
-    # Not by log_softmax: of rows as wide as a vocabulary, Paddle 3.3.1's takes 1,000 times as long as these on the CPU.
+    # Not by log_softmax: of rows as wide as a vocabulary, Paddle 3.3.1's takes hundreds of times as long on the CPU.
     probabilities = F.softmax(logits.detach(), axis=-1).numpy()
     if np.isnan(probabilities).any():
         raise DataError("the scores of words are NaN; the weights hold NaN, or overflow")

@@ -3,8 +3,7 @@ as its reward exceeds a baseline.
 
 Shape letters: B images, n samples an image, G positions of a caption.
 
-Source: docs/reference.md, self-critical training; Rennie et al., "Self-Critical Sequence Training for Image
-Captioning" (CVPR 2017).
+Source: docs/reference.md, self-critical training; Rennie et al. (CVPR 2017), arXiv 1612.00563.
 """
 
 from typing import NamedTuple

@@ -3,8 +3,7 @@
 Per image up to three classes are chosen among the detector's boxes. Each is a chain of word pieces, and the chains of
 an image make one finite-state machine over the tokens of a caption (`Machine`).
 
-Source: docs/reference.md, constrained captions; Anderson et al., "Guided Open Vocabulary Image Captioning with
-Constrained Beam Search" (EMNLP 2017).
+Source: docs/reference.md, constrained captions; Anderson et al. (EMNLP 2017), arXiv 1612.00576.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Speed of self-critical training: the part of tools/bench_captioning.py that takes training steps.
+"""Speed of self-critical training steps, a part of the benchmark of captions.
 
 A step draws captions of some images in training mode, writes the greedy one in evaluation mode, rewards all of them and
 updates the weights. The words that are drawn are given and none is [SEP], so every way writes all positions:
