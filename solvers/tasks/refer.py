@@ -94,8 +94,8 @@ class ReferTask(Task):
         return dict.fromkeys(self.terms, len(batch[0].region_bias))
 
     def losses(self, model, batch):
-        """Source: docs/reference.md: mean over all slots times their number, that is the sum over an expression's
-        regions and the mean over expressions."""
+        """Source: docs/reference.md, referring expressions: the sum over an expression's rows, the mean over
+        expressions."""
         import paddle
         from paddle.nn.functional import binary_cross_entropy_with_logits
 
