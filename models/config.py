@@ -58,7 +58,7 @@ class BertConfig:
         return dict(self.__dict__)
 
 
-# What ViLBERT adds, as in its bert_base_6layer_6conect.json (docs/reference.md, ViLBERT).
+# What ViLBERT adds, as in its bert_base_6layer_6conect.json (docs/reference.md, ViLBERT model).
 _VILBERT_SIZES = {
     "v_feature_size": 2048,
     "v_target_size": 1601,
@@ -142,14 +142,17 @@ def _check_act(config, key):
         raise WeightsError(f"{key} {getattr(config, key)!r} is not supported, expected 'gelu'")
 
 
-def read_model_config(folder, config_class=BertConfig):
-    """`config.json` of a checkpoint folder as a config_class; WeightsError: missing, damaged, or no model's."""
+def read_model_config(folder, config_class=None):
+    """`config.json` of a checkpoint folder as a config_class; WeightsError: missing, damaged, or no model's.
+
+    Without a class it is a VilbertConfig where the file speaks of a second stream, else a BertConfig.
+    """
     path = Path(folder) / CONFIG
     if not path.exists():
         raise WeightsError(no_checkpoint(folder) or f"{path}: not found; a checkpoint folder needs a {CONFIG}")
     values = read_json_object(path)
     try:
-        return config_class(**values)
+        return (config_class or (VilbertConfig if "v_hidden_size" in values else BertConfig))(**values)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
 

@@ -46,7 +46,7 @@ def pack_streams(batch):
             img_locs [Pu, 5], num_regions [B] and region_start [B] (where an expression's image begins among the Pu).
     Returns:
         StreamBatch.
-    Source: docs/reference.md, ViLBERT: exact, as hidden keys get weight 0 and hidden rows no loss.
+    Source: docs/reference.md, ViLBERT model: exact, as hidden keys get weight 0 and hidden rows no loss.
     """
     num_regions = batch["num_regions"]
     inside = np.arange(num_regions.max()) < num_regions[:, None]

@@ -9,7 +9,6 @@ never calls or whose results referring expressions do not need. These carry no g
 
 import paddle
 import paddle.nn as nn
-import paddle.nn.functional as F
 from paddle.distributed.fleet.utils import recompute
 
 from oscar_paddle.models.bert import (
@@ -51,6 +50,7 @@ class CoAttention(nn.Layer):
     def __init__(self, config):
         super().__init__()
         self.num_heads = config.bi_num_attention_heads
+        self.head_width = config.bi_hidden_size // self.num_heads
         for stream, width in (("1", config.v_hidden_size), ("2", config.hidden_size)):
             for part in ("query", "key", "value"):
                 self.add_sublayer(part + stream, Linear(width, config.bi_hidden_size))
@@ -75,10 +75,10 @@ class CoAttention(nn.Layer):
         return self._merge(text_packing, attend(queries, keys, values, region_packing.bias, self.dropout1)), of_text
 
     def _by_head(self, packing, hidden):
-        return packing.to_rows(hidden).reshape([0, 0, self.num_heads, -1])
+        return packing.to_rows(hidden).reshape([0, 0, self.num_heads, self.head_width])
 
     def _merge(self, packing, context):
-        return packing.from_rows(context.flatten(2))
+        return packing.from_rows(context.reshape([0, 0, self.num_heads * self.head_width]))
 
 
 class CoOutput(nn.Layer):
@@ -116,13 +116,13 @@ class CoLayer(nn.Layer):
         self.t_output = BertSelfOutput(config, input_size=config.intermediate_size)
 
     def forward(self, regions, text, region_packing, text_packing, order=None, regions_only=False):
-        """Both streams -> both streams; (regions, None) when `regions_only`. `order`: see `CoAttention`."""
+        """Both streams -> both streams, or regions alone when `regions_only`. `order`: see `CoAttention`."""
         packings = region_packing, text_packing
         of_regions, of_text = self.biattention(regions, text, *packings, order, regions_only)
         regions = self.biOutput.regions(of_text, _take(regions, order))  # each stream adds what it has read
         regions = self.v_output(self.v_intermediate(regions), regions)
         if regions_only:
-            return regions, None
+            return regions
         text = self.biOutput.text(of_regions, text)
         return regions, self.t_output(self.t_intermediate(text), text)
 
@@ -154,9 +154,11 @@ class VilbertEncoder(nn.Layer):
                 regions = self._run(layer, regions, region_packing)
             for layer in self.layer[done_text:t_stop]:
                 text = self._run(layer, text, text_packing)
-            last = number == len(self.stops) - 1
-            block = self.c_layer[number]
-            regions, text = self._run(block, regions, text, region_packing, text_packing, order, last)
+            inputs = self.c_layer[number], regions, text, region_packing, text_packing, order
+            if number == len(self.stops) - 1:
+                regions = self._run(*inputs, True)
+            else:
+                regions, text = self._run(*inputs)
             order, done_regions, done_text = None, v_stop, t_stop
         for layer in self.v_layer[done_regions:]:
             regions = self._run(layer, regions, region_packing)
@@ -235,10 +237,8 @@ class VilbertForReferring(nn.Layer):
 
     @staticmethod
     def upstream(state):
-        """Names of the Paddle port brought to upstream's; its untied copy of the word embeddings is never trained."""
-        state = {_PORT_NAMES.get(name, name): value for name, value in state.items()}
-        state.pop("cls.predictions.decoder.weight", None)
-        return state
+        """Without the second copy of the word embeddings: the Paddle port's stays as it was while these are trained."""
+        return {name: value for name, value in state.items() if name not in VilbertForReferring.tied}
 
     @property
     def recompute(self):
@@ -264,29 +264,12 @@ class VilbertForReferring(nn.Layer):
         with paddle.amp.auto_cast(enable=False):
             return self.vision_logit(self.dropout(regions.astype("float32"))).squeeze(-1)
 
-    def row_losses(self, batch, targets):
-        """Loss of every expression: binary cross entropy summed over its regions.
-
-        Args:
-            batch: StreamBatch. targets: [Pv] float32 in [0, 1], IoU of each region with the expression's object.
-        Returns:
-            [B] float32; upstream's loss is their mean.
-        Source: docs/reference.md, ViLBERT: mean over all slots times their number; hidden slots add exactly 0.
-        """
-        losses = F.binary_cross_entropy_with_logits(self(batch), *to_device(targets), reduction="none")
-        spread, shown = to_device(batch.region_spread, (batch.region_bias[:, 0, 0] == 0).astype("float32"))
-        return (paddle.gather(losses, spread.flatten()).reshape(spread.shape) * shown).sum(axis=1)
-
     def _initialise(self, layer):
         """New parameters as upstream: normal(0, initializer_range), biases 0, LayerNorm 1 and 0."""
         if isinstance(layer, nn.Linear | nn.Embedding):
             nn.initializer.Normal(std=self.config.initializer_range)(layer.weight)
         if isinstance(layer, nn.Linear) and layer.bias is not None:
             nn.initializer.Constant(0.0)(layer.bias)
-
-
-# Name in the Paddle port's files -> upstream.
-_PORT_NAMES = {"cls.predictions.decoder.bias": "cls.predictions.bias"}
 
 
 class _PretrainingHeads(nn.Layer):

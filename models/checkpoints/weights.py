@@ -21,13 +21,13 @@ from oscar_paddle.config.places import no_checkpoint
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.array_files import from_bfloat16
 from oscar_paddle.datasets.formats.pickle_names import shown
+from oscar_paddle.models.checkpoints import two_streams
 from oscar_paddle.models.config import CONFIG, write_json_object
 
 log = logging.getLogger(__name__)
 
 # In this order: our own and Hugging Face's, Oscar/VinVL/BERT (PyTorch), VinVL-Paddle, PaddleNLP.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "paddle_model.bin", "model_state.pdparams")
-_PADDLE_FILES = ("paddle_model.bin", "model_state.pdparams")
 
 # Types of safetensors files that NumPy can hold, and how; bfloat16 is widened afterwards.
 _SAFETENSORS = {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "FIU" for size in (1, 2, 4, 8)}
@@ -40,10 +40,19 @@ _IMAGE_PART = ("bert.img_embedding.", "bert.LayerNorm.")
 
 
 def find_weights(folder):
-    """The weights file of a checkpoint folder, the first of `WEIGHT_FILES` there; WeightsError if there is none."""
+    """The weights file of a checkpoint folder: the first of `WEIGHT_FILES` there, or ViLBERT's `two_streams.FILES`.
+
+    WeightsError: there is none, or several of the latter.
+    """
     for name in WEIGHT_FILES:
         if (Path(folder) / name).is_file():
             return Path(folder) / name
+    found = [path for path in Path(folder).glob("*") if two_streams.FILES.fullmatch(path.name) and path.is_file()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = _listed([path.name for path in found])
+        raise WeightsError(f"{folder}: holds the weights of several epochs, {listed}; put one into a folder of its own")
     raise WeightsError(no_checkpoint(folder) or f"{folder}: no weights here; expected one of {', '.join(WEIGHT_FILES)}")
 
 
@@ -74,17 +83,23 @@ def read_tensors(folder):
             raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
     names = {stored: _upstream_name(stored) for stored in state}
     is_encoder = not any(name.startswith("bert.") for name in names.values())
+    by_paddle = path.name == "paddle_model.bin" or path.suffix == ".pdparams"
+    from_port = by_paddle and two_streams.is_two_streams(names.values())
     tensors = {}
     for stored, value in state.items():
         name = names[stored]
         name = f"bert.{name}" if is_encoder and not name.startswith(_HEAD) else name
+        if from_port:
+            name, value = two_streams.from_port(name, value)
         if name in tensors:
             first = tensors[name].stored_name
             raise WeightsError(f"{path}: {first!r} and {stored!r} are both {name!r}; expected one of them")
-        if path.name in _PADDLE_FILES and value.dtype == np.uint16:  # how Paddle gives bfloat16 to NumPy
+        if by_paddle and value.dtype == np.uint16:  # how Paddle gives bfloat16 to NumPy
             value = from_bfloat16(value)
         bias = state.get(stored.removesuffix("weight") + "bias")
-        transposed = path.name in _PADDLE_FILES and is_stored_transposed(name, value, bias)
+        transposed = by_paddle and is_stored_transposed(name, value, bias)
+        if from_port:
+            transposed = two_streams.is_stored_transposed(name, value)
         tensors[name] = StoredTensor(stored, name, value.T if transposed else value, transposed)
     return list(tensors.values())
 

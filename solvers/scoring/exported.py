@@ -74,7 +74,7 @@ class InferenceBackend:
         self.eager, self.precision = eager, precision
         self.classify, self.threads = eager.classify, num_threads()
         self.name = f"Paddle Inference with oneDNN, {precision}, on {device_name()}"
-        self.predictor = _predictor(folder, precision)
+        self.predictor = predictor_of(folder, precision)
         self.inputs = {name: self.predictor.get_input_handle(name) for name in self.predictor.get_input_names()}
         self.output = self.predictor.get_output_handle(self.predictor.get_output_names()[0])
 
@@ -107,7 +107,8 @@ def num_threads():
     return int(os.environ.get("OMP_NUM_THREADS") or 1)
 
 
-def _predictor(folder, precision):
+def predictor_of(folder, precision):
+    """What runs the program in a folder; UserError: it cannot be loaded."""
     import paddle.inference as inference
 
     config = inference.Config(str(Path(folder) / f"{PROGRAM}.json"), str(Path(folder) / f"{PROGRAM}.pdiparams"))
@@ -131,7 +132,15 @@ def _predictor(folder, precision):
 
 
 def export(model, folder, output="margins"):
-    """Write the program into an existing folder."""
+    """Write the program into an existing folder; `output` as for `exported_program`."""
+    program, specs = output(model) if callable(output) else _scoring_program(model, output)
+    program.eval()
+    with flag_guard("FLAGS_use_legacy_linear", True):  # else a Paddle with CUDA records what oneDNN does not fuse
+        static = paddle.jit.to_static(program, input_spec=specs, full_graph=True)
+        paddle.jit.save(static, str(Path(folder) / PROGRAM))
+
+
+def _scoring_program(model, output):
     free = [None]
     specs = [
         *(InputSpec(free, "int64", name) for name in ("input_ids", "token_type_ids", "position_ids")),
@@ -139,11 +148,7 @@ def export(model, folder, output="margins"):
         InputSpec([None, 1, None, None], "float32", "bias"),
         InputSpec([None, model.config.hidden_size], "float32", "regions"),
     ]
-    program = ScoringProgram(model, output)
-    program.eval()
-    with flag_guard("FLAGS_use_legacy_linear", True):  # else a Paddle with CUDA records what oneDNN does not fuse
-        static = paddle.jit.to_static(program, input_spec=specs, full_graph=True)
-        paddle.jit.save(static, str(Path(folder) / PROGRAM))
+    return ScoringProgram(model, output), specs
 
 
 def exported_program(model, weights_hash, cache_dir, output="margins"):
@@ -155,7 +160,8 @@ def exported_program(model, weights_hash, cache_dir, output="margins"):
         model: with `bert` and `classifier`, see `models.oscar`.
         weights_hash: str that stands for the content of the weights.
         cache_dir: where programs are kept; when it cannot be written, a folder under ~/.cache/oscar_paddle.
-        output: what the program returns, "margins" or "pooled".
+        output: what the program returns, "margins" or "pooled"; or a function of the model that makes another program:
+            a layer, and the InputSpecs of its inputs.
     Returns:
         Path.
     Raises:
@@ -181,7 +187,7 @@ def exported_program(model, weights_hash, cache_dir, output="margins"):
 def _program_key(model, weights_hash, output):
     parts = {
         "code": code_version(),
-        "output": output,
+        "output": output.__name__ if callable(output) else output,
         "paddle": (paddle.__version__, paddle.is_compiled_with_cuda()),
         "weights": weights_hash,
         "config": {key: str(value) for key, value in model.config.to_dict().items()},

@@ -181,9 +181,9 @@ class ReferEvaluation(Evaluation):
         }
 
     def backend(self, model, options, precision, *, weights, programs, ranks):
-        from oscar_paddle.solvers.scoring.regions import StreamBackend
+        from oscar_paddle.solvers.scoring.region_program import region_backend
 
-        return StreamBackend(model)
+        return region_backend(model, options, precision, weights=weights, programs=programs, ranks=ranks)
 
     def backend_in_training(self, model, ranks):
         return self.backend(model, "eager", "float32", weights="", programs="", ranks=ranks)

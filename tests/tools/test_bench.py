@@ -83,3 +83,25 @@ def test_bench_start(repository):
 def test_bench_start_names_a_folder_that_is_no_working_tree(repository, tmp_path):
     done = run(repository, "bench_start.py", "--old", tmp_path)
     assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}: no working tree of this project with its tests\n")
+
+
+def test_bench_refer(repository):
+    words = ("--width", 96, "--layers", 2, "--expressions", 6, "--rounds", 1, "--rows", "5,9")
+    done = run(repository, "bench_refer.py", *words)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert [(found["what"], found["region_rows"]) for found in results] == [
+        ("scoring", 5),
+        ("scoring", 9),
+        ("training", 5),
+    ]
+    for found in results:
+        rates = found["expressions_per_second"]
+        assert found["ratio_default"] == pytest.approx(rates["ours"] / rates["published_default"])
+        assert found.get("largest_score_difference", 0) <= 2e-5
+
+
+def test_bench_refer_names_what_it_cannot_measure(repository):
+    for words, message in ((("--rows", "5,x"), "--rows: '5,x', expected"), (("--expressions", 8), "a multiple of 6")):
+        done = run(repository, "bench_refer.py", *words)
+        assert done.returncode == 1 and message in done.stderr

@@ -216,8 +216,8 @@ def test_pooled_vectors_equal_the_models(model, data, tmp_path, precision):
 def test_in_half_precision_the_head_is_float32(model, data, tmp_path, monkeypatch):
     """The program that then runs, in bfloat16, ends before the head."""
     monkeypatch.setattr(paddle.base.core, "supports_bfloat16", lambda: True)
-    predictor = exported._predictor
-    monkeypatch.setattr(exported, "_predictor", lambda folder, precision: predictor(folder, "float32"))
+    predictor = exported.predictor_of
+    monkeypatch.setattr(exported, "predictor_of", lambda folder, precision: predictor(folder, "float32"))
     built = build_backend(model, "inference", "bfloat16", "weights", tmp_path / "programs", Ranks())
     program = built.pooled
     monkeypatch.setattr(built, "pooled", lambda *batch: halved(program(*batch)))
