@@ -55,6 +55,12 @@ quickstart-vqa quickstart-gqa quickstart-nlvr2: quickstart-%: quickstart $(ROOT)
 	$(BIN)/python tools/report_answers.py --eval_dir $(ROOT)/$*_eval --output $(ROOT)/$*.html $(call page,scenes_$*_train) \
 	  --guessing $(SCENES)/$* --title "Quick start, $(TITLE_$*)" --fact "Starts from=$(ROOT)/scenes_train/last"
 
+quickstart-refer: $(ROOT)/refer_eval/metrics.json $(ROOT)/refer_eval_expressions/metrics.json $(ROOT)/refer_eval_features/metrics.json  ## train a small ViLBERT that points at what an expression about a scene means
+	@echo "== 4 of 4: writing the report page"
+	$(BIN)/python tools/report_refer.py --eval_dir $(ROOT)/refer_eval --output $(ROOT)/refer.html --images $(SCENES)/images \
+	  --controls $(ROOT)/refer_eval_expressions $(ROOT)/refer_eval_features --run_folder $(ROOT)/scenes_refer_train \
+	  --title "Quick start, ViLBERT: expressions about scenes" --fact "Starts from=random weights" $(call trained_in,scenes_refer_train)
+
 # The stages of the quick starts. Every stage is a file that is made anew when something it depends on is newer; training
 # resumes itself and evaluation keeps what it has scored, so the same command goes on after an interruption.
 TASKS     := vqa gqa nlvr2
@@ -73,9 +79,10 @@ opts = $(if $(filter-out quickstart,$(ROOT)),--opts $(moved) $(4),$(if $(4),--op
 trunk_opts = $(call opts,$(SCENES)/coco_ir,$(SCENES)/init,scenes_train,$(1))
 task_opts  = $(call opts,$(SCENES)/$*,$(ROOT)/scenes_train/last,scenes_$*_train,$(1))
 
-# What both report pages are told. $(1): run folder.
+# What the report pages are told. $(1): run folder.
 page = --images $(SCENES)/images --features $(SCENES)/model_0060000/predictions.tsv --run_folder $(ROOT)/$(1) \
-  --fact "Checkpoint=$(ROOT)/$(1)/last" \
+  $(call trained_in,$(1))
+trained_in = --fact "Checkpoint=$(ROOT)/$(1)/last" \
   --fact "Training=$$(( $$(stat -c %Y $(ROOT)/$(1)/trained) - $$(stat -c %Y $(ROOT)/$(1)/started) )) s, breaks included"
 
 # Always run: it keeps scenes that are there, refuses those of other sizes, and touches init/ only when that changes.
@@ -215,6 +222,29 @@ $(SEEDS:%=$(CAP)/scst-%/trained): $(CAP)/scst-%/trained: $(CAP)/scst-%/started
 
 $(SEEDS:%=$(CAP)/eval-scst-%/metrics.json): $(CAP)/eval-scst-%/metrics.json: $(CAP)/scst-%/trained configs/scenes_captioning_test.yaml
 	$(call cap_eval,scst-$*)
+
+# Referring expressions: a model and data of their own beside the pictures.
+refer_opts = $(if $(filter-out quickstart,$(ROOT)),DATASET.DATA_DIR $(SCENES)/refer \
+  DATASET.FEAT_FILE $(SCENES)/refer/proposals.lmdb REFER.GROUND_TRUTH $(SCENES)/refer/annotated.lmdb \
+  PRETRAINED.DIR $(SCENES)/refer/init OUTPUT.CHECKPOINT_DIR $(ROOT) EVAL.CHECKPOINT_DIR $(ROOT)/scenes_refer_train/last) $(1)
+
+$(SCENES)/refer/task.json: | $(SCENES)/init/config.json
+	@echo "== 1 of 4: referring to objects"
+	$(DRAW) --tasks refer
+
+$(ROOT)/scenes_refer_train/started: $(SCENES)/refer/task.json configs/scenes_refer_train.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(ROOT)/scenes_refer_train/trained: $(ROOT)/scenes_refer_train/started
+	@echo "== 2 of 4: training a small model from scratch$(call about,8 minutes)"
+	$(BIN)/python tools/train_refer.py --cfg_file configs/scenes_refer_train.yaml --opts MISC.SEED 1 $(call refer_opts,$(if $(FAST),$(call UPDATES,4)))
+	@touch $@
+
+$(ROOT)/refer_eval/metrics.json $(ROOT)/refer_eval_expressions/metrics.json $(ROOT)/refer_eval_features/metrics.json: \
+    $(ROOT)/refer_eval%/metrics.json: $(ROOT)/scenes_refer_train/trained configs/scenes_refer_test.yaml
+	@echo "== 3 of 4: pointing in new pictures$(if $*,: with the $(*:_%=%) of other pictures)"
+	$(BIN)/python tools/eval_refer.py --cfg_file configs/scenes_refer_test.yaml --output_dir $(@D) \
+	  --opts REFER.CONTROL $(if $*,$(*:_%=%),none) $(call refer_opts)
 	@touch $@
 
 .DELETE_ON_ERROR:

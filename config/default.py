@@ -340,35 +340,36 @@ KEYS = {
     "CAPTION.PAD_ENDS": Key(False, "fixed to True in Oscar v1, to False later").means("""
         Whether [PAD] ends a caption as [SEP] does: True for checkpoints of Oscar v1."""),
     # ---- referring expressions (tools/train_refer.py); proposals: DATASET.FEAT_FILE, or as published
-    "REFER.DATASET": Key("refcoco+", "vlbert_tasks.yml of vilbert_beta", must_be("a folder")).means("""
+    "REFER.DATASET": Key("refcoco+", NEW, must_be("a folder")).means("""
         Data set: the folder in DATASET.DATA_DIR with refs(...).p and instances.json; refcoco, refcoco+ and refcocog are
-        the published ones. FEAT_FILE "" means its proposals in <it>_resnet101_faster_rcnn_genome.lmdb.
-        """),
-    "REFER.SPLIT_BY": Key("unc", "REFER API, --splitBy", one_of("unc", "umd", "google")).means("""
+        the published ones. FEAT_FILE "" means its proposals in <it>_resnet101_faster_rcnn_genome.lmdb."""),
+    "REFER.SPLIT_BY": Key("unc", "--splitBy", one_of("unc", "umd", "google")).means("""
         Whose splits: unc (RefCOCO, RefCOCO+: train, val, testA, testB, test), umd (RefCOCOg: train, val, test), google
         (RefCOCOg: train, val)."""),
-    "REFER.GROUND_TRUTH": Key("", "vlbert_tasks.yml, features_h5path2").means("""
-        LMDB store of the annotated boxes, whose regions training adds to the proposals; '' =
-        <DATASET>_gt_resnet101_faster_rcnn_genome.lmdb in DATA_DIR. Evaluation never reads it."""),
+    "REFER.GROUND_TRUTH": Key("", NEW).means("""
+        LMDB store of the annotated boxes, whose regions training adds to the proposals (vilbert_beta's
+        features_h5path2); '' = <DATASET>_gt_resnet101_faster_rcnn_genome.lmdb in DATA_DIR. Evaluation never reads
+        it."""),
     "REFER.DETECTOR": Key("resnet101", NEW).means("""
         What made the features: resnet101 (bottom-up attention, vilbert_beta) | resnext152 (vilbert-multi-task) | a name
         of one's own. A store that says otherwise (by its entry 'detector' or its name) is refused; '' = any."""),
-    "REFER.CUT": Key("after", "vilbert-multi-task: before", one_of("after", "before"), RUN).means("""
+    "REFER.CUT": Key("after", NEW, one_of("after", "before")).means("""
         Whether a long expression is cut to INPUT.MAX_SEQ_LEN after [CLS] and [SEP] are added, which costs it its [SEP],
         or before."""),
-    "REFER.RECIPE": Key("port", NEW, one_of("port", "paper", "multitask"), RUN).means("""
+    "REFER.RECIPE": Key("port", NEW, one_of("port", "paper", "multitask")).means("""
         How the weights are updated: port (ViLBERT-Paddle: AdamW, every gradient element within CLIP_MAX_NORM) | paper
         (vilbert_beta: BertAdam, the gradient of each tensor within CLIP_MAX_NORM) | multitask (vilbert-multi-task: no
         bias correction, decay of weights). In the first two decay is for biases and LayerNorms only, as upstream."""),
-    "REFER.HEAD_LR": Key(1e-4, "train.py of ViLBERT-Paddle", at_least(0), RUN).means("""
+    "REFER.HEAD_LR": Key(1e-4, NEW, at_least(0)).means("""
         Peak learning rate of what starts afresh: the scorer of regions (port); heads that referring expressions do not
         use (paper, multitask). 0 = OPTIMIZATION.LR."""),
-    "REFER.WARMUP_SHARE": Key(0.1, "--warmup_proportion", _SHARE, RUN).means("""
+    "REFER.WARMUP_SHARE": Key(0.1, "--warmup_proportion", _SHARE).means("""
         Warm-up as a share of all steps, where OPTIMIZATION.WARMUP_STEPS is 0."""),
-    "REFER.DECAY_EPOCHS": Key("12, 16", "train.py of ViLBERT-Paddle", decides=RUN).means("""
+    "REFER.DECAY_EPOCHS": Key("12, 16", NEW).means("""
         Epochs, from 0 on, at which the learning rate falls to a tenth; '' = never (multitask: it falls in a line)."""),
-    "REFER.LEAVE_OUT": Key("", "coco_test_ids.npy of vilbert-multi-task").means("""
-        .npy with ids of images that are not trained on, such as those that another task is tested on."""),
+    "REFER.LEAVE_OUT": Key("", NEW).means("""
+        .npy with ids of images that are not trained on, such as those that another task is tested on
+        (vilbert-multi-task's coco_test_ids.npy)."""),
     "REFER.CONTROL": Key("none", NEW, one_of("none", "expressions", "features")).means("""
         Evaluation of what one half alone reaches: expressions (each picture with the text of another one: pictures
         alone) | features (each picture with the regions of another one in its own boxes: text and boxes alone)."""),

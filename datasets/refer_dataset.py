@@ -186,7 +186,7 @@ class ReferDataset:
     def targets(self, example, boxes):
         """[r] float32: IoU of pixel boxes [r, 4] with that of an expression.
 
-        In training a value below one half counts as 0 and the others stay as they are, soft. Source: docs/reference.md.
+        In training a value below one half counts as 0 and the others stay as they are, soft.
         """
         found = iou(boxes, corners(self.expressions[example].box)).astype(np.float32)
         return np.where(found < POSITIVE, np.float32(0), found) if self.ground_truth is not None else found
@@ -213,7 +213,7 @@ def corners(box):
 def iou(boxes, box):
     """[r] float64 in [0, 1]: intersection over union of pixel boxes [r, 4] with one [4].
 
-    Upstream: a box of x1 to x2 is x2 - x1 + 1 pixels wide, whatever the fractions. Source: docs/reference.md.
+    Upstream: a box of x1 to x2 is x2 - x1 + 1 pixels wide, whatever the fractions.
     """
     boxes, box = np.asarray(boxes, np.float64), np.asarray(box, np.float64)
     sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]) + 1

@@ -1,4 +1,7 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg as published: `refs(<split by>).p` and `instances.json` (docs/reference.md)."""
+"""RefCOCO, RefCOCO+ and RefCOCOg as published: `refs(<split by>).p` and `instances.json`.
+
+Source: docs/reference.md, referring expressions.
+"""
 
 import os
 from typing import NamedTuple

@@ -19,9 +19,20 @@ from oscar_paddle.datasets.captions.own_pictures import NAMES_FILE
 from oscar_paddle.datasets.refer.annotations import SPLITS
 from oscar_paddle.datasets.refer_dataset import annotation_folder, build_refer_data, corners, data_of_texts, iou
 from oscar_paddle.solvers.metrics.refer import HIT, refer_metrics
-from oscar_paddle.solvers.tasks.task import Evaluation, Group, Head, Recipe, Task, Term, digest, every_so_many
+from oscar_paddle.solvers.tasks.task import (
+    Evaluation,
+    Group,
+    Head,
+    Recipe,
+    Task,
+    Term,
+    digest,
+    every_so_many,
+    training_digest,
+)
 
 HEADS = ("vil_prediction", "vil_logit", "vision_logit")
+RECIPE_KEYS = ("CUT", "RECIPE", "HEAD_LR", "WARMUP_SHARE", "DECAY_EPOCHS")  # what a run is not resumed without
 KEY = "region_detector"  # in a checkpoint's config.json: what made the features it was trained on
 
 
@@ -94,8 +105,8 @@ class ReferTask(Task):
         return dict.fromkeys(self.terms, len(batch[0].region_bias))
 
     def losses(self, model, batch):
-        """Source: docs/reference.md: mean over all slots times their number, that is the sum over an expression's
-        regions and the mean over expressions."""
+        """Source: docs/reference.md, referring expressions: the sum over an expression's rows, the mean over
+        expressions."""
         import paddle
         from paddle.nn.functional import binary_cross_entropy_with_logits
 
@@ -115,8 +126,12 @@ class ReferTask(Task):
 
     def fingerprint(self):
         train, images = self.train, every_so_many(self.train.image_ids(), 256)
-        annotated = {"the annotated boxes (REFER.GROUND_TRUTH)": train.ground_truth.fingerprint(images)}
-        return {**self.digests(train.image_ids(), expressions=train.tokens), **annotated}
+        own = [self.cfg.REFER[key] for key in RECIPE_KEYS]
+        further = {
+            "the annotated boxes (REFER.GROUND_TRUTH)": train.ground_truth.fingerprint(images),
+            f"the recipe (REFER: {', '.join(RECIPE_KEYS)})": training_digest(repr(own).encode()),
+        }
+        return {**self.digests(train.image_ids(), expressions=train.tokens), **further}
 
     def evaluation(self, tokenizer, split):
         return ReferEvaluation(self.cfg, build_refer_data(self.cfg, tokenizer, split), split)
