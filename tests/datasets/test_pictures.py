@@ -25,7 +25,7 @@ def test_keys_of_a_folder_a_list_a_tsv_and_one_picture(tmp_path):
     (tmp_path / "a" / "deep").mkdir(parents=True)
     (tmp_path / "a" / "deep" / "x.JPG").write_bytes(image)
     (tmp_path / "a" / "b.png").write_bytes(image)
-    (tmp_path / "a" / "notes.md").write_text("no picture")
+    (tmp_path / "a" / "notes").write_text("no picture")
     (tmp_path / "list.txt").write_text("a/deep/x.JPG\n\na/b.png\n")
     (tmp_path / "t.tsv").write_text(
         f"k1\t[]\t{base64.b64encode(image).decode()}\nk2\t{base64.b64encode(image).decode()}\n"

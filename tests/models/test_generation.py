@@ -148,7 +148,7 @@ def scores_of(model, prefix, image, captions):
 
 
 def plain_beams(model, prefix, image, decoding):
-    """[(score, ids)] of one image, best first, by the rules of docs/reference.md."""
+    """[(score, ids)] of one image, best first, by the rules of docs/reference.md, generation."""
     beams, finished, longest = [(0.0, [TINY.cls])], [], decoding.max_length
     for length in range(1, longest):
         logs = scores_of(model, prefix, image, [ids for _, ids in beams])
