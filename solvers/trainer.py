@@ -272,7 +272,6 @@ class Trainer:
             "random_state": {"seed": self.cfg.MISC.SEED, "rule": "draws depend on seed, epoch, index, step, rank"},
             "settings": self.settings,
             "answers": self.task.answers,
-            "task": self.task.state(),
             "vocabulary": vocabulary_digest(self.tokenizer.vocab),
             "config": {section: dict(keys) for section, keys in self.cfg.items()},
         }
@@ -292,7 +291,6 @@ class Trainer:
             self.lead = state["lead"]
             self.scaler.restore(state["loss_scaler"])
             self.poor_evaluations = state["poor_evaluations"]
-            self.task.restore(state.get("task", {}))  # checkpoints before 0.3.0 have none
             if state["best_step"]:
                 self.best_score, self.best_step = state["best_score"], state["best_step"]
             self.ranks.copy_from_main(self.optimizer.moments().values())

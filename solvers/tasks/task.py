@@ -200,13 +200,6 @@ class Task:
             found[f"the token ids of the training {what} (vocab.txt)"] = training_digest(table.ids)
         return found if self.dev is None else {**found, f"the dev split ({self.dev_keys})": self.dev.data.fingerprint()}
 
-    def state(self):
-        """JSON-serialisable dict: what the task itself counts, kept in every checkpoint."""
-        return {}
-
-    def restore(self, state):
-        """Go on from what `state` gave, on every rank."""
-
     # ---- evaluation
 
     def evaluation(self, tokenizer, split):
