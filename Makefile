@@ -10,7 +10,7 @@ SIZES ?= $(if $(FAST),--train 60 --dev 10 --test 12,--train 3000 --dev 100 --tes
 MODEL ?= $(if $(FAST),--hidden_size 32 --num_hidden_layers 1 --intermediate_size 64,--hidden_size 96 --intermediate_size 384)
 MODEL_WORDS ?= $(if $(FAST),1 layer of width 32,3 layers of width 96), from scratch
 
-.PHONY: fuzz fuzz-tokenizer test-install help install install-gpu install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 quickstart-pretraining report-picture test lint clean
+.PHONY: fuzz fuzz-tokenizer fuzz-captions captioning-scores test-install help install install-gpu install-dev quickstart quickstart-vqa quickstart-gqa quickstart-nlvr2 quickstart-captioning quickstart-pretraining quickstart-refer report-picture test lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z0-9 -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,12 @@ quickstart-vqa quickstart-gqa quickstart-nlvr2: quickstart-%: quickstart $(ROOT)
 	$(BIN)/python tools/report_answers.py --eval_dir $(ROOT)/$*_eval --output $(ROOT)/$*.html $(call page,scenes_$*_train) \
 	  --guessing $(SCENES)/$* --title "Quick start, $(TITLE_$*)" --fact "Starts from=$(ROOT)/scenes_train/last"
 
+quickstart-refer: $(ROOT)/refer_eval/metrics.json $(ROOT)/refer_eval_expressions/metrics.json $(ROOT)/refer_eval_features/metrics.json  ## train a small ViLBERT that points at what an expression about a scene means
+	@echo "== 4 of 4: writing the report page"
+	$(BIN)/python tools/report_refer.py --eval_dir $(ROOT)/refer_eval --output $(ROOT)/refer.html --images $(SCENES)/images \
+	  --controls $(ROOT)/refer_eval_expressions $(ROOT)/refer_eval_features --run_folder $(ROOT)/scenes_refer_train \
+	  --title "Quick start, ViLBERT: expressions about scenes" --fact "Starts from=random weights" $(call trained_in,scenes_refer_train)
+
 # The stages of the quick starts. Every stage is a file that is made anew when something it depends on is newer; training
 # resumes itself and evaluation keeps what it has scored, so the same command goes on after an interruption.
 TASKS     := vqa gqa nlvr2
@@ -73,9 +79,10 @@ opts = $(if $(filter-out quickstart,$(ROOT)),--opts $(moved) $(4),$(if $(4),--op
 trunk_opts = $(call opts,$(SCENES)/coco_ir,$(SCENES)/init,scenes_train,$(1))
 task_opts  = $(call opts,$(SCENES)/$*,$(ROOT)/scenes_train/last,scenes_$*_train,$(1))
 
-# What both report pages are told. $(1): run folder.
+# What the report pages are told. $(1): run folder.
 page = --images $(SCENES)/images --features $(SCENES)/model_0060000/predictions.tsv --run_folder $(ROOT)/$(1) \
-  --fact "Checkpoint=$(ROOT)/$(1)/last" \
+  $(call trained_in,$(1))
+trained_in = --fact "Checkpoint=$(ROOT)/$(1)/last" \
   --fact "Training=$$(( $$(stat -c %Y $(ROOT)/$(1)/trained) - $$(stat -c %Y $(ROOT)/$(1)/started) )) s, breaks included"
 
 # Always run: it keeps scenes that are there, refuses those of other sizes, and touches init/ only when that changes.
@@ -172,6 +179,74 @@ $(SEEDS:%=$(PRE)/eval-without-%/metrics.json): $(PRE)/eval-without-%/metrics.jso
 	$(call pre_eval,without)
 	@touch $@
 
+# Captions of scenes: trained by masked words, scored beside what needs no model, then self-critically with three seeds.
+CAP       = $(ROOT)/captioning
+cap_eval  = $(BIN)/python tools/eval_captioning.py --cfg_file configs/scenes_captioning_test.yaml --output_dir $(@D) \
+  --opts DATASET.DATA_DIR $(SCENES)/coco_ir DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv EVAL.CHECKPOINT_DIR $(CAP)/$(1)/last
+cap_train = $(BIN)/python tools/train_captioning.py --cfg_file configs/$(1).yaml --opts DATASET.DATA_DIR $(SCENES)/coco_ir \
+  DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv OUTPUT.CHECKPOINT_DIR $(CAP) $(2) $(if $(FAST),$(call UPDATES,4))
+
+quickstart-captioning: quickstart $(CAP)/eval/metrics.json $(CAP)/baselines.json $(SEEDS:%=$(CAP)/eval-scst-%/metrics.json)  ## then learn to write captions of the scenes
+	@echo "== 4 of 4: writing the report pages, and what the self-critical training brought"
+	$(BIN)/python tools/report_captions.py --eval_dir $(CAP)/eval --output $(CAP)/captions.html --baselines $(CAP)/baselines.json \
+	  $(call page,captioning/scenes_captioning_train) --title "Quick start: captions of scenes" --fact "Starts from=$(ROOT)/scenes_train/last"
+	$(BIN)/python tools/report_captions.py --eval_dir $(CAP)/eval-scst-$(firstword $(SEEDS)) --output $(CAP)/captions_scst.html \
+	  --baselines $(CAP)/baselines.json $(call page,captioning/scst-$(firstword $(SEEDS))) \
+	  --title "Quick start: captions of scenes after self-critical training"
+	$(BIN)/python tools/compare_evaluations.py --first $(SEEDS:%=$(CAP)/eval-scst-%) --second $(CAP)/eval --metric CIDEr
+
+$(CAP)/scenes_captioning_train/started: $(ROOT)/scenes_train/trained configs/scenes_captioning_train.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(CAP)/scenes_captioning_train/trained: $(CAP)/scenes_captioning_train/started
+	@echo "== 1 of 4: learning to write, from the quick start's model$(call about,4 minutes)"
+	$(call cap_train,scenes_captioning_train,PRETRAINED.DIR $(ROOT)/scenes_train/last)
+	@touch $@
+
+$(CAP)/eval/metrics.json: $(CAP)/scenes_captioning_train/trained configs/scenes_captioning_test.yaml
+	@echo "== 2 of 4: writing captions of new scenes, and without a model"
+	$(call cap_eval,scenes_captioning_train)
+	@touch $@
+
+$(CAP)/baselines.json: $(CAP)/scenes_captioning_train/trained
+	$(BIN)/python tools/caption_baselines.py --cfg_file configs/scenes_captioning_test.yaml --output $@ \
+	  --opts DATASET.DATA_DIR $(SCENES)/coco_ir DATASET.FEAT_FILE $(SCENES)/model_0060000/features.tsv PRETRAINED.DIR $(ROOT)/scenes_train/last
+
+$(SEEDS:%=$(CAP)/scst-%/started): $(CAP)/scst-%/started: $(CAP)/scenes_captioning_train/trained configs/scenes_captioning_scst.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(SEEDS:%=$(CAP)/scst-%/trained): $(CAP)/scst-%/trained: $(CAP)/scst-%/started
+	@echo "== 3 of 4: self-critical training, seed $*$(call about,2 minutes)"
+	$(call cap_train,scenes_captioning_scst,PRETRAINED.DIR $(CAP)/scenes_captioning_train/last OUTPUT.SAVE_NAME scst-$* MISC.SEED $*)
+	@touch $@
+
+$(SEEDS:%=$(CAP)/eval-scst-%/metrics.json): $(CAP)/eval-scst-%/metrics.json: $(CAP)/scst-%/trained configs/scenes_captioning_test.yaml
+	$(call cap_eval,scst-$*)
+
+# Referring expressions: a model and data of their own beside the pictures.
+refer_opts = $(if $(filter-out quickstart,$(ROOT)),DATASET.DATA_DIR $(SCENES)/refer \
+  DATASET.FEAT_FILE $(SCENES)/refer/proposals.lmdb REFER.GROUND_TRUTH $(SCENES)/refer/annotated.lmdb \
+  PRETRAINED.DIR $(SCENES)/refer/init OUTPUT.CHECKPOINT_DIR $(ROOT) EVAL.CHECKPOINT_DIR $(ROOT)/scenes_refer_train/last) $(1)
+
+$(SCENES)/refer/task.json: | $(SCENES)/init/config.json
+	@echo "== 1 of 4: referring to objects"
+	$(DRAW) --tasks refer
+
+$(ROOT)/scenes_refer_train/started: $(SCENES)/refer/task.json configs/scenes_refer_train.yaml
+	@rm -rf $(@D) && mkdir -p $(@D) && touch $@
+
+$(ROOT)/scenes_refer_train/trained: $(ROOT)/scenes_refer_train/started
+	@echo "== 2 of 4: training a small model from scratch$(call about,8 minutes)"
+	$(BIN)/python tools/train_refer.py --cfg_file configs/scenes_refer_train.yaml --opts MISC.SEED 1 $(call refer_opts,$(if $(FAST),$(call UPDATES,4)))
+	@touch $@
+
+$(ROOT)/refer_eval/metrics.json $(ROOT)/refer_eval_expressions/metrics.json $(ROOT)/refer_eval_features/metrics.json: \
+    $(ROOT)/refer_eval%/metrics.json: $(ROOT)/scenes_refer_train/trained configs/scenes_refer_test.yaml
+	@echo "== 3 of 4: pointing in new pictures$(if $*,: with the $(*:_%=%) of other pictures)"
+	$(BIN)/python tools/eval_refer.py --cfg_file configs/scenes_refer_test.yaml --output_dir $(@D) \
+	  --opts REFER.CONTROL $(if $*,$(*:_%=%),none) $(call refer_opts)
+	@touch $@
+
 .DELETE_ON_ERROR:
 
 report-picture: install  ## draw the README's picture of quickstart/report.html (needs chromium)
@@ -185,6 +260,13 @@ test-install:  ## build a wheel, install it beside current Hugging Face packages
 
 fuzz-tokenizer: install-dev  ## compare the ids of a million odd texts with those that PaddleNLP gives
 	$(BIN)/python tests/fuzz/compare_tokenizers.py
+
+captioning-scores: install  ## install the toolkit of caption scores; say what METEOR and SPICE still lack
+	$(BIN)/python -m pip install --quiet pycocoevalcap==1.2
+	$(BIN)/python -m oscar_paddle.solvers.metrics.toolkit
+
+fuzz-captions: install-dev  ## compare words of 100,000 odd captions with the toolkit's tokeniser (Java)
+	$(BIN)/python tests/fuzz/compare_ptb.py
 
 fuzz: install-dev  ## feed damaged files to every reader for some minutes (MINUTES=5)
 	$(BIN)/python tests/fuzz/fuzz_readers.py --minutes $(MINUTES)

@@ -12,7 +12,7 @@ PaddleNLP.
 
 import importlib
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _ERRORS = ("UserError", "ConfigError", "DataError", "WeightsError", "TrainingError")
 _HOMES = {

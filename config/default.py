@@ -252,6 +252,127 @@ KEYS = {
         Text and region positions in one scoring batch; 0 = by device: 4,096 on a CPU, 16,384 on a GPU."""),
     "EVAL.FOLDS": Key(1, NEW, one_of(1, 5)).means("""
         5: also the mean of five 1K folds of a 5K list, as some papers report it."""),
+    # ---- the detector: from a picture to regions; the defaults are VinVL's published command
+    "DETECTOR.WEIGHTS": Key("", "scene_graph_benchmark MODEL.WEIGHT").means("""
+        Weights of the detector, such as vinvl_vg_x152c4.pth; '' = there is none, and pictures are not taken."""),
+    "DETECTOR.LABEL_MAP": Key("", "scene_graph_benchmark DATASETS.LABELMAP_FILE").means("""
+        JSON with the names of classes and attributes (VG-SGG-dicts-vgoi6-clipped.json), or a text with one class a line
+        (objects_vocab.txt); '' = the only such file beside the weights."""),
+    "DETECTOR.SHORT_SIDE": Key(600, "scene_graph_benchmark INPUT.MIN_SIZE_TEST", at_least(1)).means("""
+        Pixels that the shorter side of a picture is resized to."""),
+    "DETECTOR.LONG_SIDE": Key(1000, "scene_graph_benchmark INPUT.MAX_SIZE_TEST", at_least(1)).means("""
+        Pixels that the longer side then has at most."""),
+    "DETECTOR.UPRIGHT": Key(False, NEW).means("""
+        Turn pictures as their EXIF data say before anything else; the reference does not."""),
+    "DETECTOR.FILTER": Key(1, "scene_graph_benchmark MODEL.ROI_HEADS.NMS_FILTER", one_of(0, 1, 2)).means("""
+        Which proposals become detections: 0 (per class) | 1 (best class of each among those where it survives) | 2
+        (best class of each, one suppression); docs/reference.md, selecting detections."""),
+    "DETECTOR.SCORE_THRESHOLD": Key(0.2, "scene_graph_benchmark MODEL.ROI_HEADS.SCORE_THRESH", _SHARE).means("""
+        Lowest probability of a detection, where there are MIN_BOXES of them."""),
+    "DETECTOR.OVERLAP": Key(0.5, "scene_graph_benchmark MODEL.ROI_HEADS.NMS", _SHARE).means("""
+        Intersection over union above which the less likely of two boxes goes, in filters 0 and 2; filter 1 has
+        0.3."""),
+    "DETECTOR.MIN_BOXES": Key(10, "scene_graph_benchmark MODEL.ROI_HEADS.MIN_DETECTIONS_PER_IMG", at_least(1)).means("""
+        Detections that a picture has at least."""),
+    "DETECTOR.MAX_BOXES": Key(100, "scene_graph_benchmark MODEL.ROI_HEADS.DETECTIONS_PER_IMG", at_least(1)).means("""
+        Detections that a picture has at most."""),
+    "DETECTOR.REGRESSION": Key(False, "scene_graph_benchmark TEST.IGNORE_BOX_REGRESSION, turned round").means("""
+        Whether boxes are corrected for their class; VinVL's features are those of the proposals as they are."""),
+    "DETECTOR.PROPOSALS_BEFORE": Key(6000, "scene_graph_benchmark MODEL.RPN.PRE_NMS_TOP_N_TEST", at_least(1)).means("""
+        Anchors with the highest scores that are decoded and compared."""),
+    "DETECTOR.PROPOSALS": Key(300, "scene_graph_benchmark MODEL.RPN.POST_NMS_TOP_N_TEST", at_least(1)).means("""
+        Proposals that are left of them at most."""),
+    # ---- captions: how they are trained and written
+    "CAPTION.MAX_SEQ_A_LEN": Key(40, "--max_seq_a_length", _ROOM_FOR_TEXT, RUN).means("""
+        Positions of the caption's slot, [CLS] and [SEP] included; tags stand behind it, up to INPUT.MAX_SEQ_LEN."""),
+    "CAPTION.MASK_PROB": Key(0.15, "--mask_prob", _SHARE, RUN).means("""
+        Share of a caption's positions that are masked, one at least."""),
+    "CAPTION.MAX_MASKED_TOKENS": Key(3, "--max_masked_tokens", at_least(1), RUN).means("""
+        Positions of a caption that are masked at most."""),
+    "CAPTION.LABEL_SMOOTHING": Key(0.0, "--label_smoothing", _SHARE, RUN).means("""
+        Share of a masked word's target that the other words of the vocabulary divide evenly."""),
+    "CAPTION.DROP_WORST_RATIO": Key(0.0, "--drop_worst_ratio", _SHARE, RUN).means("""
+        Share of a micro-batch's masked words, those of the largest loss, that are not trained on."""),
+    "CAPTION.DROP_WORST_AFTER": Key(0, "--drop_worst_after", at_least(0), RUN).means("""
+        Micro-batches of a process before words are dropped."""),
+    "CAPTION.DROP_WORST_ROUNDING": Key("exact", NEW, one_of("exact", "reference"), RUN).means("""
+        How many words stay: exact (rounded down, one at least) | reference (int() of the product as a float, which is
+        one less for some numbers, and none for 10 words at a ratio of 0.9: the loss is then not a number)."""),
+    "CAPTION.TIE_WEIGHTS": Key(False, "--tie_weights", decides=RUN).means("""
+        Whether the decoder is the table of word embeddings. Oscar: False, VinVL: True."""),
+    "CAPTION.FREEZE_EMBEDDING": Key(False, "--freeze_embedding", decides=RUN).means("""
+        Whether the word embeddings (and a tied decoder) stay as they are."""),
+    "CAPTION.MAX_GEN_LENGTH": Key(20, "--max_gen_length", must_be("at least 2", lambda n: n >= 2)).means("""
+        Longest caption that is written, in positions, [CLS] and [SEP] included."""),
+    "CAPTION.NUM_BEAMS": Key(1, "--num_beams", at_least(1)).means("""
+        Captions that are followed at once; 1: greedy, or sampling with DO_SAMPLE. Published scores: 5."""),
+    "CAPTION.NUM_KEEP_BEST": Key(1, "--num_return_sequences, --num_keep_best", at_least(1)).means("""
+        Captions an image: the best ones of the beams, or samples."""),
+    "CAPTION.LENGTH_PENALTY": Key(1.0, "--length_penalty", must_be("a finite number", lambda n: True)).means("""
+        Beams are ranked by log-probability over length to this power."""),
+    "CAPTION.REPETITION_PENALTY": Key(1.0, "--repetition_penalty", _POSITIVE).means("""
+        Scores of words that a caption has already are divided by it where positive, else multiplied; 1 = off."""),
+    "CAPTION.DO_SAMPLE": Key(False, "--do_sample").means("""
+        Draw words, seeded by MISC.SEED and image, rather than take the likeliest."""),
+    "CAPTION.TEMPERATURE": Key(1.0, "--temperature", _POSITIVE).means("Divides the scores before a draw."),
+    "CAPTION.TOP_K": Key(0, "--top_k", at_least(0)).means("Words that may be drawn, the best ones; 0 = all."),
+    "CAPTION.TOP_P": Key(1.0, "--top_p", must_be("in (0, 1]", lambda p: 0 < p <= 1)).means("""
+        Words that may be drawn: the best ones up to this probability together; 1 = all."""),
+    "CAPTION.TRAINING_LENGTHS": Key(False, "--evaluate_during_training").means("""
+        Evaluate inside training with as many tags as the reference takes there, MAX_SEQ_LEN - MAX_GEN_LENGTH - 1,
+        rather than with those of a test."""),
+    "CAPTION.SCST": Key(False, "--scst", decides=RUN).means("""
+        Self-critical training: captions are drawn and rewarded by CIDEr-D."""),
+    "CAPTION.SCST_SAMPLES": Key(5, "--sc_train_sample_n", at_least(1), RUN).means("Captions drawn of an image."),
+    "CAPTION.SCST_BASELINE": Key("greedy", "--sc_baseline_type", one_of("greedy", "sample"), RUN).means("""
+        What a reward is compared with: greedy (the caption of likeliest words) | sample (the image's other
+        samples)."""),
+    "CAPTION.SCST_SHARED_PREFIX": Key(False, NEW, decides=RUN).means("""
+        Encode tags and regions once for all samples of an image, with one draw of dropout, rather than once a sample as
+        the reference does."""),
+    "CAPTION.CIDER_FREQUENCIES": Key("coco-train-words.p", "--cider_cached_tokens").means("""
+        File in DATA_DIR with the document frequencies of the reward, as published or of tools/caption_frequencies.py;
+        '' = from the training captions."""),
+    "CAPTION.USE_CBS": Key(False, "--use_cbs").means("""
+        Constrained beam search (NoCaps): captions name what the YAML's cbs_box file found."""),
+    "CAPTION.MIN_CONSTRAINTS": Key(2, "--min_constraints_to_satisfy", at_least(0)).means("""
+        Of the up to three words of an image so many must be in its caption, where it has them."""),
+    "CAPTION.PAD_ENDS": Key(False, "fixed to True in Oscar v1, to False later").means("""
+        Whether [PAD] ends a caption as [SEP] does: True for checkpoints of Oscar v1."""),
+    # ---- referring expressions (tools/train_refer.py); proposals: DATASET.FEAT_FILE, or as published
+    "REFER.DATASET": Key("refcoco+", NEW, must_be("a folder")).means("""
+        Data set: the folder in DATASET.DATA_DIR with refs(...).p and instances.json; refcoco, refcoco+ and refcocog are
+        the published ones. FEAT_FILE "" means its proposals in <it>_resnet101_faster_rcnn_genome.lmdb."""),
+    "REFER.SPLIT_BY": Key("unc", "--splitBy", one_of("unc", "umd", "google")).means("""
+        Whose splits: unc (RefCOCO, RefCOCO+: train, val, testA, testB, test), umd (RefCOCOg: train, val, test), google
+        (RefCOCOg: train, val)."""),
+    "REFER.GROUND_TRUTH": Key("", NEW).means("""
+        LMDB store of the annotated boxes, whose regions training adds to the proposals (vilbert_beta's
+        features_h5path2); '' = <DATASET>_gt_resnet101_faster_rcnn_genome.lmdb in DATA_DIR. Evaluation never reads
+        it."""),
+    "REFER.DETECTOR": Key("resnet101", NEW).means("""
+        What made the features: resnet101 (bottom-up attention, vilbert_beta) | resnext152 (vilbert-multi-task) | a name
+        of one's own. A store that says otherwise (by its entry 'detector' or its name) is refused; '' = any."""),
+    "REFER.CUT": Key("after", NEW, one_of("after", "before")).means("""
+        Whether a long expression is cut to INPUT.MAX_SEQ_LEN after [CLS] and [SEP] are added, which costs it its [SEP],
+        or before."""),
+    "REFER.RECIPE": Key("port", NEW, one_of("port", "paper", "multitask")).means("""
+        How the weights are updated: port (ViLBERT-Paddle: AdamW, every gradient element within CLIP_MAX_NORM) | paper
+        (vilbert_beta: BertAdam, the gradient of each tensor within CLIP_MAX_NORM) | multitask (vilbert-multi-task: no
+        bias correction, decay of weights). In the first two decay is for biases and LayerNorms only, as upstream."""),
+    "REFER.HEAD_LR": Key(1e-4, NEW, at_least(0)).means("""
+        Peak learning rate of what starts afresh: the scorer of regions (port); heads that referring expressions do not
+        use (paper, multitask). 0 = OPTIMIZATION.LR."""),
+    "REFER.WARMUP_SHARE": Key(0.1, "--warmup_proportion", _SHARE).means("""
+        Warm-up as a share of all steps, where OPTIMIZATION.WARMUP_STEPS is 0."""),
+    "REFER.DECAY_EPOCHS": Key("12, 16", NEW).means("""
+        Epochs, from 0 on, at which the learning rate falls to a tenth; '' = never (multitask: it falls in a line)."""),
+    "REFER.LEAVE_OUT": Key("", NEW).means("""
+        .npy with ids of images that are not trained on, such as those that another task is tested on
+        (vilbert-multi-task's coco_test_ids.npy)."""),
+    "REFER.CONTROL": Key("none", NEW, one_of("none", "expressions", "features")).means("""
+        Evaluation of what one half alone reaches: expressions (each picture with the text of another one: pictures
+        alone) | features (each picture with the regions of another one in its own boxes: text and boxes alone)."""),
     # ---- the machine
     "MISC.SEED": Key(123, "--seed", _SEED, RUN).means("Seed of every random choice; published Oscar runs use 88."),
     "MISC.NUM_WORKERS": Key(8, "--num_workers", at_least(0)).means("""

@@ -34,6 +34,10 @@ TOKENIZER_VERSION = "oscar-wordpiece-1"
 MAX_REMEMBERED_WORDS = 1_000_000  # about 200 MB; COCO has some 60,000 different words
 MAX_WORD_CHARACTERS = 100  # upstream: a longer word is unknown
 
+# What the reference's decoder changes in a text, in this order; "do not" is on its list, too.
+_CLEAN_UP = (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m")
+_CLEAN_UP += (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re")
+
 _SPECIAL_IN_TEXT = re.compile("(" + "|".join(re.escape(token) for token in SPECIAL_TOKENS) + ")")
 _CJK = re.compile(
     r"[\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002ceaf\uf900-\ufaff\U0002f800-\U0002fa1f]"
@@ -83,6 +87,7 @@ class Tokenizer:
 
     def __init__(self, tokens, do_lower_case, source="vocabulary"):
         self.vocab = _index_tokens(tokens, source)
+        self._tokens = list(self.vocab)
         self.vocab_size = len(self.vocab)
         self.do_lower_case = bool(do_lower_case)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id = (self.vocab[token] for token in REQUIRED_TOKENS)
@@ -109,6 +114,20 @@ class Tokenizer:
                 word_ids = self._word_ids.get(word)
                 ids.extend(self._encode_word(word) if word_ids is None else word_ids)
         return ids
+
+    def decode(self, ids):
+        """The text of word-piece ids without special tokens, as the reference's decoder writes it.
+
+        An id that the vocabulary lacks is written "[UNK]".
+
+        Source: docs/reference.md, decoding.
+        """
+        special = {self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id}
+        words = (self._tokens[i] if i < self.vocab_size else UNK for i in map(int, ids) if i not in special)
+        text = " ".join(words).replace(" ##", "").strip()
+        for found, written in _CLEAN_UP:
+            text = text.replace(found, written)
+        return text
 
     def save(self, folder):
         """Write vocab.txt and tokenizer_config.json into a folder, readable by PaddleNLP and Hugging Face too."""

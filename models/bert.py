@@ -8,6 +8,7 @@ PyTorch names, so a checkpoint converts by transposing linear weights and nothin
 """
 
 import math
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -109,26 +110,64 @@ class Linear(nn.Linear):
     """
 
     def forward(self, hidden):
-        """[P, in] -> [P, out]; more dimensions are taken as nn.Linear does."""
-        if not self.training or hidden.ndim != 2 or not hidden.place.is_cpu_place():
+        """[..., in] -> [..., out]."""
+        if not self.training or not hidden.place.is_cpu_place():
             return super().forward(hidden)
-        return _Product.apply(hidden, self.weight, self.bias)
+        rows = hidden.reshape([-1, hidden.shape[-1]])
+        loop = getattr(_unrolled, "loop", None) if paddle.is_grad_enabled() else None
+        return _Product.apply(rows, self.weight, self.bias, loop).reshape([*hidden.shape[:-1], -1])
+
+
+_unrolled = threading.local()
+
+
+class Unrolled:
+    """Context of a loop whose steps use the same Linear layers on a few rows each, and which the loss sees all of.
+
+    The gradient of a weight is then one product of the rows of all steps. Step by step, most of the time would be spent
+    on writing it and adding it up. Where a step is not a part of the loss, the weight would get no gradient at all.
+    """
+
+    def __enter__(self):
+        self.uses = {}  # name of a weight -> how many gradients are still to come; their rows
+        _unrolled.loop = self
+
+    def __exit__(self, *problem):
+        _unrolled.loop = None
+
+    def expect(self, weight):
+        self.uses.setdefault(weight.name, [0, []])[0] += 1
+
+    def collect(self, weight, hidden, gradient):
+        """All rows (hidden, gradient) of a weight's uses when the last of them is here, else None."""
+        use = self.uses[weight.name]
+        use[0] -= 1
+        use[1].append((hidden, gradient))
+        return None if use[0] else [paddle.concat(rows) for rows in zip(*use[1], strict=True)]
 
 
 class _Product(PyLayer):
     @staticmethod
-    def forward(ctx, hidden, weight, bias):
+    def forward(ctx, hidden, weight, bias, loop):
         ctx.save_for_backward(hidden, weight)
         ctx.wanted = [not tensor.stop_gradient for tensor in (hidden, weight, bias)]
+        ctx.loop = loop
+        if loop:
+            loop.expect(weight)
         return paddle.matmul(hidden, weight).add_(bias)
 
     @staticmethod
     def backward(ctx, gradient):
         hidden, weight = ctx.saved_tensor()
         of_hidden, of_weight, of_bias = ctx.wanted
+        to_hidden = paddle.matmul(gradient, weight, transpose_y=True) if of_hidden else None
+        rows = ctx.loop.collect(weight, hidden, gradient) if ctx.loop else (hidden, gradient)
+        if rows is None:
+            return to_hidden, None, None
+        hidden, gradient = rows
         over_rows = paddle.ones([1, gradient.shape[0]])
         return (
-            paddle.matmul(gradient, weight, transpose_y=True) if of_hidden else None,
+            to_hidden,
             paddle.matmul(hidden, gradient, transpose_x=True) if of_weight else None,
             paddle.matmul(over_rows, gradient)[0] if of_bias else None,
         )
@@ -156,9 +195,10 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, hidden):
         """[..., H] -> the same shape."""
-        if not self.training or hidden.ndim != 2 or not hidden.place.is_cpu_place():
+        if not self.training or not hidden.place.is_cpu_place():
             return super().forward(hidden)
-        return _Normalise.apply(hidden, self.weight, self.bias, self._epsilon)
+        rows = hidden.reshape([-1, hidden.shape[-1]])
+        return _Normalise.apply(rows, self.weight, self.bias, self._epsilon).reshape(hidden.shape)
 
 
 class _Normalise(PyLayer):
@@ -206,6 +246,24 @@ class BertEmbeddings(nn.Layer):
         return self.dropout(self.LayerNorm(embedded))
 
 
+def attend(queries, keys, values, bias, dropout):
+    """Scaled dot-product attention, step by step.
+
+    Args:
+        queries: [B, N, A, D]. keys, values: [B, M, A, D].
+        bias: added to the scores [B, A, N, M]. dropout: layer for the weights.
+    Returns:
+        [B, N, A, D].
+    """
+    queries = queries.transpose([0, 2, 1, 3]) * (1.0 / math.sqrt(queries.shape[-1]))
+    scores = paddle.matmul(queries, keys.transpose([0, 2, 1, 3]), transpose_y=True)
+    if not dropout.training or not scores.place.is_cpu_place():
+        weights = F.softmax(scores + bias, axis=-1)
+    else:  # there, an addition that broadcasts takes eight times this one
+        weights = F.softmax(scores + bias.expand(scores.shape), axis=-1)
+    return paddle.matmul(dropout(weights), values.transpose([0, 2, 1, 3])).transpose([0, 2, 1, 3])
+
+
 class BertSelfAttention(nn.Layer):
     def __init__(self, config):
         super().__init__()
@@ -241,12 +299,7 @@ class BertSelfAttention(nn.Layer):
 
     def _attention(self, queries, keys, values, bias):
         """[B, N, A, D] each, and the bias of the scores -> [B, N, A, D]."""
-        queries = queries.transpose([0, 2, 1, 3]) * (1.0 / math.sqrt(self.head_width))
-        scores = paddle.matmul(queries, keys.transpose([0, 2, 1, 3]), transpose_y=True)
-        if self.training and scores.place.is_cpu_place():
-            bias = bias.expand(scores.shape)  # there, an addition that broadcasts takes eight times this one
-        weights = self.dropout(F.softmax(scores + bias, axis=-1))
-        return paddle.matmul(weights, values.transpose([0, 2, 1, 3])).transpose([0, 2, 1, 3])
+        return attend(queries, keys, values, bias, self.dropout)
 
     def _fused_attention(self, queries, keys, values, bias):
         """The same in one operation, without dropout."""

@@ -62,6 +62,11 @@ class MaskedWordHead(nn.Layer):
         scores = self.decoder(hidden) if words is None else paddle.matmul(hidden, words, transpose_y=True)
         return scores + self.bias
 
+    def words_by_width(self):
+        """[H, V], what the transformed states are multiplied by."""
+        words = self._words[0]
+        return self.decoder.weight if words is None else words.transpose([1, 0])
+
 
 class _Transform(nn.Layer):
     def __init__(self, config):

@@ -49,6 +49,19 @@ class OscarModel(nn.Layer):
         embedded = self.img_embedding(img_feats)
         return self.LayerNorm(embedded) if self.use_img_layernorm else embedded
 
+    def embed(self, input_ids, token_type_ids, position_ids, regions, order):
+        """What stands at the positions of some rows, before the first layer: [P, H] or [B, N, H], as `order`."""
+        text = self.embeddings(input_ids, token_type_ids, position_ids)
+        text_length = text.shape[0]
+        if self.training:  # each row that shows a region drops its own values of it
+            shown = order >= text_length
+            hidden = paddle.gather(paddle.concat([text, regions.astype(text.dtype)]), order.reshape([-1]))
+            hidden = hidden.reshape([*order.shape, -1])
+            hidden = paddle.where(shown.unsqueeze(-1), self.dropout(hidden), hidden)
+        else:
+            hidden = paddle.gather_nd(paddle.concat([text, regions.astype(text.dtype)]), order.unsqueeze(-1))
+        return hidden
+
     def encode(self, input_ids, token_type_ids, position_ids, regions, order, packing, outputs=("pooled",)):
         """Packed text and embedded regions to what the caller wants of them.
 
@@ -64,14 +77,7 @@ class OscarModel(nn.Layer):
             dict of the named outputs: pooled [B, H], in (-1, 1); text_states [Pt, H], the last layer at every text
             position; with Some, pooled and states [n - B, H], the last layer at its further positions.
         """
-        text = self.embeddings(input_ids, token_type_ids, position_ids)
-        text_length = text.shape[0]
-        if self.training:  # each row that shows a region drops its own values of it
-            shown = order >= text_length
-            hidden = paddle.gather(paddle.concat([text, regions.astype(text.dtype)]), order)
-            hidden = paddle.where(shown.unsqueeze(-1), self.dropout(hidden), hidden)
-        else:
-            hidden = paddle.gather_nd(paddle.concat([text, regions.astype(text.dtype)]), order.unsqueeze(-1))
+        hidden = self.embed(input_ids, token_type_ids, position_ids, regions, order)
         if isinstance(outputs, Some):
             rows = outputs.spread.shape[0]
             hidden = self.encoder(hidden, packing, outputs)

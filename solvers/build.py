@@ -11,14 +11,14 @@ from oscar_paddle.config.errors import ConfigError, WeightsError
 from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.models.checkpoints.input_settings import OUR_KEYS, check_meaning, stored_settings
 from oscar_paddle.models.checkpoints.weights import fresh_parts, load_into, read_state, without_head
-from oscar_paddle.models.config import CONFIG, read_model_config
+from oscar_paddle.models.config import CONFIG, BertConfig, read_model_config
 from oscar_paddle.models.oscar import OscarForClassification
 from oscar_paddle.models.scratch import let_equals_attend
 
 log = logging.getLogger(__name__)
 
 
-def as_trained(cfg, needs=None):
+def as_trained(cfg, needs=None, config_class=BertConfig):
     """The config of an evaluation with the settings that its checkpoint was trained with, where `cfg` sets none.
 
     A setting that contradicts the checkpoint's stays, with a warning. Region types stay, too: all are read alike.
@@ -26,6 +26,7 @@ def as_trained(cfg, needs=None):
     Args:
         cfg: the frozen config, as `load_config` gives it.
         needs: as for `load_config`.
+        config_class: what the model reads config.json as.
     Raises:
         WeightsError: no checkpoint. ConfigError: the settings cannot be meant together.
     """
@@ -33,7 +34,7 @@ def as_trained(cfg, needs=None):
     settings = stored_settings(folder)
     told = {OUR_KEYS[f]: (getattr(settings, f), source) for f, source in settings.told_by.items() if f in OUR_KEYS}
     told.pop("INPUT.IMG_FEATURE_TYPE", None)
-    told["INPUT.IMG_FEATURE_DIM"] = read_model_config(folder).img_feature_dim, CONFIG
+    told["INPUT.IMG_FEATURE_DIM"] = read_model_config(folder, config_class).img_feature_dim, CONFIG
     for key, (trained, source) in told.items():
         found, (section, name) = value_of(cfg, key), key.split(".")
         if key in origins and found != trained:
@@ -104,7 +105,7 @@ def model_for_training(cfg, tokenizer, head):
 def model_for_evaluation(cfg, tokenizer, model_class=OscarForClassification):
     """The model of EVAL.CHECKPOINT_DIR, built from its own config.json; every weight must be there."""
     folder = cfg.EVAL.CHECKPOINT_DIR
-    check_input_fits(cfg, read_model_config(folder), tokenizer, folder)
+    check_input_fits(cfg, read_model_config(folder, model_class.config_class), tokenizer, folder)
     check_meaning(folder, tokenizer.vocab)
     return load(folder, model_class)
 

@@ -1,4 +1,4 @@
-"""AdamW in two forms, groups of parameters by name, and clipping."""
+"""AdamW in three forms, groups of parameters by name, and clipping."""
 
 import math
 
@@ -8,12 +8,13 @@ from oscar_paddle.config.errors import ConfigError
 
 
 class AdamW(paddle.optimizer.Adam):
-    """AdamW in the form of the reference implementation or of today's frameworks, on Paddle's fused Adam kernel.
+    """AdamW as the reference systems or today's frameworks have it, on Paddle's fused Adam kernel.
 
     With t counted from 1 and c = sqrt(1 - b2^t) / (1 - b1^t):
 
     reference  p -= lr * c * m / (sqrt(v) + eps);  then  p -= lr * decay * p.
     corrected  p -= lr * decay * p;  then  p -= lr * c * m / (sqrt(v) + eps * sqrt(1 - b2^t)).
+    bert       p -= lr * (m / (sqrt(v) + eps) + decay * p), as BertAdam: no bias correction.
 
     The kernel's own bias correction is switched off (its beta powers stay zero), and the corrected rate, computed in
     double precision, is handed to it as the learning rate.
@@ -32,7 +33,7 @@ class AdamW(paddle.optimizer.Adam):
 
     def __init__(self, named_parameters, *, weight_decay, epsilon, recipe):
         self.named = [(name, p) for name, p in named_parameters if not p.stop_gradient]
-        self.corrected, self.epsilon, self.updates = recipe.adamw == "corrected", epsilon, 0
+        self.form, self.epsilon, self.updates = recipe.adamw, epsilon, 0
         self.decays = []  # (parameter, decay coefficient, factor of the rate)
         for name, parameter in self.named:
             group = group_of(name, recipe.groups)
@@ -49,12 +50,13 @@ class AdamW(paddle.optimizer.Adam):
         """One step with learning rate `lr`, from the gradients that the parameters hold."""
         self.updates += 1
         root = math.sqrt(1 - self.BETA2**self.updates)
-        self.set_lr(lr * (root / (1 - self.BETA1**self.updates)))
-        if self.corrected:
+        self.set_lr(lr if self.form == "bert" else lr * (root / (1 - self.BETA1**self.updates)))
+        if self.form == "corrected":
             self._epsilon = self.epsilon * root
+        if self.form != "reference":
             self._decay(lr)
         self.step()
-        if not self.corrected:
+        if self.form == "reference":
             self._decay(lr)
 
     def _decay(self, lr):

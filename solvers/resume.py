@@ -3,7 +3,7 @@
 import logging
 import math
 
-from oscar_paddle.config.default import RUN, keys_deciding, value_of
+from oscar_paddle.config.default import KEYS, RUN, keys_deciding, value_of
 from oscar_paddle.config.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def settings_for_resume(cfg, world_size, model_config, has_dropout, fingerprints
     Args:
         world_size: number of processes.
         model_config: dict, the contents of the model's config.json.
-        has_dropout: whether any layer drops values.
+        has_dropout: whether any layer drops values, or the task's losses draw at random.
         fingerprints: {what: hex digest} of the data.
         device: kind and name of what computes, see `runtime.device_name`.
     """
@@ -99,8 +99,9 @@ def _differences(saved, present):
     constant = present["keys"]["OPTIMIZATION.LR_SCHEDULER"] == "constant"
     free = _BATCH_KEYS + _SCHEDULE_KEYS if constant else _BATCH_KEYS
     for key, value in present["keys"].items():
-        if key not in free and saved["keys"].get(key) != value:
-            yield _words(key, saved["keys"].get(key), value)
+        before = saved["keys"].get(key, KEYS[key].default)  # of a key that is younger than the checkpoint
+        if key not in free and before != value:
+            yield _words(key, before, value)
     for name in _OF_THE_RUN:
         if saved["model"].get(name) != present["model"].get(name):
             yield _words(f"{name} of the model", saved["model"].get(name), present["model"].get(name))

@@ -126,6 +126,7 @@ class Trainer:
             if batch is None:
                 continue
             paddle.seed(self.dropout_seed(number))
+            task.forward = self.step * len(micro_batches) + number + 1
             with self.autocast():
                 sums = task.losses(self.model, batch)
             parts = {name: sums[name] / divisors[number] * weight for name, (divisors, weight) in factors.items()}
@@ -162,7 +163,10 @@ class Trainer:
         Counts are those of all micro-batches and ranks, so that any division of the same examples gives the same loss;
         a term per batch is divided by each batch's own, and counts as the mean over all batches of all ranks.
         """
-        counts = [{} if batch is None else self.task.counts(batch) for batch in micro_batches]
+        counts = []
+        for number, batch in enumerate(micro_batches):
+            self.task.forward = self.step * len(micro_batches) + number + 1
+            counts.append({} if batch is None else self.task.counts(batch))
         mine = [sum(count.get(name, 0) for count in counts) for name in self.task.terms]
         *totals, batches = map(int, self.ranks.sum([*mine, sum(map(bool, counts))]))
         factors = {}
@@ -268,14 +272,13 @@ class Trainer:
             "random_state": {"seed": self.cfg.MISC.SEED, "rule": "draws depend on seed, epoch, index, step, rank"},
             "settings": self.settings,
             "answers": self.task.answers,
-            "task": self.task.state(),
             "vocabulary": vocabulary_digest(self.tokenizer.vocab),
             "config": {section: dict(keys) for section, keys in self.cfg.items()},
         }
 
     @functools.cached_property
     def settings(self):
-        has_dropout = any(getattr(layer, "p", 0) for layer in self.model.sublayers())
+        has_dropout = self.task.draws or any(getattr(layer, "p", 0) for layer in self.model.sublayers())
         model_config, data = self.model.config.to_dict(), self.task.fingerprint()
         world_size, device = self.ranks.world_size, device_name()
         return settings_for_resume(self.cfg, world_size, model_config, has_dropout, data, device)
@@ -288,7 +291,6 @@ class Trainer:
             self.lead = state["lead"]
             self.scaler.restore(state["loss_scaler"])
             self.poor_evaluations = state["poor_evaluations"]
-            self.task.restore(state.get("task", {}))  # checkpoints before 0.3.0 have none
             if state["best_step"]:
                 self.best_score, self.best_step = state["best_score"], state["best_step"]
             self.ranks.copy_from_main(self.optimizer.moments().values())

@@ -2,13 +2,15 @@
 """Move a checkpoint between frameworks, without PyTorch and without changing a bit of a weight.
 
 Reads every kind of checkpoint folder: Oscar/VinVL/BERT for PyTorch (pytorch_model.bin), Hugging Face BERT
-(model.safetensors), VinVL-Paddle (paddle_model.bin) and this project's own. Base and large, with any task's head.
+(model.safetensors), VinVL-Paddle (paddle_model.bin), ViLBERT for PyTorch (pytorch_model_8.bin, pretrained_model.bin)
+and for Paddle (paddle_model_8.pdparams), and this project's own. Base and large, with any task's head.
 
-Writes one of four forms (--to):
+Writes one of five forms (--to):
   oscar-paddle             this project: model.safetensors, config.json, vocab.txt
   pytorch                  the reference implementation: pytorch_model.bin, config.json, vocab.txt, training_args.bin
   vinvl-paddle             VinVL-Paddle, as it saves and evaluates: paddle_model.bin with "epoch" and "model"
   vinvl-paddle-pretrained  VinVL-Paddle, as its training starts (PRETRAINED.DIR): paddle_model.bin with the weights only
+  vilbert-paddle           ViLBERT-Paddle: paddle_model_0.pdparams, for a ViLBERT of any of the above
 """
 
 import logging
@@ -16,7 +18,7 @@ import sys
 
 from oscar_paddle.tools.shell.command_line import run_plain_tool
 
-FORMATS = ("oscar-paddle", "pytorch", "vinvl-paddle", "vinvl-paddle-pretrained")
+FORMATS = ("oscar-paddle", "pytorch", "vinvl-paddle", "vinvl-paddle-pretrained", "vilbert-paddle")
 
 EXAMPLE = """\
   python tools/convert_weights.py --input exp/retrieval_train/best --output exp/for_pytorch --to pytorch

@@ -22,6 +22,7 @@ import zlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HERE = REPOSITORY if (REPOSITORY / "Makefile").exists() else Path()  # the clone, or where an installed package is used
@@ -191,19 +192,31 @@ def make_plan(args):
         (part, address, *words), routes, place = value.split(), [], folder
         if address.endswith(".zip"):
             routes = [word.split(">") for word in words] or [["*", folder + "/{path}"]]
-            place, address, *words = f"downloads/{os.path.dirname(address)}", *os.path.split(address)
+            folder_there = os.path.dirname(address).rpartition("://")[2]
+            place, address, *words = f"downloads/{folder_there}", *os.path.split(address)
         for name, _, about in (word.partition("~") for word in words if part in args.what):
             names = [f"{place}/{name.lstrip('?')}", f"{address}/{name.lstrip('?')}"]
             fills = names + [route.partition("/{")[0] for _, route in routes]
             if any(fnmatch.fnmatchcase(fill, pattern) for fill in fills for pattern in args.only or "*"):
                 path, digest = os.path.join(args.target, names[0]), sums.get(names[0]) or sums.get(names[1])
                 known = {"optional": name[0] == "?", "about": float(about or 0), "routes": routes, "sha256": digest}
-                items.append(Item(part, names[0], path, f"{mirror}/{names[1]}", **known))
+                items.append(Item(part, names[0], path, url_of(address, names, mirror, args.mirror), **known))
     if not items:
         raise ConfigError(f"--only {' '.join(args.only)}: matches none of the files of --what {' '.join(args.what)}")
     if sums and not any(item.sha256 for item in items):
         raise ConfigError(f"--checksums {args.checksums}: names none of the files to fetch, such as {items[0].place}")
     return items
+
+
+def url_of(address, names, mirror, is_copy):
+    """Where a file is: below the official prefix, or on another server, whose whole address has * for its name; in a
+    copy, files of such servers lie where they lie here. `names`: the file's place here, and its path there."""
+    if "://" not in address:
+        return f"{mirror}/{names[1]}"
+    if is_copy:
+        return f"{mirror}/{names[0]}"
+    name = quote(os.path.basename(names[0]))
+    return address.replace("*", name) if "*" in address else f"{address}/{name}"
 
 
 def curl(item, args, *head):

@@ -24,8 +24,8 @@ def add_arguments(parser):
     parser.add_argument("--dev", type=int, default=100, metavar="N", help="dev pictures, 0 or >= 4 (default 100)")
     parser.add_argument("--test", type=int, default=200, metavar="N", help="test pictures (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="another seed is another data set (default: 1)")
-    words = f"also write questions for {', '.join(TASKS)} (default: none of them)"
-    parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=[], metavar="TASK", help=words)
+    words = f"also write questions for {', '.join(TASKS)}, or expressions for refer (default: none of them)"
+    parser.add_argument("--tasks", nargs="+", choices=(*TASKS, "refer"), default=[], metavar="TASK", help=words)
     parser.add_argument("--train_images", action="store_true", help="also write the training pictures, 83 KB each")
     parser.add_argument("--overwrite", action="store_true", help="replace scenes that were made with other settings")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core); same bytes anyway")
@@ -44,6 +44,11 @@ def main(args):
     root = write_scenes(args.root, args.train, args.dev, args.test, **options, model=model)
     print(f"{root}: {args.train} training, {args.dev} development, {args.test} test pictures, five captions each")
     for name in args.tasks:
+        if name == "refer":
+            from oscar_paddle.datasets.scenes.referring import write_referring
+
+            print(f"{write_referring(root, overwrite=args.overwrite, workers=args.workers)}: referring expressions")
+            continue
         print(f"{write_task(root, name, args.overwrite)}: questions of {name}")
 
 

@@ -50,7 +50,7 @@ def check_captions(cfg, split_names, findings):
     """
     data_dir, train, splits = cfg.DATASET.DATA_DIR, cfg.DATASET.TRAIN, []
     per_train, per_dev = cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_TRN, cfg.INPUT.NUM_CAPTIONS_PER_IMAGE_DEV
-    names, needed = _splits_of(cfg, split_names)
+    names, needed = splits_of(cfg, split_names)
     for name in names:
         path, in_published_layout = _caption_file(data_dir, name)
         if name not in needed and in_published_layout and not os.path.isfile(path):
@@ -64,9 +64,9 @@ def check_captions(cfg, split_names, findings):
                     findings.add("stale_captions", path, stale)
             except DataError as error:
                 findings.add("bad_list", *file_and_text(error))
-            _check_texts(split, findings)
+            check_texts(split, findings)
             splits.append(split)
-    _check_leaks(splits, train, findings)
+    check_leaks(splits, train, findings)
     evaluated = [split for split in splits if split.name != train] or splits
     for key, read, check in (
         ("EVAL_IMG_KEYS_FILE", published.read_image_keys, _check_keys),
@@ -85,7 +85,7 @@ def check_captions(cfg, split_names, findings):
     return splits
 
 
-def _splits_of(cfg, split_names):
+def splits_of(cfg, split_names):
     """(names of the splits to check, names of those that must be there)."""
     if split_names:
         return list(dict.fromkeys(split_names)), set(split_names)
@@ -140,7 +140,8 @@ def _read_split(split, data_dir, in_published_layout, findings):
     return bool(entries)
 
 
-def _check_texts(split, findings):
+def check_texts(split, findings):
+    """What the captions of a Split say twice, or not at all."""
     owners = defaultdict(list)
     for image_id, texts in split.captions.items():
         where, used = f"image {image_id}", texts[: split.per_image or None]
@@ -161,7 +162,7 @@ def _check_texts(split, findings):
         findings.add("repeated_captions", split.path, where, count=len(ids))
 
 
-def _check_leaks(splits, train, findings):
+def check_leaks(splits, train, findings):
     """The same image, by id or by its captions, in two splits.
 
     Two evaluation splits may share images where one is a part of the other (COCO's minival is one of val).

@@ -8,6 +8,7 @@ files say of each other (here), word pieces (text.py).
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,7 @@ from oscar_paddle.datasets.checks.rows import BOX_TOLERANCE
 from oscar_paddle.datasets.checks.sources import check_other_layout, check_store
 from oscar_paddle.datasets.checks.text import RowLengths, TextFigures, check_text
 from oscar_paddle.datasets.regions.layouts import find_regions
+from oscar_paddle.datasets.tensorize import TextBuilder
 
 MOST_PICTURES = 5000  # opened for their size; a file of swapped sizes or other pictures shows long before
 
@@ -55,7 +57,20 @@ class DatasetCheck(Figures):
     seconds: float
 
 
-def check_dataset(cfg, split_names=None, max_images=0, processes=1, picture_files=None, shown=12, seed=0):
+class Reading(NamedTuple):
+    """How a task's captions, regions and tags are read.
+
+    Attributes:
+        captions: function as `check_captions`. files: function as `check_files`.
+        text: TextBuilder, or None for that of captions with tags behind them.
+    """
+
+    captions: object
+    files: object
+    text: object = None
+
+
+def check_dataset(cfg, split_names=None, max_images=0, processes=1, picture_files=None, shown=12, seed=0, reading=None):
     """Check the data set that a config names. Writes nothing.
 
     Args:
@@ -66,11 +81,13 @@ def check_dataset(cfg, split_names=None, max_images=0, processes=1, picture_file
         picture_files: dict image id as text -> path of its picture, where there are pictures.
         shown: images whose boxes are kept for drawing, such with a picture first.
         seed: of both draws.
+        reading: Reading; None: that of retrieval.
     Returns:
         DatasetCheck.
     """
     start, findings, picture_files = time.perf_counter(), Findings(), picture_files or {}
-    splits, images = check_captions(cfg, split_names, findings), {}
+    reading = reading or Reading(check_captions, check_files)
+    splits, images = reading.captions(cfg, split_names, findings), {}
     for split in splits:
         images.update((image_id, split.name) for image_id in split.images if image_id not in images)
     rng = np.random.default_rng(seed)
@@ -78,13 +95,14 @@ def check_dataset(cfg, split_names=None, max_images=0, processes=1, picture_file
     looked_into = images if chosen is None else sorted(chosen, key=str)
     pictured = [image_id for image_id in looked_into if str(image_id) in picture_files]
     show = draw(rng, pictured or looked_into, shown)
-    files, total = check_files(Scope(cfg, findings, processes, chosen, show), splits), Figures()
+    files, total = reading.files(Scope(cfg, findings, processes, chosen, show), splits), Figures()
     agreement = check_images(files, images, cfg.INPUT.MAX_REGION, findings)
     for _, figures in files:
         total += figures
     total.marked = dict(list(total.marked.items())[:KEPT_DRAWINGS])
     _check_picture_sizes(total.sizes, picture_files, findings)
-    captions, tag_text, rows = check_text(cfg, splits, chosen, total.tags, findings)
+    text = reading.text or TextBuilder(0, 0, cfg.INPUT.MAX_SEQ_LEN)
+    captions, tag_text, rows = check_text(cfg, splits, chosen, total.tags, findings, text)
     regions = {image.key: image.count for image in total.features}
     return DatasetCheck(
         **vars(total),

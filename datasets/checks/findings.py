@@ -82,6 +82,13 @@ PROBLEMS = {  # what stops training or spoils its numbers
     "rect_outside": Kind("Detections outside the picture", "Give 'rect' in pixels, within image_w and image_h."),
     "rect_inverted": Kind("Detections whose corners are swapped", "Give 'rect' as x1, y1, x2, y2."),
     "picture_size": Kind("Pictures of another size than image_w x image_h", "Use the pictures the detector has seen."),
+    "other_rows": Kind(
+        "Rows of features and of tags are not the same images", "Write both files again, images in the same order."
+    ),
+    "no_references": Kind(
+        "Images without captions that people wrote", "Add their captions, or take the images out of the feature file."
+    ),
+    "constraints": Kind("Constraints that cannot be used", "Correct the cbs_* files, or set CAPTION.USE_CBS False."),
     "repeated_id": Kind("An image id in two rows", "Remove one of the rows, then the index files beside the file."),
     "blank_row": Kind("Empty rows inside the file", "Remove them, then the index files beside the file."),
     "lineidx": Kind(".lineidx does not fit its .tsv", "Delete the .lineidx; it is built again at the next start."),

@@ -20,22 +20,32 @@ _AHEAD = 64  # images read ahead of the one that is looked at: bounds the memory
 
 def check_other_layout(scope, path, split):
     """Check the features at a path and their tags for one split: Figures."""
-    cfg, findings, figures = scope.cfg, scope.findings, Figures()
+    cfg, findings = scope.cfg, scope.findings
     place = cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.FEAT_FILE, cfg.INPUT.IMG_FEATURE_TYPE
     packed = cfg.DATASET.PACKED if path.endswith(".packed") else "off"  # a store beside it comes later
     try:
         source = open_regions(*place, packed, feature_dim=cfg.INPUT.IMG_FEATURE_DIM, cache_bytes=0)
     except DataError as error:
         findings.add("unreadable", path, error)
-        return figures
+        return Figures()
     try:
         use_names(source, read_names(cfg.DATASET.DATA_DIR, split.name), cfg.DATASET.DATA_DIR)
     except DataError as error:
         findings.add("shared_features" if isinstance(error, SharedFeatures) else "bad_list", *file_and_text(error))
+
+    def open_tags():
+        return source.open_tags(cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.OD_LABEL_TYPE)
+
+    return check_source(scope, source, split, open_tags)
+
+
+def check_source(scope, source, split, open_tags):
+    """Check an open RegionSource for one split, and the tags that `open_tags()` opens: Figures."""
+    cfg, findings, figures = scope.cfg, scope.findings, Figures()
     if source.orders_images:
         for image_id in source.image_ids():
             if image_id not in split.captions:
-                findings.add("no_captions", path, f"image {image_id} is not in split {split.name!r}")
+                findings.add("no_captions", source.path, f"image {image_id} is not in split {split.name!r}")
     images = {key: split.name for key in split.images if scope.chosen is None or key in scope.chosen}
     findings.add_absent("no_features", source.path, images, source)
     read = _read_all(scope, source, source.complete, source.path, images, None, f"features of {split.name}")
@@ -48,7 +58,7 @@ def check_other_layout(scope, path, split):
     figures.read_bytes = sum(image.count for image in figures.features) * cfg.INPUT.IMG_FEATURE_DIM * 4
     if cfg.INPUT.ADD_OD_LABEL:
         try:
-            tags = source.open_tags(cfg.DATASET.DATA_DIR, split.name, cfg.DATASET.OD_LABEL_TYPE)
+            tags = open_tags()
         except DataError as error:
             findings.add("missing_file", *file_and_text(error))
             return figures

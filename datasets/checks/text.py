@@ -41,30 +41,33 @@ class RowLengths:
 
     Args:
         captions, tags: dicts key -> lengths of its captions, and [length of its tags], in word pieces.
-        max_seq_len: INPUT.MAX_SEQ_LEN.
+        text: TextBuilder of the task.
     Attributes:
         rows: [N] int64, positions of the rows before anything is cut, special tokens included.
-        cut: [(key, number of the caption, its pieces), ...], the captions that lose word pieces.
+        cut: [(key, number of the caption, its pieces, those that are kept), ...], captions that lose word pieces.
         captions_cut: how many those are. tags_cut: rows that lose tag pieces.
         tag_pieces, tag_pieces_kept: over all rows.
     """
 
-    def __init__(self, captions, tags, max_seq_len):
+    def __init__(self, captions, tags, text):
         entries = [(key, number, length) for key, group in captions.items() for number, length in enumerate(group)]
         caption_lengths = np.array([length for _, _, length in entries], np.int64)
         tag_lengths = np.array([tags.get(key, [0])[0] for key, _, _ in entries], np.int64)
         lengths = caption_lengths, tag_lengths, tag_lengths > 0
-        caption_kept, tags_kept, _ = TextBuilder(0, 0, max_seq_len).row_lengths(*lengths)
+        caption_kept, tags_kept, _ = text.row_lengths(*lengths)
         tags_kept = np.maximum(tags_kept, 0)
         self.rows = TextBuilder(0, 0, _ENDLESS).row_lengths(*lengths)[2]
-        self.cut = [entries[index] for index in np.flatnonzero(caption_kept < caption_lengths)]
+        cut = np.flatnonzero(caption_kept < caption_lengths)
+        self.cut = [(*entries[index], int(caption_kept[index])) for index in cut]
         self.captions_cut, self.tags_cut = len(self.cut), int((tags_kept < tag_lengths).sum())
         self.tag_pieces, self.tag_pieces_kept = int(tag_lengths.sum()), int(tags_kept.sum())
 
 
-def check_text(cfg, splits, chosen, tags, findings):
+def check_text(cfg, splits, chosen, tags, findings, text):
     """Cut captions and tags (dict image id -> tag string, of the `chosen` images; None = all) into word pieces.
 
+    Args:
+        text: TextBuilder of the task.
     Returns:
         (TextFigures of captions, of tags, RowLengths); None where nothing can be said: no vocabulary (a finding says
         so), no split, no tags.
@@ -80,10 +83,9 @@ def check_text(cfg, splits, chosen, tags, findings):
         tag_text = measure({key: [text] for key, text in tags.items()}, tokenizer, "tags", "object tags", findings)
         if chosen is not None:  # rows of the images whose tags were looked into
             counted = {key: lengths for key, lengths in counted.items() if key in tags}
-    rows = RowLengths(counted, tag_text.lengths if tag_text else {}, cfg.INPUT.MAX_SEQ_LEN)
-    for key, number, length in rows.cut:
-        text = f"image {key} caption {number + 1}: {length} word pieces; {cfg.INPUT.MAX_SEQ_LEN - 2} fit"
-        findings.add("caption_cut", path, text)
+    rows = RowLengths(counted, tag_text.lengths if tag_text else {}, text)
+    for key, number, length, kept in rows.cut:
+        findings.add("caption_cut", path, f"image {key} caption {number + 1}: {length} word pieces; {kept} fit")
     if rows.tags_cut:
         kept = f"{100 * rows.tag_pieces_kept / rows.tag_pieces:.1f} % of the tags' word pieces fit"
         findings.add("tags_cut", "object tags", kept, count=rows.tags_cut)

@@ -3,6 +3,7 @@
 VinVL         features.tsv, imageid2idx.json, predictions.tsv; rows of LXMERT and bottom-up attention, too
 Oscar v1      {split}_img_{type}_feats.pt, {split}_{label type}_labels.pt
 Paddle ports  {split}_img_{type}_feats/{image id}.npy, {split}_{label type}_labels.pd
+captions      *.feature.tsv of JSON rows, *.label.tsv
 with offsets  {split}_img_{type}_feats.tsv, {split}_img_{type}_feats_offset_map.json
 one's own     features/{name}.npz, features/{folder}/{name}.npz
 packed        features.packed, or any of these names with that ending, as tools/pack_features.py writes them
@@ -15,10 +16,12 @@ from functools import partial
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.formats.reading import MissingFile
+from oscar_paddle.datasets.regions.json_rows import JsonRegions, are_json_rows
 from oscar_paddle.datasets.regions.offset_map import OffsetMapFeatures, offset_map_of
 from oscar_paddle.datasets.regions.one_file_each import NpyFeatures, NpzFeatures, list_files
 from oscar_paddle.datasets.regions.oscar_v1 import DictionaryFeatures
 from oscar_paddle.datasets.regions.packed import PackedFeatures, find_store
+from oscar_paddle.datasets.regions.rows import first_rows
 from oscar_paddle.datasets.regions.vinvl import RegionFeatures
 
 _LOG = logging.getLogger(__name__)
@@ -79,6 +82,8 @@ def open_source(path, **options):
         return OffsetMapFeatures(path, **options)
     if path.endswith((".pt", ".pd")):
         return DictionaryFeatures(path, orders_images=bool(_V1_NAME.fullmatch(os.path.basename(path))), **options)
+    if are_json_rows(first_rows(path)):
+        return JsonRegions(path, **options)
     return RegionFeatures(path, **options)
 
 

@@ -50,7 +50,7 @@ def parse_detections(fields, where, columns=2):
     return value, objects
 
 
-class _Rows(ByName):
+class Rows(ByName):
     """Rows by image id (see `ByName`), from `imageid2idx.json` or else from the first fields of the rows."""
 
     def _open_rows(self, fewest, expected, map_path=None):
@@ -69,6 +69,10 @@ class _Rows(ByName):
     @property
     def ids(self):
         return list(self._numbers)
+
+    def row_keys(self):
+        """The first fields as the file has them, row by row: list of str."""
+        return self._tsv.first_fields()
 
     def _has(self, key):
         return self._find(key) is not None
@@ -123,7 +127,7 @@ class _Rows(ByName):
         return {image_key(name): number for name, number in numbers.items()}
 
 
-class RegionFeatures(_Rows, RegionSource):
+class RegionFeatures(Rows, RegionSource):
     """Region features by image id, from `features.tsv` (see `RegionSource`)."""
 
     def _open(self):
@@ -151,7 +155,7 @@ def open_predictions(path, names):
     return tags
 
 
-class ObjectTags(_Rows):
+class ObjectTags(Rows):
     """Object tags by image id, from `predictions.tsv`; DataError if it is missing or holds no rows."""
 
     def __init__(self, predictions_file):

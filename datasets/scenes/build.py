@@ -104,7 +104,7 @@ def _build(root, settings, sizes, workers):
             open(folder / "scenes_truth.jsonl", "wb") as truth,
             _tsv_writer(vinvl / "features.tsv") as write_features,
             _tsv_writer(vinvl / "predictions.tsv") as write_predictions,
-            _mapper(workers, len(jobs)) as mapper,
+            mapped(workers, len(jobs)) as mapper,
         ):
             made = mapper(partial(_make_scene, settings["seed"]), jobs)
             for scene, record, features, predictions, png in tqdm(made, "scenes", len(jobs), unit="picture"):
@@ -143,7 +143,7 @@ def _make_scene(seed, job):
 
 
 @contextmanager
-def _mapper(workers, num_jobs):
+def mapped(workers, num_jobs):
     """An ordered `map` over processes; over this process alone for `workers` 0 or a handful of pictures."""
     workers = os.cpu_count() if workers is None else workers
     if workers <= 1 or num_jobs < 64:

@@ -13,7 +13,7 @@ from oscar_paddle.config.errors import ConfigError, DataError, UserError, Weight
 from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.formats.whole_files import whole_folder
 from oscar_paddle.datasets.tokenization import VOCAB_FILE, build_tokenizer
-from oscar_paddle.models.checkpoints import export
+from oscar_paddle.models.checkpoints import export, two_streams
 from oscar_paddle.models.checkpoints.input_settings import (
     TRAINER_STATE,
     InputSettings,
@@ -25,13 +25,14 @@ from oscar_paddle.models.config import CONFIG, PORTED_NAMES, read_json_object, r
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("oscar-paddle", "pytorch", "vinvl-paddle", "vinvl-paddle-pretrained")
-OURS, PYTORCH, VINVL_PADDLE, VINVL_PADDLE_PRETRAINED = FORMATS
+FORMATS = ("oscar-paddle", "pytorch", "vinvl-paddle", "vinvl-paddle-pretrained", "vilbert-paddle")
+OURS, PYTORCH, VINVL_PADDLE, VINVL_PADDLE_PRETRAINED, VILBERT_PADDLE = FORMATS
 _WRITERS = {  # form -> its weights file, and what writes the folder
     OURS: (export.OUR_WEIGHTS, export.write_ours),
     PYTORCH: (export.PYTORCH_WEIGHTS, export.write_pytorch),
     VINVL_PADDLE: (export.PADDLE_WEIGHTS, export.write_vinvl_paddle),
     VINVL_PADDLE_PRETRAINED: (export.PADDLE_WEIGHTS, export.write_vinvl_paddle_pretrained),
+    VILBERT_PADDLE: (export.VILBERT_PADDLE_WEIGHTS, export.write_vilbert_paddle),
 }
 
 # What the reference and VinVL-Paddle expect config.json to have; a plain BERT's lacks some.
@@ -60,6 +61,11 @@ class Source(NamedTuple):
     vocab: Path | None  # vocab.txt
     epoch: int  # the last one trained, counted from 0, where the folder tells; else 0
 
+    @property
+    def has_two_streams(self):
+        """Whether this is a ViLBERT."""
+        return two_streams.is_two_streams(tensor.name for tensor in self.tensors)
+
 
 def read_source(folder, vocab=""):
     """Read a checkpoint folder of any kind (see `models.checkpoints.weights.read_tensors`) as a Source.
@@ -71,7 +77,7 @@ def read_source(folder, vocab=""):
     """
     folder = Path(folder)
     read_model_config(folder)  # refuses what is none
-    weights, tensors = find_weights(folder), read_tensors(folder)
+    weights, tensors = find_weights(folder), _words_once(folder, read_tensors(folder))
     config = _complete(folder, {tensor.name: tensor.value for tensor in tensors})
     vocab_file = Path(vocab or folder)
     vocab_file = vocab_file / VOCAB_FILE if vocab_file.is_dir() else vocab_file
@@ -85,9 +91,23 @@ def read_source(folder, vocab=""):
     return Source(weights, tensors, config, settings, vocab_file, _last_epoch(folder))
 
 
+def _words_once(folder, tensors):
+    """The tensors, with a ViLBERT's decoder of words as PyTorch must find it; see `two_streams`."""
+    state = {tensor.name: tensor.value for tensor in tensors}
+    words = two_streams.decoder_for_pytorch(state) if two_streams.is_two_streams(state) else None
+    if words is None:
+        return tensors
+    log.warning(
+        "%s: %s is an older copy of %s, which is written in its place", folder, two_streams.DECODER, two_streams.WORDS
+    )
+    return [tensor._replace(value=words) if tensor.name == two_streams.DECODER else tensor for tensor in tensors]
+
+
 def _complete(folder, state):
     """config.json under the reference's names, with the keys that it or VinVL-Paddle cannot do without."""
     said = read_json_object(folder / CONFIG)
+    if two_streams.is_two_streams(state):
+        return said
     ported = {name: said.pop(port) for port, name in PORTED_NAMES.items() if port in said}
     said = {**ported, **said}
     matrices = {name: value.shape for name, value in state.items() if value.ndim == 2}
@@ -113,13 +133,15 @@ def _last_epoch(folder):
 
 def plan_rows(source, target):
     """What becomes of every tensor: list of (name in the new file, shape there, type, action)."""
-    rows, for_port = [], target in (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED)
+    rows, for_port = [], target in (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED, VILBERT_PADDLE)
+    turned = two_streams.is_stored_transposed if target == VILBERT_PADDLE else is_stored_transposed
     for tensor in source.tensors:
-        transposed = for_port and is_stored_transposed(tensor.name, tensor.value)
-        actions = [] if tensor.name == tensor.stored_name else [f"rename from {tensor.stored_name}"]
+        transposed = for_port and turned(tensor.name, tensor.value)
+        name = two_streams.port_name(tensor.name) if target == VILBERT_PADDLE else tensor.name
+        actions = [] if name == tensor.stored_name else [f"rename from {tensor.stored_name}"]
         actions += ["transpose"] if transposed != tensor.is_transposed else []
         shape = list(tensor.value.T.shape if transposed else tensor.value.shape)
-        rows.append((tensor.name, str(shape), tensor.value.dtype.name, ", ".join(actions) or "keep"))
+        rows.append((name, str(shape), tensor.value.dtype.name, ", ".join(actions) or "keep"))
     return rows
 
 
@@ -143,6 +165,7 @@ def summary(source):
     names = {tensor.name for tensor in source.tensors}
     heads = sorted({name.split(".")[0] for name in names if not name.startswith("bert.")})
     regions = "with regions" if "bert.img_embedding.weight" in names else "text only"
+    regions = "and a stream of regions" if source.has_two_streams else regions
     return (
         f"{len(names)} tensors, {million:.2f} million values, {megabytes:.1f} MB: "
         f"{source.config.get('num_hidden_layers', 12)} layers of width {source.config.get('hidden_size', 768)}, "
@@ -177,6 +200,12 @@ def check_target(source, folder, target):
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--output {folder}: is there already; expected a new folder, nothing is overwritten")
+    if source.has_two_streams and target in (VINVL_PADDLE, VINVL_PADDLE_PRETRAINED):
+        raise WeightsError(
+            f"{source.weights}: is a ViLBERT, which VinVL-Paddle has not; expected --to {VILBERT_PADDLE}"
+        )
+    if target == VILBERT_PADDLE and not source.has_two_streams:
+        raise WeightsError(f"{source.weights}: is no ViLBERT; --to {VILBERT_PADDLE} is for those")
     if target == PYTORCH and source.vocab is None:
         raise WeightsError(
             f"{source.weights.parent}: no {VOCAB_FILE}, and the reference needs one; name it with --vocab FILE"

@@ -17,10 +17,12 @@ from safetensors.numpy import save_file
 
 from oscar_paddle.datasets.formats.pickle_writer import Call, Name, write_pickle
 from oscar_paddle.datasets.formats.torch_writer import write_torch_file, write_torch_tensors
+from oscar_paddle.models.checkpoints import two_streams
 from oscar_paddle.models.checkpoints.input_settings import ARGS_BIN, ARGS_JSON
 from oscar_paddle.models.checkpoints.weights import is_stored_transposed
 from oscar_paddle.models.config import CONFIG, PORTED_NAMES, write_json_object
 
+VILBERT_PADDLE_WEIGHTS = "paddle_model_0.pdparams"  # upstream: the number of the epoch
 OUR_WEIGHTS, PYTORCH_WEIGHTS, PADDLE_WEIGHTS = "model.safetensors", "pytorch_model.bin", "paddle_model.bin"
 _SPECIAL_TOKENS = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
 _PICKLE_PROTOCOL = 4  # what paddle.save uses
@@ -57,6 +59,19 @@ def write_vinvl_paddle_pretrained(folder, source, on_bytes):
     """The plain form that its training starts from (PRETRAINED.DIR): arrays, and a table of the tensors' own names."""
     arrays = _paddle_arrays(source)
     _write_paddle(folder, source, on_bytes, {**arrays, "StructuredToParameterName@@": {name: name for name in arrays}})
+
+
+def write_vilbert_paddle(folder, source, on_bytes):
+    """The form of the ViLBERT port, plain as well: all matrices as [in, out], and its name for one bias."""
+    arrays = {
+        two_streams.port_name(t.name): t.value.T if two_streams.is_stored_transposed(t.name, t.value) else t.value
+        for t in source.tensors
+    }
+    content = {**arrays, "StructuredToParameterName@@": {name: name for name in arrays}}
+    with open(folder / VILBERT_PADDLE_WEIGHTS, "wb") as file:
+        write_pickle(_Counted(file, on_bytes), content, _PICKLE_PROTOCOL)
+    write_json_object(folder / CONFIG, source.config)
+    _keep_settings(folder, source.settings)
 
 
 def _paddle_arrays(source):

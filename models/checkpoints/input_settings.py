@@ -33,6 +33,7 @@ class InputSettings(NamedTuple):
 
     max_seq_length: int = 70  # text positions
     max_img_seq_length: int = 70  # regions
+    max_seq_a_length: int = 40  # text positions that a caption to be written has for itself
     do_lower_case: bool = True
     add_od_labels: bool = True
     img_feature_type: str = "frcnn"
@@ -46,8 +47,11 @@ class InputSettings(NamedTuple):
     told_by: dict = MappingProxyType({})  # field -> file that says it; the others are as published
 
     def to_args(self):
-        """The reference's settings as a dict, the others included; mask and rows of a pair only where unusual."""
+        """The reference's settings as a dict, the others included; mask and rows of a pair only where unusual, the
+        caption's slot only where it is known."""
         args = {**(self.others or {}), **{field: getattr(self, field) for field in _TYPES}}
+        if "max_seq_a_length" not in self.told_by:
+            del args["max_seq_a_length"]
         unsaid = {"att_mask_type": _USUAL_MASK, "use_pair": True, "answers": None, "vocabulary": ""}
         return {field: value for field, value in args.items() if field not in unsaid or value != unsaid[field]}
 
@@ -57,6 +61,7 @@ _TYPES = {field: kind for field, kind in InputSettings.__annotations__.items() i
 OUR_KEYS = {
     "max_seq_length": "INPUT.MAX_SEQ_LEN",
     "max_img_seq_length": "INPUT.MAX_REGION",
+    "max_seq_a_length": "CAPTION.MAX_SEQ_A_LEN",
     "do_lower_case": "INPUT.DO_LOWER_CASE",
     "add_od_labels": "INPUT.ADD_OD_LABEL",
     "img_feature_type": "INPUT.IMG_FEATURE_TYPE",
@@ -86,7 +91,7 @@ def read_input_settings(folder, config):
         settings = _updated(settings, tokenizer, ("do_lower_case",), folder / TOKENIZER)
     for name, read in ((ARGS_BIN, _read_args), (ARGS_JSON, read_json_object), (TRAINER_STATE, _read_own)):
         if os.path.lexists(folder / name):  # a folder or a dead link, too, is no file that was never there
-            values = read(folder / name)
+            values = _before_self_critical(read(folder / name))
             others = {field: value for field, value in values.items() if field not in _TYPES and _is_plain(value)}
             if "max_seq_length" in values:  # a mask is written where it is not the usual one
                 values = {"att_mask_type": _USUAL_MASK, **values}
@@ -100,6 +105,18 @@ def read_input_settings(folder, config):
         where, expected = folder / settings.source, ", ".join(MASK_TYPES)
         raise WeightsError(f"{where}: att_mask_type is {settings.att_mask_type!r}; expected {expected}")
     return settings
+
+
+def _before_self_critical(values):
+    """The settings as they were before self-critical training, for which the reference replaces the caption's slot by
+    the length of generation in `max_seq_length` (docs/reference.md, caption rows)."""
+    if values.get("scst") is not True:
+        return values
+    lengths = [values.get(name) for name in ("max_seq_length", "max_gen_length", "max_seq_a_length")]
+    if not all(type(length) is int for length in lengths):
+        return values
+    whole, generated, slot = lengths
+    return {**values, "scst": False, "max_seq_length": whole - generated + slot}
 
 
 def stored_settings(folder):

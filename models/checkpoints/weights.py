@@ -21,13 +21,13 @@ from oscar_paddle.config.places import no_checkpoint
 from oscar_paddle.datasets.formats import torch_files
 from oscar_paddle.datasets.formats.array_files import from_bfloat16
 from oscar_paddle.datasets.formats.pickle_names import shown
+from oscar_paddle.models.checkpoints import two_streams
 from oscar_paddle.models.config import CONFIG, write_json_object
 
 log = logging.getLogger(__name__)
 
 # In this order: our own and Hugging Face's, Oscar/VinVL/BERT (PyTorch), VinVL-Paddle, PaddleNLP.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "paddle_model.bin", "model_state.pdparams")
-_PADDLE_FILES = ("paddle_model.bin", "model_state.pdparams")
 
 # Types of safetensors files that NumPy can hold, and how; bfloat16 is widened afterwards.
 _SAFETENSORS = {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "FIU" for size in (1, 2, 4, 8)}
@@ -40,10 +40,19 @@ _IMAGE_PART = ("bert.img_embedding.", "bert.LayerNorm.")
 
 
 def find_weights(folder):
-    """The weights file of a checkpoint folder, the first of `WEIGHT_FILES` there; WeightsError if there is none."""
+    """The weights file of a checkpoint folder: the first of `WEIGHT_FILES` there, or ViLBERT's `two_streams.FILES`.
+
+    WeightsError: there is none, or several of the latter.
+    """
     for name in WEIGHT_FILES:
         if (Path(folder) / name).is_file():
             return Path(folder) / name
+    found = [path for path in Path(folder).glob("*") if two_streams.FILES.fullmatch(path.name) and path.is_file()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = _listed([path.name for path in found])
+        raise WeightsError(f"{folder}: holds the weights of several epochs, {listed}; put one into a folder of its own")
     raise WeightsError(no_checkpoint(folder) or f"{folder}: no weights here; expected one of {', '.join(WEIGHT_FILES)}")
 
 
@@ -74,17 +83,23 @@ def read_tensors(folder):
             raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
     names = {stored: _upstream_name(stored) for stored in state}
     is_encoder = not any(name.startswith("bert.") for name in names.values())
+    by_paddle = path.name == "paddle_model.bin" or path.suffix == ".pdparams"
+    from_port = by_paddle and two_streams.is_two_streams(names.values())
     tensors = {}
     for stored, value in state.items():
         name = names[stored]
         name = f"bert.{name}" if is_encoder and not name.startswith(_HEAD) else name
+        if from_port:
+            name, value = two_streams.from_port(name, value)
         if name in tensors:
             first = tensors[name].stored_name
             raise WeightsError(f"{path}: {first!r} and {stored!r} are both {name!r}; expected one of them")
-        if path.name in _PADDLE_FILES and value.dtype == np.uint16:  # how Paddle gives bfloat16 to NumPy
+        if by_paddle and value.dtype == np.uint16:  # how Paddle gives bfloat16 to NumPy
             value = from_bfloat16(value)
         bias = state.get(stored.removesuffix("weight") + "bias")
-        transposed = path.name in _PADDLE_FILES and is_stored_transposed(name, value, bias)
+        transposed = by_paddle and is_stored_transposed(name, value, bias)
+        if from_port:
+            transposed = two_streams.is_stored_transposed(name, value)
         tensors[name] = StoredTensor(stored, name, value.T if transposed else value, transposed)
     return list(tensors.values())
 
@@ -114,18 +129,23 @@ def load_into(model, state, where, fresh=()):
     Args:
         model: a Paddle layer with upstream parameter names.
         state: dict from `read_state`, of the folder `where`.
-        fresh: name prefixes that may be missing.
+        fresh: name prefixes that may be missing, as may what starts as the model's `unread` says, which nothing
+            computes with: there, other heads and shapes are no error either.
     Returns:
         list of the names that kept their initial values.
     Raises:
         WeightsError: names that are missing, unexpected, of another shape, or no floats, all listed.
     """
     targets, linear = dict(model.named_parameters()), _linear_weights(model)
+    unread = tuple(getattr(model, "unread", ()))
+    ignorable = (*_IGNORED_PREFIXES, *unread)
     state = {getattr(model, "tied", {}).get(name, name): state[name] for name in _tied_last(model, state)}
     shapes = {name: tuple(target.shape)[:: -1 if name in linear else 1] for name, target in targets.items()}
-    ignored = [name for name in state if name not in targets and name.startswith(_IGNORED_PREFIXES)]
-    started = [name for name in targets if name not in state and name.startswith(tuple(fresh))]
-    arrays = {name: state[name] for name in targets if name in state}
+    unfit = [n for n in state if n in targets and n.startswith(unread) and state[n].shape != shapes[n]]
+    ignored = [n for n in state if n in unfit or (n not in targets and n.startswith(ignorable))]
+    kept = (*unread, *fresh)
+    started = [n for n in targets if n in unfit or (n not in state and n.startswith(kept))]
+    arrays = {name: state[name] for name in targets if name in state and name not in unfit}
     misshaped = [name for name, array in arrays.items() if array.shape != shapes[name]]
     if fresh and (resized := _of_other_length(arrays, shapes, getattr(model, "resizable", ()))):
         found = _listed([f"{name} {list(arrays[name].shape)} (here {list(shapes[name])})" for name in resized])
@@ -145,7 +165,7 @@ def load_into(model, state, where, fresh=()):
         remedy = "; PRETRAINED.FRESH_HEAD True starts with a new head" if is_head else ""
         raise WeightsError(f"{where}: the weights do not fit the model; {listed}{remedy}")
     for name, array in arrays.items():
-        targets[name].set_value(np.ascontiguousarray(array.T if name in linear else array, dtype=np.float32))
+        targets[name].set_value(np.asarray(array.T if name in linear else array, dtype=np.float32, order="C"))
     if ignored:
         log.info("%s: not used by this model: %s", where, _listed(ignored))
     if started:
@@ -186,7 +206,7 @@ def to_state(model):
     linear = _linear_weights(model)
     arrays = {name: parameter.numpy() for name, parameter in model.named_parameters()}
     arrays |= {copy: arrays[name] for copy, name in getattr(model, "tied", {}).items()}
-    return {name: np.ascontiguousarray(array.T if name in linear else array) for name, array in arrays.items()}
+    return {name: np.asarray(array.T if name in linear else array, order="C") for name, array in arrays.items()}
 
 
 def _linear_weights(model):

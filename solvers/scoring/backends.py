@@ -116,27 +116,40 @@ def build_backend(model, backend, precision, weights_hash, cache_dir, ranks, out
         attention = model.bert.encoder.layer[0].attention.self
         fused = precision != "float32" and all(ranks.gather(fused_attention_works(attention, precision)))
         return EagerBackend(model, precision, fused)
-    chosen = problem = None
 
     def export():
         return exported_program(model, weights_hash, cache_dir, output if precision == "float32" else "pooled")
 
-    try:
+    def attempt():
         folder = ranks.on_main(export)
         if not folder.is_dir():  # a rank on another machine
             folder = export()
         chosen = InferenceBackend(EagerBackend(model), folder, precision)
         check_agreement(chosen, EagerBackend(model), AGREES if precision == "float32" else HALF_AGREES, output)
+        return chosen
+
+    must = backend == "inference" or precision != "float32"
+    return inference_on_all(attempt, ranks, must) or EagerBackend(model, precision)
+
+
+def inference_on_all(attempt, ranks, must):
+    """What `attempt` makes on every rank, or None where it fails on one: results must not depend on the ranks.
+
+    Raises:
+        UserError: it fails, and `must`.
+    """
+    chosen = problem = None
+    try:
+        chosen = attempt()
     except UserError as error:
         problem = str(error)
-    # All ranks take the same backend, or the margins would depend on the number of ranks.
     problems = [message for message in ranks.gather(problem) if message]
     if not problems:
         return chosen
-    if backend == "inference" or precision != "float32":
+    if must:
         raise UserError(problems[0])
     log.warning("Paddle Inference does not work here, using eager Paddle: %s", problems[0])
-    return EagerBackend(model, precision)
+    return None
 
 
 def backend_in_training(model, num_pairs, output="margins"):

@@ -37,7 +37,8 @@ def run_evaluation(cfg, machine, task, output_dir=""):
     log.info(machine)
 
     def load():
-        task.cfg = as_trained(task.cfg, functools.partial(task.needs, action="eval"))
+        needs = functools.partial(task.needs, action="eval")
+        task.cfg = as_trained(task.cfg, needs, task.model_class().config_class)
         tokenizer = load_tokenizer(task.cfg, task.cfg.EVAL.CHECKPOINT_DIR)
         return tokenizer, task.evaluation(tokenizer, task.cfg.DATASET.TEST)
 

@@ -1,8 +1,8 @@
 """The scoring model as an exported program, run by Paddle Inference with oneDNN on the CPU.
 
 The program takes the fields of a `models.packing.RowBatch` and embedded regions and returns margins (retrieval) or the
-pooled vectors, for a head that follows. It is exported once, with free shapes, and kept on disk under
-a name made of the weights and everything else it depends on.
+pooled vectors, for a head that follows; that of captions is in `solvers.scoring.programs`. It is exported once, with
+free shapes, and kept on disk under a name made of the weights and everything else it depends on.
 Measured with BERT-base: 0.8 of the rate of NumPy's matrix product in float32, where eager Paddle reaches 0.3 (an AMD
 processor) to 0.5 (an Intel one with AMX), with margins that differ by about 1e-5; oneDNN fuses bias, GELU, scaling and
 mask into its matrix products and reads the heads in place.
@@ -20,42 +20,20 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-import paddle.nn as nn
 from paddle.base.framework import flag_guard
-from paddle.static import InputSpec
 
 from oscar_paddle.config.errors import UserError
 from oscar_paddle.datasets.formats.whole_files import user_cache
-from oscar_paddle.models.bert import EqualRows
 from oscar_paddle.models.checkpoints.weights import file_hash
 from oscar_paddle.models.losses import match_margin
 from oscar_paddle.solvers.runtime import device_name
 from oscar_paddle.solvers.scoring.code_version import code_version
+from oscar_paddle.solvers.scoring.programs import program_for
 
 log = logging.getLogger(__name__)
 
 PROGRAM, MANIFEST = "program", "manifest.json"
 STALE_SECONDS = 3600  # a temporary folder this old was left by a killed process
-
-
-class ScoringProgram(nn.Layer):
-    """What is exported: one batch to its margins, or to its pooled vectors.
-
-    Args:
-        model: with `bert` and `classifier`, see `models.oscar`.
-        output: "margins" or "pooled".
-    """
-
-    def __init__(self, model, output):
-        super().__init__()
-        self.model, self.output = model, output
-
-    @paddle.jit.not_to_static  # no value decides what runs: tracing gives the same bytes, 15 times as fast
-    def forward(self, input_ids, token_type_ids, position_ids, order, bias, regions):
-        """Fields of a RowBatch and [Pu, H] regions -> [B] or [B, H] float32."""
-        bert = self.model.bert
-        pooled = bert.encode(input_ids, token_type_ids, position_ids, regions, order, EqualRows(bias))["pooled"]
-        return match_margin(self.model.classifier(pooled)) if self.output == "margins" else pooled
 
 
 class InferenceBackend:
@@ -74,7 +52,7 @@ class InferenceBackend:
         self.eager, self.precision = eager, precision
         self.classify, self.threads = eager.classify, num_threads()
         self.name = f"Paddle Inference with oneDNN, {precision}, on {device_name()}"
-        self.predictor = _predictor(folder, precision)
+        self.predictor = load_predictor(folder, precision)
         self.inputs = {name: self.predictor.get_input_handle(name) for name in self.predictor.get_input_names()}
         self.output = self.predictor.get_output_handle(self.predictor.get_output_names()[0])
 
@@ -107,7 +85,8 @@ def num_threads():
     return int(os.environ.get("OMP_NUM_THREADS") or 1)
 
 
-def _predictor(folder, precision):
+def load_predictor(folder, precision):
+    """The program of a folder, ready to run; UserError: it cannot be loaded."""
     import paddle.inference as inference
 
     config = inference.Config(str(Path(folder) / f"{PROGRAM}.json"), str(Path(folder) / f"{PROGRAM}.pdiparams"))
@@ -131,16 +110,13 @@ def _predictor(folder, precision):
 
 
 def export(model, folder, output="margins"):
-    """Write the program into an existing folder."""
-    free = [None]
-    specs = [
-        *(InputSpec(free, "int64", name) for name in ("input_ids", "token_type_ids", "position_ids")),
-        InputSpec([None, None], "int32", "order"),
-        InputSpec([None, 1, None, None], "float32", "bias"),
-        InputSpec([None, model.config.hidden_size], "float32", "regions"),
-    ]
-    program = ScoringProgram(model, output)
-    program.eval()
+    """Write the program into an existing folder; `output` as for `exported_program`."""
+    if callable(output):
+        program, specs = output(model)
+        program.eval()
+    else:
+        program = program_for(model, output)
+        specs = program.specs()
     with flag_guard("FLAGS_use_legacy_linear", True):  # else a Paddle with CUDA records what oneDNN does not fuse
         static = paddle.jit.to_static(program, input_spec=specs, full_graph=True)
         paddle.jit.save(static, str(Path(folder) / PROGRAM))
@@ -152,10 +128,11 @@ def exported_program(model, weights_hash, cache_dir, output="margins"):
     Several processes may ask at once; each makes a whole folder and the first to finish wins.
 
     Args:
-        model: with `bert` and `classifier`, see `models.oscar`.
+        model: see `solvers.scoring.programs`.
         weights_hash: str that stands for the content of the weights.
         cache_dir: where programs are kept; when it cannot be written, a folder under ~/.cache/oscar_paddle.
-        output: what the program returns, "margins" or "pooled".
+        output: what the program returns, see `program_for`; or a function of the model that makes another program: a
+            layer, and the InputSpecs of its inputs.
     Returns:
         Path.
     Raises:
@@ -181,7 +158,7 @@ def exported_program(model, weights_hash, cache_dir, output="margins"):
 def _program_key(model, weights_hash, output):
     parts = {
         "code": code_version(),
-        "output": output,
+        "output": output.__name__ if callable(output) else output,
         "paddle": (paddle.__version__, paddle.is_compiled_with_cuda()),
         "weights": weights_hash,
         "config": {key: str(value) for key, value in model.config.to_dict().items()},

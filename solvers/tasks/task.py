@@ -49,7 +49,8 @@ class Recipe(NamedTuple):
 
     Attributes:
         adamw: "reference" (epsilon joins the uncorrected root, decay comes after the update) | "corrected" (epsilon
-            joins the bias-corrected root, decay comes before the update, as in torch.optim.AdamW and Paddle).
+            joins the bias-corrected root, decay comes before the update, as in torch.optim.AdamW and Paddle) | "bert"
+            (no bias correction, decay is a part of the update, as in BertAdam).
         groups: Groups; a parameter belongs to the first one that has its name.
         schedule: function (step, warmup_steps, total_steps) -> factor of LR; None = OPTIMIZATION.LR_SCHEDULER.
         schedule_first: whether the schedule advances before the update, so that update k (from 1) uses step k, or
@@ -95,12 +96,14 @@ class Task:
         answers: list of str, what the classes are, for its checkpoints; None where they need no words.
         terms: {name: Term} of the loss.
         recipe: Recipe.
+        draws: whether `losses` draws at random even where nothing is dropped out.
         own_keys: keys that other tasks do not read, by which a configuration shows what it is for.
+        forward: set before `counts` and `losses`: which micro-batch of the run it is, from 1, on every rank alike.
     """
 
     name, unit, rows_per_example, dev_keys = "", "examples", 1, "DATASET.DEV"
-    terms, answers, model_config = {"loss": Term()}, None, None
-    recipe, own_keys = Recipe(), ()
+    terms, answers, model_config, forward = {"loss": Term()}, None, None, 0
+    recipe, draws, own_keys = Recipe(), False, ()
 
     def __init__(self, cfg, train=None, dev=None):
         self.cfg, self.train, self.dev = cfg, train, dev
@@ -196,13 +199,6 @@ class Task:
         for what, table in tables.items():
             found[f"the token ids of the training {what} (vocab.txt)"] = training_digest(table.ids)
         return found if self.dev is None else {**found, f"the dev split ({self.dev_keys})": self.dev.data.fingerprint()}
-
-    def state(self):
-        """JSON-serialisable dict: what the task itself counts, kept in every checkpoint."""
-        return {}
-
-    def restore(self, state):
-        """Go on from what `state` gave, on every rank."""
 
     # ---- evaluation
 

@@ -139,6 +139,60 @@ def test_published_nlvr2_settings(name, batch, warmup, scale):
     assert cfg.MISC.SEED == 88
 
 
+COMMON_OF_CAPTIONING = {"WEIGHT_DECAY": 0.05, "WARMUP_STEPS": 0, "DROPOUT": 0.1, "EPSILON": 1e-8, "CLIP_MAX_NORM": 1.0}
+LENGTHS_OF_CAPTIONING = {"MAX_SEQ_A_LEN": 40, "MAX_GEN_LENGTH": 20}
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "lr", "epochs", "weights", "is_vinvl"),
+    [
+        ("captioning_train.yaml", 64, 3e-5, 60, "image_captioning/pretrained_base", True),
+        ("captioning_train_large.yaml", 64, 1e-5, 60, "image_captioning/pretrained_large", True),
+        ("captioning_oscar_base.yaml", 64, 3e-5, 30, "base-vg-labels/ep_67_588997", False),
+        ("captioning_oscar_large.yaml", 32, 1e-5, 30, "large-vg-labels/ep_7_816000", False),
+    ],
+)
+def test_published_captioning_settings(name, batch, lr, epochs, weights, is_vinvl):
+    cfg = load(name)
+    holds(cfg.OPTIMIZATION, BATCH_SIZE=batch, LR=lr, EPOCHS=epochs, **COMMON_OF_CAPTIONING)
+    smoothing, drop = (0.1, 0.2) if is_vinvl else (0.0, 0.0)
+    holds(cfg.CAPTION, SCST=False, LABEL_SMOOTHING=smoothing, DROP_WORST_RATIO=drop, **LENGTHS_OF_CAPTIONING)
+    holds(cfg.CAPTION, TIE_WEIGHTS=is_vinvl, FREEZE_EMBEDDING=is_vinvl, MASK_PROB=0.15, MAX_MASKED_TOKENS=3)
+    assert not is_vinvl or cfg.CAPTION.DROP_WORST_AFTER == 20000
+    holds(cfg.PRETRAINED, FRESH_HEAD=not is_vinvl, USE_IMG_LAYERNORM=-1)
+    holds(cfg.INPUT, MAX_SEQ_LEN=70, MAX_REGION=50, ADD_OD_LABEL=True, DO_LOWER_CASE=True)
+    assert cfg.PRETRAINED.DIR.endswith(weights) and cfg.MISC.SEED == 88
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "lr", "epochs", "schedule", "start"),
+    [
+        ("captioning_scst.yaml", 16, 3e-6, 75, "linear", "exp/captioning_train/best"),
+        ("captioning_scst_large.yaml", 6, 8e-7, 25, "linear", "exp/captioning_train_large/best"),
+        ("captioning_oscar_scst.yaml", 16, 5e-6, 5, "linear", "exp/captioning_oscar_base/best"),
+        ("captioning_oscar_scst_large.yaml", 8, 5e-6, 5, "linear", "exp/captioning_oscar_large/best"),
+        ("captioning_nocaps_scst.yaml", 14, 5e-6, 50, "constant", "exp/captioning_nocaps_train/best"),
+    ],
+)
+def test_published_self_critical_settings(name, batch, lr, epochs, schedule, start):
+    cfg = load(name)
+    holds(cfg.OPTIMIZATION, BATCH_SIZE=batch, LR=lr, EPOCHS=epochs, LR_SCHEDULER=schedule, **COMMON_OF_CAPTIONING)
+    holds(cfg.CAPTION, SCST=True, SCST_SAMPLES=5, SCST_BASELINE="greedy", SCST_SHARED_PREFIX=False, NUM_BEAMS=1)
+    holds(cfg.CAPTION, CIDER_FREQUENCIES="coco-train-words.p", **LENGTHS_OF_CAPTIONING)
+    holds(cfg.CAPTION, TIE_WEIGHTS="oscar" not in name, FREEZE_EMBEDDING="oscar" not in name)
+    holds(cfg.PRETRAINED, DIR=start, FRESH_HEAD=False)
+
+
+def test_published_nocaps_and_test_settings():
+    train, test = load("captioning_nocaps_train.yaml"), load("captioning_nocaps_test.yaml")
+    holds(train.OPTIMIZATION, BATCH_SIZE=64, LR=1e-4, EPOCHS=30, **COMMON_OF_CAPTIONING)
+    holds(train.CAPTION, TIE_WEIGHTS=True, FREEZE_EMBEDDING=True, LABEL_SMOOTHING=0.0, DROP_WORST_RATIO=0.0)
+    holds(train.PRETRAINED, DIR="bert-base-uncased", USE_IMG_LAYERNORM=-1)
+    holds(test.CAPTION, USE_CBS=True, MIN_CONSTRAINTS=2, NUM_BEAMS=5, NUM_KEEP_BEST=1, **LENGTHS_OF_CAPTIONING)
+    holds(test.DATASET, DATA_DIR="data/nocaps", TEST="val.yaml")
+    holds(load("captioning_test.yaml").CAPTION, NUM_BEAMS=5, USE_CBS=False, LENGTH_PENALTY=1.0, MAX_GEN_LENGTH=20)
+
+
 @pytest.mark.parametrize(
     ("name", "lr", "batch", "mode", "prob", "layernorm", "clip"),
     [

@@ -34,6 +34,28 @@ def write_vocab(folder, text):
     return folder
 
 
+# ---------------------------------------------------------------- text of ids
+
+
+def test_captions_equal_the_references():
+    golden = Path(__file__).parents[1] / "golden" / "captioning"
+    expected = json.loads((golden / "expected.json").read_text())
+    tokenizer, samples = build_tokenizer(golden / "checkpoint", do_lower_case=True), expected["scst"]["iteration"]
+    assert [tokenizer.decode(ids) for ids in samples["sample_ids"]] == samples["sample_captions"]
+    for run in expected["cbs"]["runs"]:
+        assert [tokenizer.decode(ids) for ids in run["ids"]] == run["captions"]
+
+
+def test_blanks_around_marks_and_short_forms():
+    text = "do not ca n't i 'm you 've ' quoted ' she 's , they 're ! man ##s ? ."
+    words = text.split()
+    tokenizer = Tokenizer([*TOKENS[:5], *dict.fromkeys(words)], do_lower_case=True)
+    ids = [tokenizer.vocab[word] for word in words]
+    assert tokenizer.decode(ids) == "do not can't i'm you've'quoted'she's, they're! mans?."
+    assert tokenizer.decode([*ids[:2], *ids[:2]]) == "do not don't", "only behind a blank, as upstream"
+    assert tokenizer.decode([0, ids[6], tokenizer.unk_id, 99]) == "you [UNK]"
+
+
 # ---------------------------------------------------------------- ids
 
 

@@ -1,11 +1,13 @@
 """Layers that compute on the CPU what Paddle's own compute more slowly: same outputs, gradients and statistics."""
 
+import contextlib
+
 import numpy as np
 import paddle
 import paddle.nn as nn
 import pytest
 
-from oscar_paddle.models.bert import Dropout, LayerNorm, Linear
+from oscar_paddle.models.bert import Dropout, LayerNorm, Linear, Unrolled
 
 
 def gradients(layer, inputs, upstream):
@@ -59,3 +61,33 @@ def test_dropout_passes_the_gradient_of_what_it_kept():
     output = Dropout(0.4)(hidden)
     output.sum().backward()
     np.testing.assert_array_equal(hidden.grad.numpy(), output.numpy())
+
+
+def test_a_loop_has_the_gradients_of_its_steps_from_one_product(monkeypatch):
+    """Whatever the steps' numbers of rows, and with uses of the layer outside the loop."""
+    layer, random = Linear(6, 4), np.random.default_rng(0)
+    layer.train()
+    steps = [random.normal(size=(rows, 2, 6)).astype(np.float32) for rows in (3, 1, 2)]
+    products, matmul = [], paddle.matmul
+
+    def total(context):
+        layer.clear_gradients()
+        hidden = [paddle.to_tensor(step, stop_gradient=False) for step in steps]
+        outside = layer(hidden[0]).sin().sum()
+        with context:
+            inside = sum(layer(one).sin().sum() for one in hidden)
+        monkeypatch.setattr(paddle, "matmul", lambda *a, **how: products.append(how) or matmul(*a, **how))
+        (inside + outside).backward()
+        monkeypatch.undo()
+        count = sum("transpose_x" in how for how in products)
+        products.clear()
+        return count, [layer.weight.grad.numpy(), layer.bias.grad.numpy(), *(one.grad.numpy() for one in hidden)]
+
+    apart, wanted = total(contextlib.nullcontext())
+    at_once, found = total(Unrolled())
+    assert (apart, at_once) == (4, 2)
+    for mine, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+    with Unrolled(), paddle.no_grad():
+        layer(paddle.to_tensor(steps[0]))  # is no step that a gradient is waited for
+    assert total(contextlib.nullcontext())[0] == 4, "the loop has ended"

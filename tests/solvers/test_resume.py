@@ -76,6 +76,14 @@ def test_inexact_on_demand(changes, words, caplog):
     assert not caplog.text
 
 
+def test_keys_that_are_younger_than_the_checkpoint_count_as_their_defaults():
+    old = settings()
+    del old["keys"]["CAPTION.SCST"], old["keys"]["CAPTION.SCST_SAMPLES"]
+    assert check_resumable(old, settings(), "checkpoint-5") is True
+    with pytest.raises(ConfigError, match="CAPTION.SCST was False and is True"):
+        check_resumable(old, settings(CAPTION__SCST=True), "checkpoint-5")
+
+
 def test_another_model_never_resumes():
     other = settings(model={**MODEL, "num_attention_heads": 8})
     with pytest.raises(ConfigError, match="num_attention_heads of the model"):

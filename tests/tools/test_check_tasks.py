@@ -19,13 +19,15 @@ def check(tmp_path, capfd):
     return check
 
 
-@pytest.mark.parametrize("task", ["vqa", "gqa", "nlvr2", "retrieval"])
+@pytest.mark.parametrize("task", ["vqa", "gqa", "nlvr2", "retrieval", "captioning"])
 def test_published_configurations_are_known_without_a_file(repository, capfd, task):
     code = in_process("check_dataset", "--cfg_file", repository / "configs" / f"{task}_train.yaml")
     out, err = capfd.readouterr()
     assert code == 1 and "File missing" in out, err
-    assert ("caption" in out.lower()) == (task == "retrieval")
-    assert (f"{task.upper()} splits" in out) == (task != "retrieval")
+    asks = task not in ("retrieval", "captioning")
+    assert ("caption" in out.lower()) == (not asks)
+    assert (f"{task.upper()} splits" in out) == asks
+    assert ("coco_caption/train.yaml" in out) == (task == "captioning")
 
 
 def test_files_tell_the_task(check, tmp_path):

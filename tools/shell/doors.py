@@ -21,14 +21,15 @@ def train_door(description, name):
     return run_tool(description, main, task=f"train_{name}", example=example, kept=_kept_of_training)
 
 
-def eval_door(description, name, example, extra=add_output_dir, arguments=lambda args: {}):
+def eval_door(description, name, example, extra=add_output_dir, arguments=lambda args: {}, tool=""):
     """Exit code of an evaluation tool; the description is followed by what all of them have in common.
 
     Args:
         example: arguments that a second whole command shows, behind those of the first.
         extra: adds the tool's own arguments. arguments: function of what was parsed -> keywords for the Task.
+        tool: its name where it is not eval_<name>; then it needs arguments, and only `example` shows it.
     """
-    tool = f"python tools/eval_{name}.py --cfg_file configs/{name}_test.yaml"
+    command = f"python tools/{tool or f'eval_{name}'}.py --cfg_file configs/{name}_test.yaml"
     description += (
         "\n\nA run that was stopped goes on where it was when started again. Under paddle.distributed.launch the work "
         "is divided among\nthe processes."
@@ -40,7 +41,7 @@ def eval_door(description, name, example, extra=add_output_dir, arguments=lambda
 
         run_evaluation(cfg, machine, task_class(name)(cfg, **arguments(args)), args.output_dir)
 
-    examples = "\n".join([tool, *(f"{tool} {words}" for words in example)])
+    examples = "\n".join(f"{command} {words}".rstrip() for words in [*([] if tool else [""]), *example])
 
     def kept(args):
         return "what was scored is kept; the same command goes on from there"

@@ -17,6 +17,7 @@ from oscar_paddle.datasets.checks.findings import KEPT_EXAMPLES, NOTICES, PROBLE
 from oscar_paddle.datasets.checks.text import RowLengths, measure
 from oscar_paddle.datasets.regions.packing import pack
 from oscar_paddle.datasets.regions.vinvl import RegionFeatures
+from oscar_paddle.datasets.tensorize import TextBuilder
 
 # ---- clean ----
 
@@ -317,9 +318,9 @@ def test_word_pieces():
     assert (captions.pieces, captions.unknown) == (5 + 1 + 12 + 4, 4)
     assert captions.most_unknown() == [("xx", 2)]
     tags = measure({1: ["bbb"], 2: [""]}, FirstLetters(), "tags", "f", findings)
-    rows = RowLengths(captions.lengths, tags.lengths, max_seq_len=10)
+    rows = RowLengths(captions.lengths, tags.lengths, TextBuilder(0, 0, 10))
     assert rows.rows.tolist() == [5 + 2 + 4, 1 + 2 + 4, 12 + 2, 4 + 2]
-    assert rows.captions_cut == 1 and rows.cut == [(2, 0, 12)]
+    assert rows.captions_cut == 1 and rows.cut == [(2, 0, 12, 8)]
     assert rows.tags_cut == 1 and (rows.tag_pieces, rows.tag_pieces_kept) == (6, 5)
 
 

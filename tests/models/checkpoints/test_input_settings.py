@@ -145,3 +145,17 @@ def test_another_vocabulary_is_refused(tmp_path):
     check_meaning(tmp_path, words={"a": 0, "b": 1})
     with pytest.raises(DataError, match="trained with another vocabulary"):
         check_meaning(tmp_path, words=["b", "a"])
+
+
+def test_the_caption_slot_and_what_self_critical_training_saved(tmp_path):
+    """The reference saves other lengths after self-critical training; what they mean is the same."""
+    assert "max_seq_a_length" not in read_input_settings(tmp_path, {}).to_args()
+    args = {"max_seq_length": 70, "max_seq_a_length": 38, "max_gen_length": 20, "scst": False}
+    (tmp_path / "training_args.json").write_text(json.dumps(args))
+    settings = read_input_settings(tmp_path, {})
+    assert (settings.max_seq_length, settings.max_seq_a_length) == (70, 38) and settings.to_args()["scst"] is False
+    (tmp_path / "training_args.json").write_text(json.dumps({**args, "max_seq_length": 52, "scst": True}))
+    after = read_input_settings(tmp_path, {})
+    assert (after.max_seq_length, after.max_seq_a_length) == (70, 38)
+    (tmp_path / "training_args.json").write_text(json.dumps(after.to_args()))  # as a conversion keeps them
+    assert read_input_settings(tmp_path, {}).max_seq_length == 70

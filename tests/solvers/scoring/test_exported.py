@@ -23,6 +23,7 @@ from oscar_paddle.solvers.scoring import backends, exported
 from oscar_paddle.solvers.scoring.backends import EagerBackend, build_backend, planned_backend
 from oscar_paddle.solvers.scoring.exported import InferenceBackend, exported_program
 from oscar_paddle.solvers.scoring.pairs import PairScorer
+from oscar_paddle.solvers.scoring.programs import ScoringProgram
 from oscar_paddle.solvers.scoring.rows import Block
 from oscar_paddle.tools.bench.made_up import made_up_data
 
@@ -61,12 +62,12 @@ def no_export(monkeypatch):
 
 def test_tracing_gives_what_rewriting_gives(model, tmp_path, monkeypatch):
     """Paddle would rewrite every function for control flow that depends on values, in seconds; there is none."""
-    forward = exported.ScoringProgram.forward
+    forward = ScoringProgram.forward
     rewritten = types.FunctionType(forward.__code__, forward.__globals__)  # without the mark
     found = []
     for number, function in enumerate((forward, rewritten)):
         (tmp_path / str(number)).mkdir()
-        monkeypatch.setattr(exported.ScoringProgram, "forward", function)
+        monkeypatch.setattr(ScoringProgram, "forward", function)
         rewrites = mock.Mock(wraps=convert_call_func.convert_to_static)
         monkeypatch.setattr(convert_call_func, "convert_to_static", rewrites)
         with paddle.utils.unique_name.guard():  # values are numbered from 0 in both
@@ -216,8 +217,8 @@ def test_pooled_vectors_equal_the_models(model, data, tmp_path, precision):
 def test_in_half_precision_the_head_is_float32(model, data, tmp_path, monkeypatch):
     """The program that then runs, in bfloat16, ends before the head."""
     monkeypatch.setattr(paddle.base.core, "supports_bfloat16", lambda: True)
-    predictor = exported._predictor
-    monkeypatch.setattr(exported, "_predictor", lambda folder, precision: predictor(folder, "float32"))
+    predictor = exported.load_predictor
+    monkeypatch.setattr(exported, "load_predictor", lambda folder, precision: predictor(folder, "float32"))
     built = build_backend(model, "inference", "bfloat16", "weights", tmp_path / "programs", Ranks())
     program = built.pooled
     monkeypatch.setattr(built, "pooled", lambda *batch: halved(program(*batch)))
