@@ -1,6 +1,7 @@
 """tools/check_dataset.py and the tasks: which one a configuration is for, and that its own words are used."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -49,3 +50,22 @@ def test_what_is_not_clear_is_asked(check, tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps({"no": 0}))
     code, out, _ = check(settings, "--task", "gqa")
     assert code == 1 and "gqa_all_qla_train.json" in out
+
+
+def test_referring_expressions(repository, check, tmp_path):
+    """Clean as published; a store that was cut off and a picture in two splits are told."""
+    data = tmp_path / "data"
+    shutil.copytree(repository / "tests/golden/vilbert_rec/data/referExpression", data)
+    settings = {
+        "DATASET": {"DATA_DIR": str(data), "DEV": "val", "TEST": "testA"},
+        "INPUT": {"IMG_FEATURE_DIM": 2048, "MAX_REGION": 100},
+    }
+    code, out, err = check(settings)
+    assert code == 0 and "RefExp splits" in out and "val: a proposal meets" in out, err
+    assert check(settings, "--splits", "test1")[0] == 2
+    refs = data / "refcoco+" / "refs(unc).p"
+    refs.write_bytes(refs.read_bytes().replace(b"X\x03\x00\x00\x00val", b"X\x05\x00\x00\x00testA"))
+    store = data / "refcoco+_resnet101_faster_rcnn_genome.lmdb" / "data.mdb"
+    store.write_bytes(store.read_bytes()[:-4096])
+    code, out, _ = check(settings)
+    assert code == 1 and "cut off; copy or download it again" in out

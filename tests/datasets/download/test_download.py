@@ -257,3 +257,14 @@ def test_before_anything_is_installed_and_the_checker_at_the_end(server, downloa
     assert f"retrieval_train.yaml --opts DATASET.DATA_DIR {tmp_path}/data/coco_ir DATASET" in said and "Checked" in said
     monkeypatch.setenv("PYTHON", "no-such-python")
     assert "no-such-python is no Python 3.10" in download("--help", code=2)
+
+
+def test_files_of_other_servers_have_whole_addresses():
+    """Names in them are quoted; a copy has them at their places here."""
+    plan = {"what": ["refer"], "target": "data", "only": [], "checksums": None}
+    urls = {item.place: item.url for item in make_plan(Namespace(mirror=None, **plan))}
+    assert urls["downloads/bvisionweb1.cs.unc.edu/licheng/referit/data/refcoco+.zip"].endswith("/data/refcoco%2B.zip")
+    store = "referExpression/refcoco+_resnet101_faster_rcnn_genome.lmdb/data.mdb"
+    assert urls[store].startswith("https://www.dropbox.com/") and urls[store].endswith(".lmdb/data.mdb?dl=1")
+    copied = {item.place: item.url for item in make_plan(Namespace(mirror="https://copy", **plan))}
+    assert copied == {place: f"https://copy/{place}" for place in urls}
