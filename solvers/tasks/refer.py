@@ -50,8 +50,6 @@ class ReferTask(Task):
         allowed = {"DATASET.TRAIN": splits[:1], "DATASET.DEV": splits, "DATASET.TEST": splits}
         yield from choices(cfg, action, f"refs({cfg.REFER.SPLIT_BY}).p", allowed)
         yield from choices(cfg, action, "this task", {"OUTPUT.NUM_LABELS": (2,), "EVAL.PRECISION": ("float32",)})
-        remedy = "only eager Paddle runs this model: set 'auto' or 'eager'"
-        yield ("EVAL.BACKEND",), cfg.EVAL.BACKEND == "inference", remedy
         yield all_see_all(cfg)
         remedy = "a control is for evaluations: set 'none'"
         yield ("REFER.CONTROL",), action == "train" and cfg.REFER.CONTROL != "none", remedy

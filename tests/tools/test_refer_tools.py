@@ -163,7 +163,7 @@ def test_what_is_asked_wrongly(command, capfd, words, code, message):
         (("REFER.DETECTOR", "resnext152"), 1, "features of 'resnet101', but REFER.DETECTOR is 'resnext152'"),
         (("REFER.SPLIT_BY", "umd"), 1, "refs(umd).p: no such file"),
         (("INPUT.IMG_FEATURE_DIM", "2054"), 1, "its features have 2048 values"),
-        (("EVAL.BACKEND", "inference"), 2, "only eager Paddle runs this model"),
+        (("EVAL.PRECISION", "bfloat16"), 2, "this task has 'float32'"),
         (("REFER.DATASET", "refcocog"), 1, "refcocog/refs(unc).p: no such file"),
         (("REFER.DECAY_EPOCHS", "soon"), 2, "expected epochs, such as '12, 16'"),
         (("DATASET.FEAT_FILE", "none.lmdb"), 1, "none.lmdb: no such file; it holds the proposals"),

@@ -95,11 +95,12 @@ def test_processes_and_threads_share_a_store(write):
 
 
 def _take_store(store):
-    global _store
-    _store = store
+    global _store, _inherited
+    _store, _inherited = store, store._opened.environment
 
 
 def _sum_of(number):
+    assert _inherited is None and _store._store().environment is not None  # LMDB's must not be used after a fork
     return _store[number].features.sum()
 
 
