@@ -143,16 +143,20 @@ def _check_act(config, key):
 
 
 def read_model_config(folder, config_class=None):
-    """`config.json` of a checkpoint folder as a config_class; WeightsError: missing, damaged, or no model's.
+    """`config.json` of a checkpoint folder as a config_class; WeightsError: missing, damaged, or of another model.
 
-    Without a class it is a VilbertConfig where the file speaks of a second stream, else a BertConfig.
+    It is a VilbertConfig where the file speaks of a second stream, else a BertConfig.
     """
     path = Path(folder) / CONFIG
     if not path.exists():
         raise WeightsError(no_checkpoint(folder) or f"{path}: not found; a checkpoint folder needs a {CONFIG}")
     values = read_json_object(path)
+    found = VilbertConfig if "v_hidden_size" in values else BertConfig
+    if config_class not in (None, found):
+        kinds = {BertConfig: "one stream (BERT, Oscar)", VilbertConfig: "two streams (ViLBERT, v_hidden_size)"}
+        raise WeightsError(f"{path}: of a model of {kinds[found]}; this task needs one of {kinds[config_class]}")
     try:
-        return (config_class or (VilbertConfig if "v_hidden_size" in values else BertConfig))(**values)
+        return found(**values)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
 

@@ -59,6 +59,9 @@ class PretrainingTask(Task):
         corpus = cfg.CORPUS
         yield from folders(cfg, action, "the corpus")
         yield all_see_all(cfg)
+        keys = "CORPUS.CHUNK_START_ID", "CORPUS.CHUNK_END_ID"
+        none = 0 <= corpus.CHUNK_END_ID <= corpus.CHUNK_START_ID or not corpus.CHUNK_END_ID
+        yield keys, none, "these choose no chunk: CHUNK_END_ID is the one behind the last; -1 chooses all"
         held_out = "set it to the YAML file of a corpus that is not trained on"
         if action == "eval":
             yield ("CORPUS.DEV_DATASET_FILE",), not corpus.DEV_DATASET_FILE, held_out

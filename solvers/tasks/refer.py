@@ -53,6 +53,8 @@ class ReferTask(Task):
         yield all_see_all(cfg)
         remedy = "a control is for evaluations: set 'none'"
         yield ("REFER.CONTROL",), action == "train" and cfg.REFER.CONTROL != "none", remedy
+        remedy = "the first row is the whole picture, so no proposal is seen: set it to 2 or more"
+        yield ("INPUT.MAX_REGION",), cfg.INPUT.MAX_REGION < 2, remedy
         late = [number for number in decay_epochs(cfg) if number >= cfg.OPTIMIZATION.EPOCHS]
         yield ("REFER.DECAY_EPOCHS", "OPTIMIZATION.EPOCHS"), bool(late), "the rate would fall after the last epoch"
 
@@ -307,7 +309,10 @@ def answers_about(cfg, image_id, texts):
 def decay_epochs(cfg):
     """REFER.DECAY_EPOCHS as a list of int; ConfigError where it is no such list."""
     try:
-        return [int(word) for word in cfg.REFER.DECAY_EPOCHS.replace(",", " ").split()]
+        found = [int(word) for word in cfg.REFER.DECAY_EPOCHS.replace(",", " ").split()]
+        if min(found, default=0) < 0:
+            raise ValueError
+        return found
     except ValueError:
         found = cfg.REFER.DECAY_EPOCHS
         raise ConfigError(f"REFER.DECAY_EPOCHS is {found!r}; expected epochs, such as '12, 16'") from None

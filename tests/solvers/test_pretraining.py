@@ -171,6 +171,8 @@ def test_evaluation_is_that_of_training(runs, single, capfd):
         (("CORPUS.DEV_DATASET_FILE", ""), 2, "set it to the YAML file of a corpus that is not trained on"),
         (("CORPUS.DATASET_FILE", ""), 2, "CORPUS.DATASET_FILE"),
         (("CORPUS.EXTRA_DATASET_FILE", "corpus/extra.yaml"), 2, "set EXTRA_LOSS_WEIGHT above 0"),
+        (("CORPUS.CHUNK_START_ID", 5, "CORPUS.CHUNK_END_ID", 3), 2, "these choose no chunk"),
+        (("CORPUS.CHUNK_END_ID", 0), 2, "these choose no chunk"),
         (("OPTIMIZATION.GRADIENT_ACCUMULATION_STEPS", 3), 2, "GLOBAL_BATCH_SIZE is 8, which 1 processes x GRADIENT"),
     ],
 )

@@ -166,6 +166,9 @@ def test_what_is_asked_wrongly(command, capfd, words, code, message):
         (("EVAL.PRECISION", "bfloat16"), 2, "this task has 'float32'"),
         (("REFER.DATASET", "refcocog"), 1, "refcocog/refs(unc).p: no such file"),
         (("REFER.DECAY_EPOCHS", "soon"), 2, "expected epochs, such as '12, 16'"),
+        (("REFER.DECAY_EPOCHS", "-1"), 2, "expected epochs, such as '12, 16'"),
+        (("INPUT.MAX_REGION", "1"), 2, "no proposal is seen"),
+        (("EVAL.CHECKPOINT_DIR", "tests/golden/retrieval/checkpoint"), 1, "config.json: of a model of one stream"),
         (("DATASET.FEAT_FILE", "none.lmdb"), 1, "none.lmdb: no such file; it holds the proposals"),
     ],
 )
