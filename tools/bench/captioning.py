@@ -13,7 +13,7 @@ from oscar_paddle.models.visibility import HIDDEN_BIAS
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring.captions import CaptionBackend, CaptionScorer, build_writer, split_captions
 from oscar_paddle.solvers.scoring.rows import Block
-from oscar_paddle.tools.bench.published import PublishedWay
+from oscar_paddle.tools.bench.published import padded_layer
 from oscar_paddle.tools.bench.scoring import matrix_product_rates
 from oscar_paddle.tools.bench.worker import peak_memory_gib
 
@@ -163,7 +163,7 @@ class PublishedCaptions:
         seen[:written, :written] = np.tri(written)
         bias = paddle.to_tensor(((1 - seen) * HIDDEN_BIAS).astype(np.float32)[None, None])
         for layer in bert.encoder.layer:
-            hidden = PublishedWay._layer(layer, hidden, bias)
+            hidden = padded_layer(layer, hidden, bias)
         return hidden
 
     @staticmethod

@@ -49,12 +49,12 @@ def padded_states(bert, ids, types, mask, features):
     text = bert.embeddings(ids, types, paddle.arange(ids.shape[1]).expand_as(ids))
     hidden = paddle.concat([text, bert.dropout(bert.embed_regions(features))], axis=1)
     for layer in bert.encoder.layer:
-        hidden = _layer(layer, hidden, bias)
+        hidden = padded_layer(layer, hidden, bias)
     return hidden
 
 
-def _layer(layer, hidden, bias):
-    """[B, N, H] -> [B, N, H]."""
+def padded_layer(layer, hidden, bias):
+    """One encoder layer, [B, N, H] -> [B, N, H]."""
     own, output = layer.attention.self, layer.attention.output
 
     def by_head(rows):

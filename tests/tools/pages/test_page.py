@@ -55,7 +55,7 @@ def test_what_a_template_needs_must_be_given():
 
 def test_every_page_extends_the_base():
     names = set(page._TEMPLATES.list_templates())
-    pages = names - {"base.html", "parts.html", "style.css"}
+    pages = {name for name in names if not name.endswith("parts.html")} - {"base.html", "style.css"}
     assert {"retrieval.html", "answers.html", "query.html", "dataset.html"} <= pages
     for name in pages:
         source, _, _ = page._TEMPLATES.loader.get_source(page._TEMPLATES, name)
