@@ -243,8 +243,7 @@ $(ROOT)/scenes_refer_train/trained: $(ROOT)/scenes_refer_train/started
 $(ROOT)/refer_eval/metrics.json $(ROOT)/refer_eval_expressions/metrics.json $(ROOT)/refer_eval_features/metrics.json: \
     $(ROOT)/refer_eval%/metrics.json: $(ROOT)/scenes_refer_train/trained configs/scenes_refer_test.yaml
 	@echo "== 3 of 4: pointing in new pictures$(if $*,: with the $(*:_%=%) of other pictures)"
-	$(BIN)/python tools/eval_refer.py --cfg_file configs/scenes_refer_test.yaml --output_dir $(@D) \
-	  --opts REFER.CONTROL $(if $*,$(*:_%=%),none) $(call refer_opts)
+	$(BIN)/python tools/eval_refer.py --cfg_file configs/scenes_refer_test.yaml --output_dir $(@D) --opts REFER.CONTROL $(if $*,$(*:_%=%),none) $(call refer_opts)
 	@touch $@
 
 .DELETE_ON_ERROR:

@@ -98,6 +98,26 @@ def test_the_model_goes_on_to_answer_questions(repository, finished, task):
     assert f"{root / task}.html:" in done.out
 
 
+@pytest.mark.slow
+def test_a_model_learns_to_point(repository, finished):
+    """On the same scenes, from random weights; with both controls."""
+    place, root = finished[0], finished[0] / "root"
+    done = finish(make(repository, place, "quickstart-refer"))
+    assert done.returncode == 0, done.err
+    assert "train_retrieval" not in done.out
+    folders = {"all expressions": "refer_eval", "pictures alone": "refer_eval_expressions"}
+    for name, folder in {**folders, "text and boxes alone": "refer_eval_features"}.items():
+        metrics = json.loads((root / folder / "metrics.json").read_text())
+        (row,) = re.findall(rf"^{name} .*", done.out, re.MULTILINE)
+        shown = re.findall(r"[\d.,]+", row)
+        wanted = [f"{100 * metrics[score]:.1f}" for score in ("accuracy", "oracle_accuracy")]
+        assert shown == [*wanted, f"{metrics['num_expressions']:,}"]
+    task = json.loads((root / "scenes" / "refer" / "task.json").read_text())
+    assert task["need_a_relation"]["test"] > 0.5 * task["all"]["test"]
+    page = (root / "refer.html").read_text(encoding="utf-8")
+    assert page.count("<article") > 24 and 'class="meant"' in page and 'id="curves"' in page and "worst misses" in page
+
+
 # ---- what is made after what ----
 
 TRUNK, REPORT = ["train_retrieval", "eval_retrieval"], ["report_retrieval"]
@@ -130,6 +150,15 @@ def test_what_is_finished_is_not_done_again(fake):
     assert fake("quickstart")[0] == [*scenes, "eval_retrieval", *REPORT]
     (fake.root / "scenes_gqa_train" / "trained").unlink()  # as if it had been interrupted
     assert fake()[0] == [*scenes, *REPORT, "train_gqa", "eval_gqa", "report_answers"]
+
+
+def test_pointing_needs_no_other_model(fake):
+    made = ["make_scenes", "make_scenes", "train_refer", *["eval_refer"] * 3, "report_refer"]
+    assert fake("quickstart-refer")[0] == made
+    assert fake("quickstart-refer")[0] == ["make_scenes", "report_refer"]
+    (fake.root / "refer_eval_features" / "metrics.json").unlink()
+    assert fake("quickstart-refer")[0] == ["make_scenes", "eval_refer", "report_refer"]
+    assert fake("quickstart-refer", "-W", "configs/scenes_refer_train.yaml")[0] == made[1:]
 
 
 @pytest.mark.parametrize(
@@ -194,10 +223,10 @@ def test_a_stopped_quick_start_leaves_no_tool_behind_and_goes_on(fake):
 
 def test_settings_follow_the_root(repository, tmp_path):
     """No path of the YAML files stays behind, and without ROOT they are used as they are."""
-    words = [f"quickstart-{task}" for task in ("vqa", "gqa", "nlvr2")]
+    words = [f"quickstart-{task}" for task in ("vqa", "gqa", "nlvr2", "refer")]
     shown = finish(make(repository, tmp_path, "-n", *words)).out
     commands = re.findall(r"tools/(train|eval)_(\w+)\.py --cfg_file (\S+).*? --opts (.*)", shown)
-    assert len(commands) == 8
+    assert len(commands) == 12
     for tool, task, file, opts in commands:
         cfg = load_task_config(repository / file, opts.split(), tool if task == "retrieval" else f"{tool}_{task}")
         values = [value for section in cfg.values() for value in section.values() if isinstance(value, str)]

@@ -77,6 +77,16 @@ def test_two_ranks_and_accumulation_are_one(command, run, golden_refer, tmp_path
         assert_equal_but_for_rounding(tmp_path / "other", tmp_path / "one", golden_refer / "checkpoint")
 
 
+def test_two_ranks_evaluate_as_one(command, run, tmp_path):
+    """Bit for bit; the second rank finds nothing to do and waits."""
+    for name, before in {"one": (), "two": starting.launcher(2, tmp_path / "log")}.items():
+        words = ["--output_dir", tmp_path / name]
+        done = run([*map(str, [*command("eval", tool="eval"), *words])], before)
+        assert done.returncode == 0, done.stderr + done.stdout
+    one, two = ((tmp_path / name / "scores.npy").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
 @pytest.fixture
 def evaluated(command, capfd, tmp_path):
     """Function: --opts words -> (exit code, stdout, stderr, folder) of an evaluation in this process."""
