@@ -21,7 +21,7 @@ RECALLS = {"text retrieval R@1": "i2t_retrieval.R@1", "image retrieval R@1": "t2
 def add_arguments(parser):
     for name in ("first", "second"):
         words = f"evaluation folders of the {name} way, a seed each"
-        parser.add_argument(f"--{name}", nargs="+", required=True, metavar="DIR", help=words)
+        parser.add_argument(f"--{name}", nargs="+", required=True, metavar="FOLDER", help=words)
     metric = "entry of metrics.json to compare, such as CIDEr or i2t_retrieval.R@5 (default: R@1 of both directions)"
     parser.add_argument("--metric", metavar="NAME", default="", help=metric)
 
