@@ -156,7 +156,7 @@ $(SEEDS:%=$(PRE)/start-%/config.json): $(PRE)/start-%/config.json: $(PRE)/starte
 	$(BIN)/python tools/make_start.py --config $(SCENES)/init --output $(@D) --seed $* --classes 2 --alike
 
 $(SEEDS:%=$(PRE)/pre-%/trained): $(PRE)/pre-%/trained: $(PRE)/corpora $(PRE)/start-%/config.json
-	@echo "== pre-training, seed $*$(call about,1 minute)"
+	@echo "== pre-training, seed $*$(call about,100 s)"
 	$(BIN)/python tools/train_pretraining.py --cfg_file configs/scenes_pretraining_train.yaml \
 	  --opts DATASET.DATA_DIR $(PRE)/corpus PRETRAINED.DIR $(PRE)/start-$* $(call pre_opts,pre-$*)
 	@touch $@

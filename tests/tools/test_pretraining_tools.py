@@ -49,14 +49,14 @@ def test_comparison(tmp_path, capfd):
     code, out, _ = starting.said_in_process(capfd, "compare_evaluations", *words)
     assert code == 0
     assert out.splitlines() == [  # variances 200 and 0 (in points), so an error of sqrt(200 / 2) = 10
-        "text retrieval R@1: 70.0 % (60.0, 80.0) against 30.0 % (30.0, 30.0): +40.0 points, 4.0 standard errors",
-        "image retrieval R@1: 50.0 % (50.0, 50.0) against 50.0 % (50.0, 50.0): +0.0 points, no spread",
+        "text retrieval R@1: 70.0 (60.0, 80.0) against 30.0 (30.0, 30.0): +40.0 points, 4.0 standard errors",
+        "image retrieval R@1: 50.0 (50.0, 50.0) against 50.0 (50.0, 50.0): +0.0 points, no spread",
     ]
-    code, _, said = starting.said_in_process(capfd, "compare_evaluations", *words[:2], "--second", tmp_path / "b1")
-    assert code == 2 and "at least two folders each" in said
+    code, _, said = starting.said_in_process(capfd, "compare_evaluations", *words[:2], *words[3:])
+    assert code == 2 and "--first: at least two folders" in said
     (tmp_path / "b1" / "metrics.json").write_text("{}")
     code, _, said = starting.said_in_process(capfd, "compare_evaluations", *words)
-    assert code == 1 and "metrics.json: no R@1 of i2t_retrieval" in said
+    assert code == 1 and "metrics.json: no i2t_retrieval.R@1" in said
 
 
 def test_quickstart_gives_both_ways_the_same_start_and_steps(repository, tmp_path):
