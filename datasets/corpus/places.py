@@ -45,22 +45,31 @@ class Places:
 
 
 def open_places(folder, corpus):
-    """The Places of a corpus' images; found first where the folder is not there or a feature file has changed.
+    """The Places of a corpus' images; found first where there are none of these images, or a feature file has changed.
 
     Raises:
         DataError: a feature file or an image is missing; names the row of the corpus that asks for it.
     """
     root = os.path.dirname(corpus.definition.path)
-    manifest = _kept(folder, root)
+    manifest = _kept(folder, corpus, root)
     if manifest is None:
         manifest = _find(folder, corpus, root)
     return Places(folder, manifest, root)
 
 
-def _kept(folder, root):
+def _images(corpus):
+    """Hex digest of the images of a corpus in their order, which a corpus that is read again may have changed."""
+    digest = hashlib.blake2b(digest_size=16)
+    for values in (corpus.image_data_set, corpus.image_chunk, corpus.image_hash):
+        digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
+
+
+def _kept(folder, corpus, root):
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
-        if all(_states(os.path.join(root, name)) == states for name, states in manifest["files"].items()):
+        same = all(_states(os.path.join(root, name)) == states for name, states in manifest["files"].items())
+        if same and manifest["images"] == _images(corpus):
             Places(folder, manifest, root)  # says so where an array is cut off
             return manifest
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -99,7 +108,7 @@ def _find(folder, corpus, root):
         files[os.path.relpath(path, root)] = _states(path)
         progress.update(len(images))
     progress.close()
-    manifest = {"files": files}
+    manifest = {"files": files, "images": _images(corpus)}
     with whole_folder(folder) as unfinished:
         for name, values in (("file", file), ("start", start), ("length", length)):
             np.save(unfinished / f"{name}.npy", values)

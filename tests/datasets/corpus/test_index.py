@@ -317,6 +317,16 @@ def test_features_that_change(folder, build, monkeypatch):
     assert [float(again.regions[int(image)][0, 0]) for image in again.corpus.image[:3]] == [1, 1, 2]
 
 
+def test_a_corpus_that_loses_images_over_the_same_features(folder, build):
+    before = build()
+    values = [float(before.regions[int(image)][0, 0]) for image in before.corpus.image]
+    path = folder / "corpus" / "corpus.tsv"
+    rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(rows[2:]))
+    after = build()
+    assert [float(after.regions[int(image)][0, 0]) for image in after.corpus.image] == values[2:]
+
+
 @pytest.mark.parametrize("content", ["{", '{"7": "0"}', '{"7": 5, "8": 0}', '{"7": 0}', '["7"]'])
 def test_a_wrong_map_of_ids_is_not_used(folder, build, content):
     (folder / "features" / "coco" / "imageid2idx.json").write_text(content)
