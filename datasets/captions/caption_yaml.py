@@ -83,7 +83,10 @@ def read_references(path):
     elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
         annotations = enumerate(content["annotations"], start=1)
         entries = [caption_entry(entry, f"{path} annotation {number}") for number, entry in annotations]
-        images = [image.get("id") for image in content.get("images", []) if isinstance(image, dict)]
+        images = content.get("images") or []
+        if not isinstance(images, list):
+            raise DataError(f"{path}: 'images' is {str(images)[:40]!r}; expected a list of objects with id")
+        images = [image.get("id") for image in images if isinstance(image, dict)]
     else:
         raise DataError(f"{path}: expected COCO's captions, an object with a list 'annotations'")
     found = {}

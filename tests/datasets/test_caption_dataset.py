@@ -201,6 +201,11 @@ def test_references_of_other_images_and_missing_ones(tmp_path):
     path.write_text(json.dumps(other))
     with pytest.raises(DataError, match="captions of other images, such as 99"):
         build("test.yaml", False, folder)
+    path.write_text(json.dumps(content | {"images": 5}))
+    with pytest.raises(DataError, match="'images' is '5'; expected a list"):
+        build("test.yaml", False, folder)
+    path.write_text(json.dumps(content | {"images": None}))
+    assert build("test.yaml", False, folder).references == build("test.yaml", False).references
     gone = content["annotations"][0]["image_id"]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] != gone]
     path.write_text(json.dumps(content))
