@@ -189,7 +189,8 @@ class CaptioningTask(Task):
             cfg.defrost()
             cfg.DATASET.DATA_DIR = os.path.dirname(os.path.abspath(self.features))
             data = build_image_data(cfg, tokenizer, self.features)
-            return PictureEvaluation(cfg, data=data, split=os.path.basename(data.regions.path), tokenizer=tokenizer)
+            named = self.features if is_yaml(self.features) else data.regions.path
+            return PictureEvaluation(cfg, data=data, split=os.path.basename(named), tokenizer=tokenizer)
         data = build_caption_data(self.cfg, tokenizer, split)
         return CaptioningEvaluation(self.cfg, data=data, split=split, tokenizer=tokenizer)
 
@@ -256,8 +257,13 @@ class CaptioningEvaluation(Evaluation):
 
     @functools.cached_property
     def _constraints(self):
-        if not self.cfg.CAPTION.USE_CBS or not is_yaml(self.split):
+        if not self.cfg.CAPTION.USE_CBS:
             return None
+        if not is_yaml(self.split):
+            raise ConfigError(
+                f"CAPTION.USE_CBS is True, but only a YAML names the cbs_* files, and captions are to be written for "
+                f"{self.split}: name a YAML, or set CAPTION.USE_CBS False"
+            )
         from oscar_paddle.datasets.captions.constraints import Constraints
 
         path = Path(self.cfg.DATASET.DATA_DIR) / self.split

@@ -141,6 +141,17 @@ def test_one_picture_and_wrong_ones(command, folder, capfd):
     assert code == 1 and "nowhere: no such file" in err
 
 
+def test_constraints_of_pictures_are_those_of_the_yaml_or_an_error(command, folder, capfd):
+    settings = {"CAPTION__USE_CBS": True, "CAPTION__NUM_BEAMS": 3, "DATASET__TEST": "cbs.yaml"}
+    data = folder / "coco_caption"
+    words = command("caption_images", "--features", data / "cbs.yaml", **settings)
+    code, _, err = starting.said_in_process(capfd, "caption_images", *words[1:])
+    assert code == 0 and "6 of 8 captions have to say" in err
+    words = command("caption_images", "--features", data / "coco.feature.tsv", **settings)
+    code, _, err = starting.said_in_process(capfd, "caption_images", *words[1:])
+    assert code != 0 and "only a YAML names the cbs_* files" in err and "coco.feature.tsv" in err
+
+
 @pytest.mark.parametrize(
     ("tool", "settings", "code", "message"),
     [
