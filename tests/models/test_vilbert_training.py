@@ -24,14 +24,13 @@ def golden_set(repository):
 
 
 @pytest.fixture
-def model(golden_set, monkeypatch):
+def model(golden_set):
     """The golden model, in training mode and without dropout."""
 
-    def config_class(**values):
-        return VilbertForReferring.config_class(**{**values, **NO_DROPOUT})
-
     folder = golden_set.folder / "checkpoint"
-    model = VilbertForReferring(read_model_config(folder, config_class))
+    config = read_model_config(folder, VilbertForReferring.config_class)
+    vars(config).update(NO_DROPOUT)
+    model = VilbertForReferring(config)
     load_into(model, model.upstream(read_state(folder)), folder)
     model.train()
     return model

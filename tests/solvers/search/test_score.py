@@ -121,7 +121,7 @@ def test_settings_may_be_given(golden, scorer, images):
 
 def test_converted_checkpoints_score_the_same(golden, scorer, one, tmp_path):
     source = conversion.read_source(golden / "checkpoint")
-    for target in conversion.FORMATS:
+    for target in set(conversion.FORMATS) - {conversion.VILBERT_PADDLE}:
         conversion.convert(source, tmp_path / target, target)
         found = score(tmp_path / target, one, ["a dog", "two cats"])
         np.testing.assert_array_equal(margins(found), margins(scorer.score(one, ["a dog", "two cats"])))
