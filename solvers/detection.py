@@ -78,7 +78,9 @@ def build_reader(cfg):
     """
     weights = cfg.DETECTOR.WEIGHTS
     if not weights:
-        raise ConfigError("DETECTOR.WEIGHTS is not set, so there is nothing that could look at pictures")
+        raise ConfigError(
+            "DETECTOR.WEIGHTS is not set; expected the detector's weights (download_dataset.sh --what detector)"
+        )
     rules = rules_of(cfg)
     names = LabelMap(cfg.DETECTOR.LABEL_MAP or find_label_map(weights))
     model = load_detector(weights)
@@ -100,8 +102,8 @@ def extract(cfg, pictures, folder, *, layouts, ranks, skip_damaged=False, name="
         UserError: what went wrong on any rank; what was done is kept.
     """
     blocks = Path(folder) / BLOCKS
-    together(ranks, lambda: ranks.rank or _claim(cfg, pictures, Path(folder), skip_damaged))
     reader = together(ranks, lambda: build_reader(cfg))
+    together(ranks, lambda: ranks.rank or _claim(cfg, pictures, Path(folder), skip_damaged))
     together(ranks, lambda: _work(reader, pictures, blocks, ranks, skip_damaged))
     return ranks.on_main(lambda: _finish(pictures, Path(folder), blocks, layouts, name))
 
@@ -109,7 +111,7 @@ def extract(cfg, pictures, folder, *, layouts, ranks, skip_damaged=False, name="
 def _claim(cfg, pictures, folder, skip_damaged):
     """Make the folder this extraction's, or see that it is."""
     wanted = {
-        "weights": file_hash(cfg.DETECTOR.WEIGHTS) if Path(cfg.DETECTOR.WEIGHTS).is_file() else "",
+        "weights": file_hash(cfg.DETECTOR.WEIGHTS),
         "pictures": hashlib.blake2b("\n".join(pictures.keys).encode(), digest_size=16).hexdigest(),
         "detector": dict(cfg.DETECTOR),
         "skip_damaged": skip_damaged,

@@ -9,7 +9,6 @@ import logging
 import sys
 from pathlib import Path
 
-from oscar_paddle.config.errors import ConfigError
 from oscar_paddle.tools.shell.command_line import run_tool
 
 EXAMPLE = """\
@@ -40,10 +39,6 @@ def main(cfg, args):
     if args.exif:
         cfg = cfg.clone()
         cfg.DETECTOR.UPRIGHT = True
-    if not cfg.DETECTOR.WEIGHTS:
-        raise ConfigError(
-            "DETECTOR.WEIGHTS is not set; expected the detector's weights (download_dataset.sh --what detector)"
-        )
     machine = prepare(cfg.MISC.NUM_THREADS)
     from oscar_paddle.datasets.pictures import Pictures
     from oscar_paddle.solvers.detection import extract

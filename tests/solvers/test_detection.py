@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from oscar_paddle.config.default import get_cfg_defaults
-from oscar_paddle.config.errors import DataError
+from oscar_paddle.config.errors import DataError, UserError
 from oscar_paddle.datasets.pictures import Pictures
 from oscar_paddle.datasets.regions.detections import LAYOUTS
 from oscar_paddle.datasets.regions.label_map import LabelMap, find_label_map
@@ -114,6 +114,13 @@ def test_other_settings_are_another_extraction(extracted, tmp_path):
     shutil.copytree(extracted, tmp_path / "o")
     with pytest.raises(DataError, match="begun with other detector; choose another"):
         extract(settings(FILTER=2), Pictures(IMAGES), tmp_path / "o", layouts=["vinvl"], ranks=Ranks())
+
+
+def test_what_cannot_look_leaves_nothing(tmp_path):
+    for weights, said in ("", "WEIGHTS is not set; .*--what detector"), (str(tmp_path / "gone.pth"), "gone.pth"):
+        with pytest.raises(UserError, match=said):
+            extract(settings(WEIGHTS=weights), Pictures(IMAGES), tmp_path / "o", layouts=["vinvl"], ranks=Ranks())
+        assert not (tmp_path / "o").exists()
 
 
 def test_damaged_pictures_stop_or_are_named(tmp_path):

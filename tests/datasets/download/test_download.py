@@ -268,3 +268,8 @@ def test_files_of_other_servers_have_whole_addresses():
     assert urls[store].startswith("https://www.dropbox.com/") and urls[store].endswith(".lmdb/data.mdb?dl=1")
     copied = {item.place: item.url for item in make_plan(Namespace(mirror="https://copy", **plan))}
     assert copied == {place: f"https://copy/{place}" for place in urls}
+
+
+def test_the_detectors_files_are_those_of_its_settings(repository):
+    wanted = re.findall(r": (data/detector/\S+)", (repository / "configs" / "detector_x152c4.yaml").read_text())
+    assert len(wanted) == 2 and set(wanted) == {f"data/{item.place}" for item in ITEMS if item.part == "detector"}
