@@ -6,7 +6,7 @@
 # give the same numbers, take milliseconds. A training step that draws captions word by word spent nine tenths of its
 # time there. So log-probabilities are best taken as minus the cross-entropy of the word, or score minus logsumexp.
 #
-# Seen: ratio 400 to 1,000 between log_softmax and logsumexp, forward. Exits with 1 below 20, or if the values differ. CPU
+# Seen: ratio 340 to 1,000 between log_softmax and logsumexp, forward. Exits with 1 below 20, or if the values differ. CPU
 # time of the process, the fastest of some rounds, so that other work on the machine says little.
 set -euo pipefail
 work="$(mktemp -d)"
