@@ -58,7 +58,7 @@ def read_definition(dataset_file, data_dir):
     Raises:
         DataError: no such file, not such a YAML, a data set that is unknown or has no folders; names file and key.
     """
-    path = os.path.join(str(data_dir), str(dataset_file))
+    path = path_from(str(data_dir), str(dataset_file))
     text = read_text(path, "; it describes the corpus (CORPUS.DATASET_FILE)")
     try:
         found = yaml.safe_load(text)
@@ -85,16 +85,20 @@ def read_definition(dataset_file, data_dir):
             what = f"data set {each!r} has no folder in {missing}"
             remedy = "add it" if published else f"the published ones are {known}; one of your own needs both folders"
             raise DataError(f"{path}: corpus: {'' if published else 'unknown '}{what}; {remedy}")
-        folders = (os.path.join(here, labels[each]), os.path.join(str(data_dir), features[each]))
         data_sets.append(
             DataSet(
                 name=each,
-                label_folder=os.path.normpath(folders[0]),
-                feature_folder=os.path.normpath(folders[1]),
+                label_folder=path_from(here, labels[each]),
+                feature_folder=path_from(str(data_dir), features[each]),
                 has_chunks=each in IN_CHUNKS,
             )
         )
-    return Definition(path=path, corpus_file=os.path.join(here, corpus_file), data_sets=tuple(data_sets))
+    return Definition(path=path, corpus_file=path_from(here, corpus_file), data_sets=tuple(data_sets))
+
+
+def path_from(folder, name):
+    """The path of a relative name, without "..", which behind a link would lead out of what the link points to."""
+    return os.path.normpath(os.path.join(folder, name))
 
 
 def _value(found, key, kind, path):

@@ -20,7 +20,7 @@ import numpy as np
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.datasets.corpus.blocks import content_digest
 from oscar_paddle.datasets.corpus.building import ARRAYS, MANIFEST, build, state_of
-from oscar_paddle.datasets.corpus.definition import LABELS
+from oscar_paddle.datasets.corpus.definition import LABELS, path_from
 from oscar_paddle.datasets.corpus.places import CorpusFeatures, open_places
 from oscar_paddle.datasets.corpus.rows import columns_at
 from oscar_paddle.datasets.formats.reading import MissingFile, RandomAccessFile
@@ -192,7 +192,7 @@ def _kept(place, settings, root):
         if manifest["settings"] != settings:
             return None
         for name, known in manifest["files"].items():
-            path = os.path.join(root, name)
+            path = path_from(root, name)
             size, date = state_of(path)
             if size != known[0] or (date != known[1] and content_digest(path) != known[2]):
                 log.info("%s has changed; the corpus is read again", path)

@@ -11,6 +11,7 @@ import numpy as np
 
 from oscar_paddle.config.errors import DataError
 from oscar_paddle.config.progress import tqdm
+from oscar_paddle.datasets.corpus.definition import path_from
 from oscar_paddle.datasets.corpus.texts import find, hashes
 from oscar_paddle.datasets.formats.reading import MissingFile, RandomAccessFile
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
@@ -31,7 +32,7 @@ class Places:
 
     def __init__(self, folder, manifest, root):
         self._opened = folder, manifest, root
-        self.files = [os.path.join(root, name) for name in manifest["files"]]
+        self.files = [path_from(root, name) for name in manifest["files"]]
         self.digest = hashlib.blake2b(
             json.dumps([(name, state[0][0]) for name, state in sorted(manifest["files"].items())]).encode(),
             digest_size=16,
@@ -68,7 +69,7 @@ def _images(corpus):
 def _kept(folder, corpus, root):
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
-        same = all(_states(os.path.join(root, name)) == states for name, states in manifest["files"].items())
+        same = all(_states(path_from(root, name)) == states for name, states in manifest["files"].items())
         if same and manifest["images"] == _images(corpus):
             Places(folder, manifest, root)  # says so where an array is cut off
             return manifest

@@ -317,6 +317,19 @@ def test_features_that_change(folder, build, monkeypatch):
     assert [float(again.regions[int(image)][0, 0]) for image in again.corpus.image[:3]] == [1, 1, 2]
 
 
+def test_a_corpus_behind_a_link(folder, build):
+    """Its features lie beside the link, not beside what it points to; paths are told without detours."""
+    (folder / "corpus").rename(folder / "features" / "elsewhere")
+    (folder / "corpus").symlink_to(folder / "features" / "elsewhere")
+    for data in (build(), build()):
+        assert float(data.regions[int(data.corpus.image[3])][0, 0]) == 3
+    path = folder / "features" / "coco" / "features.tsv"
+    path.write_text(path.read_text().replace("7\t", "8\t", 1))
+    with pytest.raises(DataError) as error:
+        data.regions[int(data.corpus.image[0])]
+    assert str(error.value).startswith(f"{path} byte 0")
+
+
 def test_a_corpus_that_loses_images_over_the_same_features(folder, build):
     before = build()
     values = [float(before.regions[int(image)][0, 0]) for image in before.corpus.image]
