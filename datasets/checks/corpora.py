@@ -30,7 +30,7 @@ from oscar_paddle.datasets.regions.rows import columns_of, first_rows
 
 LOOKED_AT = 1000  # images of each corpus whose regions are read, where the caller names no number
 SPLITS = {"train": ("DATASET_FILE", "EXTRA_DATASET_FILE"), "dev": ("DEV_DATASET_FILE",)}
-_MODES = {"DATASET_FILE": "TEXTB_SAMPLE_MODE", "EXTRA_DATASET_FILE": "EXTRA_TEXTB_SAMPLE_MODE"}
+_MODES = {"EXTRA_DATASET_FILE": "EXTRA_TEXTB_SAMPLE_MODE"}  # of the others it is TEXTB_SAMPLE_MODE
 
 
 def check_corpora(cfg, split_names=None, max_images=0, seed=0):
@@ -112,8 +112,8 @@ class _Check:
         if not len(rows.number):
             self.findings.add("bad_corpus", definition.path, f"{path} has no row of its data sets that can be used")
             return
-        mode = _MODES.get(key)
-        if mode and self.cfg.CORPUS[mode] >= 2 and questions < 2:
+        mode = _MODES.get(key, "TEXTB_SAMPLE_MODE")
+        if self.cfg.CORPUS[mode] >= 2 and questions < 2:
             text = f"{questions} rows; CORPUS.{mode} {self.cfg.CORPUS[mode]} draws wrong answers among at least 2"
             self.findings.add("few_answers", path, text)
         for number, each in enumerate(definition.data_sets):

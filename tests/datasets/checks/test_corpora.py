@@ -91,6 +91,8 @@ def test_settings_that_do_not_fit(folder, check):
     damage(folder / "corpus", "corpus.tsv", "gqa_qa_9_12", "gqa_9")
     (kind,) = check("CORPUS.TEXTB_SAMPLE_MODE", 2).findings.counts
     assert kind[0] == "few_answers"
+    held_out = ("CORPUS.TEXTB_SAMPLE_MODE", 2, "CORPUS.DEV_DATASET_FILE", "corpus/corpus.yaml")
+    assert [kind for kind, _ in check(*held_out, splits=["dev"]).findings.counts] == ["few_answers"]
     with pytest.raises(ConfigError, match="pre-training has train, dev"):
         check(splits=["test"])
     with pytest.raises(ConfigError, match="set CORPUS.DATASET_FILE"):
