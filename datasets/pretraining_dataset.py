@@ -48,6 +48,11 @@ class Rules(NamedTuple):
         """2, or 3 where both a wrong text_a and a wrong text_b are drawn: 0 matched, 1 wrong b, last wrong a."""
         return 3 if self.texta_false_prob < 0.5 and (self.texta_false_prob > 0 or not self.use_b) else 2
 
+    @property
+    def needs_other_images(self):
+        """Whether wrong texts are those of other images; only wrong answers may be of the same."""
+        return self.textb_sample_mode < ANSWERS or self.texta_false_prob > 0 or not self.use_b
+
 
 class Item(NamedTuple):
     """What is shown of a document: the texts by their numbers in the corpus (text_b -1: none), the contrast class, and
@@ -87,6 +92,9 @@ class PretrainingDataset:
             key = f"CORPUS.{'EXTRA_' * self.which}TEXTB_SAMPLE_MODE"
             needed = f"{key} 2 draws wrong answers among them and needs at least 2; set it to 1"
             raise DataError(f"{self.corpus.path}: {questions} question-answer rows; {needed}")
+        if self.rules.needs_other_images and len(self.corpus.image_document) < 2:
+            needed = "wrong texts are drawn from rows of other images: add some"
+            raise DataError(f"{self.corpus.path}: all rows that are read show one image; {needed}")
         self.num_examples = len(self.corpus)
         self.num_contrast_classes = self.rules.num_contrast_classes
         self.regions = self.corpus.regions

@@ -26,6 +26,7 @@ from oscar_paddle.datasets.corpus.rows import NO_CHUNK, first_name, parse_answer
 from oscar_paddle.datasets.corpus.texts import hashes
 from oscar_paddle.datasets.formats.reading import MissingFile, reading
 from oscar_paddle.datasets.formats.tsv_file import TsvFile
+from oscar_paddle.datasets.pretraining_dataset import rules_of
 from oscar_paddle.datasets.regions.rows import columns_of, first_rows
 
 LOOKED_AT = 1000  # images of each corpus whose regions are read, where the caller names no number
@@ -126,6 +127,8 @@ class _Check:
                 self._features(path, rows, asked, each, chunk)
         images = len(np.unique(np.stack([rows.image, rows.data_set.astype(np.uint64)]), axis=1).T)
         self.images += images
+        if images < 2 and rules_of(self.cfg, self.cfg.CORPUS[mode]).needs_other_images:
+            self.findings.add("one_image", path, "all rows that are read show one image")
         name = os.path.basename(definition.path)
         self.lines.append(
             (f"{name}: rows / questions / images", f"{len(rows.number):,} / {questions:,} / {images:,}", "")

@@ -120,6 +120,7 @@ PROBLEMS = {  # what stops training or spoils its numbers
         "Add the folders, or read a part of the corpus only (CORPUS.CHUNK_START_ID, CORPUS.CHUNK_END_ID).",
     ),
     "few_answers": Kind("Too few question-answer rows", "Set the sampling mode to 0 or 1."),
+    "one_image": Kind("A corpus of one image", "Add rows of other images: wrong texts are drawn from them."),
     "unknown_pieces": Kind(
         "Many unknown word pieces", "Is this the vocabulary and casing of the model? See PRETRAINED.DIR, DO_LOWER_CASE."
     ),

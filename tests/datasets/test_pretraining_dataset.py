@@ -207,6 +207,24 @@ def test_too_few_answers(build):
         data.__post_init__()
 
 
+def test_one_image(tokenizer, tmp_path):
+    """A wrong text would be one of its own; wrong answers may be."""
+    rows = [("gqa_7", "gqa_qa_7_11", "What is the dog?"), ("gqa_7", "gqa_qa_7_12", "What is the man?")]
+    write_corpus(tmp_path, rows, tags={"gqa": {"7": ["dog"]}})
+    (tmp_path / "run.yaml").write_text("{}")
+
+    def opened(mode, prob):
+        words = ["DATASET.DATA_DIR", str(tmp_path), "INPUT.IMG_FEATURE_DIM", "4", "CORPUS.TEXTA_FALSE_PROB", str(prob)]
+        return build_pretraining_data(
+            load_config(tmp_path / "run.yaml", words), tokenizer, "corpus/corpus.yaml", mode=mode
+        )
+
+    for mode, prob in ((0, 0.0), (1, 0.25), (2, 0.25)):
+        with pytest.raises(DataError, match="corpus.tsv: all rows that are read show one image; wrong texts are drawn"):
+            opened(mode, prob)
+    assert {item.text_b for item in drawn(opened(2, 0.0), 20)} == {2, 3}
+
+
 def test_two_corpora_side_by_side():
     """Every example of both is seen once a pass, and the pairs do not depend on how an update is divided."""
     size, extra, seed = 10, 7, 3

@@ -93,6 +93,8 @@ def test_settings_that_do_not_fit(folder, check):
     assert kind[0] == "few_answers"
     held_out = ("CORPUS.TEXTB_SAMPLE_MODE", 2, "CORPUS.DEV_DATASET_FILE", "corpus/corpus.yaml")
     assert [kind for kind, _ in check(*held_out, splits=["dev"]).findings.counts] == ["few_answers"]
+    (folder / "corpus" / "corpus.tsv").write_text("coco_7\tcoco_7\tA dog.\ncoco_7\tcoco_7\tA cat.\n")
+    assert [kind for kind, _ in check().findings.counts] == ["one_image"]
     with pytest.raises(ConfigError, match="pre-training has train, dev"):
         check(splits=["test"])
     with pytest.raises(ConfigError, match="set CORPUS.DATASET_FILE"):
