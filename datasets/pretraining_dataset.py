@@ -146,7 +146,7 @@ class PretrainingDataset:
         if u > rules.texta_false_prob and in_sampling:
             other, text_b = self._wrong_b(document, draws)
             return Item(document, text_b if rules.use_b else -1, WRONG_B, corpus.images_differ(document, other))
-        other = self._other_document(document, draws)
+        other = self.other_document(document, draws)
         return Item(other, shown, rules.num_contrast_classes - 1, corpus.images_differ(document, other))
 
     def _wrong_b(self, document, draws):
@@ -157,13 +157,13 @@ class PretrainingDataset:
             while other == document:  # the same image is allowed
                 other = int(corpus.questions[draws.document(len(corpus.questions))])
             return other, corpus.text_b(other)
-        other = self._other_document(document, draws)
+        other = self.other_document(document, draws)
         if mode == 0 and draws.takes_caption():
             return other, other
         return other, corpus.text_b(other)
 
-    def _other_document(self, document, draws):
-        """Upstream: the last try is taken even where it shows the same image."""
+    def other_document(self, document, draws):
+        """A document of another image. Upstream: the last try is taken even where it shows the same one."""
         for _ in range(TRIES):
             other = draws.document(len(self.corpus))
             if self.corpus.images_differ(document, other):

@@ -15,7 +15,6 @@ COLUMNS = ("masked_loss", "masked_words", "masked_right", "contrast_loss", "cont
 BLOCK_EXAMPLES = 64
 PASS = 0  # of the corpus, whose draws mask and replace the texts
 OTHER_CAPTIONS = 2  # number of these draws beside those of two corpora
-TRIES = 10
 
 
 def triple_blocks(num_examples, num_captions):
@@ -85,15 +84,8 @@ class TripleScorer(BlockScorer):
 
     def _caption_numbers(self, example, count):
         """[K] int: the example, and documents of other images; fewer images than that repeat."""
-        corpus, draws = self.data.corpus, Draws(self.data.seed, PASS, example, OTHER_CAPTIONS)
-        numbers = [example]
-        for _ in range(count - 1):
-            for _ in range(TRIES):
-                other = draws.document(len(corpus))
-                if corpus.images_differ(example, other):
-                    break
-            numbers.append(other)
-        return np.array(numbers)
+        draws = Draws(self.data.seed, PASS, example, OTHER_CAPTIONS)
+        return np.array([example, *(self.data.other_document(example, draws) for _ in range(count - 1))])
 
     def _packed(self, batch, examples):
         check_ids(batch, self.backend.config, lambda row: self.data.describe([examples[row]]))
