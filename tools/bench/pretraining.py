@@ -16,13 +16,11 @@ from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.models.bert import Dropout, LayerNorm, Linear
 from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.pretraining import OscarForPretraining
-from oscar_paddle.solvers.optimizer import build_optimizer, group_of
 from oscar_paddle.solvers.prefetch import prefetch
-from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.runtime import set_up_cpu_kernels
 from oscar_paddle.solvers.tasks.pretraining import PretrainingTask
-from oscar_paddle.solvers.trainer import Trainer
-from oscar_paddle.tools.bench.published import padded_states
+from oscar_paddle.tools.bench.ours import trainer_alone
+from oscar_paddle.tools.bench.published import padded_states, paddles_adamw
 
 TEXT, REGIONS = 35, 50  # positions of a padded row
 CAPTION, TAGS, SEEN = 12, 18, 37  # words of a made-up row (33 positions with the special tokens), and its regions
@@ -75,10 +73,7 @@ class Ours(Pretraining):
     def __init__(self, name, args):
         set_up_cpu_kernels()
         super().__init__(name, args)
-        optimizer = build_optimizer(self.model, self.cfg.OPTIMIZATION, self.task.recipe)
-        self.trainer = Trainer(
-            self.model, optimizer, self.task, tokenizer=None, cfg=self.cfg, ranks=Ranks(), run_folder=None
-        )
+        self.trainer = trainer_alone(self.model, self.task, self.cfg)
 
     def batch_loss(self, examples):
         batch = self.task.batch(examples, 0)
@@ -105,19 +100,9 @@ class Published(Pretraining):
 
     def __init__(self, name, args):
         super().__init__(name, args)
-        options, named = self.cfg.OPTIMIZATION, dict(self.model.named_parameters())
-        groups = self.task.recipe.groups
         for layer in self.model.sublayers():
             layer.__class__ = _PADDLES.get(type(layer), type(layer))
-        decayed = {parameter.name for name, parameter in named.items() if group_of(name, groups).decays}
-        self.optimizer = paddle.optimizer.AdamW(
-            options.LR,
-            epsilon=options.EPSILON,
-            weight_decay=options.WEIGHT_DECAY,
-            apply_decay_param_fun=lambda name: name in decayed,
-            parameters=list(named.values()),
-            grad_clip=nn.ClipGradByGlobalNorm(options.CLIP_MAX_NORM),
-        )
+        self.optimizer = paddles_adamw(self.model, self.cfg.OPTIMIZATION, self.task.recipe.groups)
 
     def batch_loss(self, examples):
         batch, model = self.data.batch(examples, 0), self.model

@@ -1,4 +1,4 @@
-"""The published ports' way to logits, with our weights: what the measuring tools compare with.
+"""The published ports' way to logits and to new weights, with our weights: what the measuring tools compare with.
 
 Every pair is a row of 70 text and 70 region positions, however long it is; its regions are embedded and normalised for
 it alone, and every layer computes every position.
@@ -8,7 +8,23 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from oscar_paddle.solvers.optimizer import group_of
+
 TEXT, REGIONS = 70, 70
+
+
+def paddles_adamw(model, options, groups):
+    """Paddle's own AdamW and clipping. Args: options: cfg.OPTIMIZATION. groups: of the task's recipe."""
+    named = dict(model.named_parameters())
+    decayed = {parameter.name for name, parameter in named.items() if group_of(name, groups).decays}
+    return paddle.optimizer.AdamW(
+        options.LR,
+        epsilon=options.EPSILON,
+        weight_decay=options.WEIGHT_DECAY,
+        apply_decay_param_fun=lambda name: name in decayed,
+        parameters=list(named.values()),
+        grad_clip=paddle.nn.ClipGradByGlobalNorm(options.CLIP_MAX_NORM),
+    )
 
 
 class PublishedWay:

@@ -19,12 +19,10 @@ from oscar_paddle.models.captioning import OscarForCaptioning
 from oscar_paddle.models.config import BertConfig
 from oscar_paddle.models.decoding import Specials, given_draws
 from oscar_paddle.solvers.metrics.cider import CiderD
-from oscar_paddle.solvers.optimizer import build_optimizer
-from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.runtime import set_up_cpu_kernels
 from oscar_paddle.solvers.self_critical import SelfCritical, SelfCriticalOptions, advantages
 from oscar_paddle.solvers.tasks.task import Task
-from oscar_paddle.solvers.trainer import Trainer
+from oscar_paddle.tools.bench.ours import trainer_alone
 
 LONGEST, TAGS, REGIONS = 20, 30, 50  # positions, as published; every image has all of them
 FIRST_TAG, FIRST_WORD = 40, 4
@@ -115,11 +113,7 @@ class Ours(Training):
     def __init__(self, name, args):
         set_up_cpu_kernels()
         super().__init__(name, args)
-        task = _GivenWords(self)
-        optimizer = build_optimizer(self.model, self.cfg.OPTIMIZATION, task.recipe)
-        self.trainer = Trainer(
-            self.model, optimizer, task, tokenizer=None, cfg=self.cfg, ranks=Ranks(), run_folder=None
-        )
+        self.trainer = trainer_alone(self.model, _GivenWords(self), self.cfg)
 
     def mean_loss(self):
         sums = self.trainer.task.losses(self.model, self.prefix)

@@ -8,13 +8,11 @@ from paddle import profiler
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.models.losses import classification_losses
-from oscar_paddle.solvers.optimizer import build_optimizer, group_of
-from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.runtime import set_up_cpu_kernels
 from oscar_paddle.solvers.tasks.retrieval import RetrievalTask
-from oscar_paddle.solvers.trainer import Trainer
 from oscar_paddle.tools.bench.made_up import made_up_data, made_up_model
-from oscar_paddle.tools.bench.published import PublishedWay
+from oscar_paddle.tools.bench.ours import trainer_alone
+from oscar_paddle.tools.bench.published import PublishedWay, paddles_adamw
 
 IMAGES_PER_POSITIVE = 8  # few negatives then share an image with another pair, as in a large data set
 STEPS = 10**6  # of the run that a measured step belongs to: its learning rate hardly changes
@@ -67,10 +65,7 @@ class Ours(Training):
     def __init__(self, name, args):
         set_up_cpu_kernels()
         super().__init__(name, args)
-        optimizer = build_optimizer(self.model, self.cfg.OPTIMIZATION, self.task.recipe)
-        self.trainer = Trainer(
-            self.model, optimizer, self.task, tokenizer=None, cfg=self.cfg, ranks=Ranks(), run_folder=None
-        )
+        self.trainer = trainer_alone(self.model, self.task, self.cfg)
 
     def mean_loss(self):
         batch = self.task.batch(self.examples, 0)
@@ -86,18 +81,8 @@ class Published(Training):
 
     def __init__(self, name, args):
         super().__init__(name, args)
-        options, self.way = self.cfg.OPTIMIZATION, PublishedWay(self.model, self.data)
-        named = dict(self.model.named_parameters())
-        groups = self.task.recipe.groups
-        decayed = {parameter.name for name, parameter in named.items() if group_of(name, groups).decays}
-        self.optimizer = paddle.optimizer.AdamW(
-            options.LR,
-            epsilon=options.EPSILON,
-            weight_decay=options.WEIGHT_DECAY,
-            apply_decay_param_fun=lambda name: name in decayed,
-            parameters=list(named.values()),
-            grad_clip=paddle.nn.ClipGradByGlobalNorm(options.CLIP_MAX_NORM),
-        )
+        self.way = PublishedWay(self.model, self.data)
+        self.optimizer = paddles_adamw(self.model, self.cfg.OPTIMIZATION, self.task.recipe.groups)
 
     def mean_loss(self):
         images, captions, labels = self.data.training_pairs(self.examples, self.cfg.MISC.SEED, 0)
