@@ -20,8 +20,7 @@ class OscarForPretraining(OscarWithHead):
     """Oscar with the masked-word head and the contrast head (upstream `BertImgForPreTraining`).
 
     The decoder of words is the word embeddings themselves. Upstream runs the head at every position of text and
-    regions; here it runs at the masked ones, the only ones with a loss, and the last
-    layer at these and at [CLS].
+    regions; here it runs at the masked ones, the only ones with a loss, and the last layer at these and at [CLS].
 
     Attributes:
         resizable: names of a part that starts afresh where a file has it for another number of classes.

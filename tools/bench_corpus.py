@@ -57,7 +57,7 @@ def _command(folder, which):
 
 
 def _killed(folder, seconds):
-    """Start, and kill after so many seconds: {seconds, bytes of text that are kept for the next start}."""
+    """Start, and kill after so many seconds: {seconds, blocks of text that are kept for the next start}."""
     process = subprocess.Popen(_command(folder, "first"), stdout=subprocess.DEVNULL)
     try:
         process.wait(seconds)
