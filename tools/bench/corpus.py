@@ -17,6 +17,7 @@ import numpy as np
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.corpus.definition import IN_CHUNKS, IN_ONE_PIECE
+from oscar_paddle.datasets.corpus.prepare import Table
 from oscar_paddle.datasets.pretraining_dataset import build_pretraining_data
 from oscar_paddle.datasets.tokenization import SPECIAL_TOKENS, build_tokenizer
 
@@ -97,13 +98,10 @@ def _regions(rng):
 
 
 def _write_rows(path, names, values):
-    """`path`.tsv of names and values, its .lineidx."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    place = 0
-    with open(f"{path}.tsv", "w", encoding="ascii") as rows, open(f"{path}.lineidx", "w", encoding="ascii") as index:
+    """A .tsv file of names and values, its .lineidx."""
+    with Table(path) as table:
         for name, value in zip(names, values, strict=True):
-            index.write(f"{place}\n")
-            place += rows.write(f"{name}\t{value}\n")
+            table.write(name, value)
 
 
 def _write_map(path, names):
@@ -111,17 +109,19 @@ def _write_map(path, names):
 
 
 def _write_labels(folder, ids, labels, questions, answers, rng):
-    _write_rows(folder / "predictions_gt", ids, (labels[each] for each in rng.integers(POOL, size=len(ids)).tolist()))
+    _write_rows(
+        folder / "predictions_gt.tsv", ids, (labels[each] for each in rng.integers(POOL, size=len(ids)).tolist())
+    )
     _write_map(folder / "imageid2idx.json", ids)
     if questions:
         draw = rng.integers(POOL, size=questions).tolist()
         names = [str(number) for number in range(questions)]
-        _write_rows(folder / "QA_fileB", names, (json.dumps({"labels": [answers[each]]}) for each in draw))
+        _write_rows(folder / "QA_fileB.tsv", names, (json.dumps({"labels": [answers[each]]}) for each in draw))
         _write_map(folder / "QA_qaid2idx.json", names)
 
 
 def _write_features(folder, ids, features, rng):
-    _write_rows(folder / "features", ids, (features[each] for each in rng.integers(POOL, size=len(ids)).tolist()))
+    _write_rows(folder / "features.tsv", ids, (features[each] for each in rng.integers(POOL, size=len(ids)).tolist()))
     _write_map(folder / "imageid2idx.json", ids)
 
 
