@@ -142,6 +142,11 @@ def _check_act(config, key):
         raise WeightsError(f"{key} {getattr(config, key)!r} is not supported, expected 'gelu'")
 
 
+def contrast_classes(config):
+    """Classes of the contrast head of pre-training; 2 where config.json does not say."""
+    return getattr(config, "num_contrast_classes", 2)
+
+
 def read_model_config(folder, config_class=None):
     """`config.json` of a checkpoint folder as a config_class; WeightsError: missing, damaged, or of another model.
 

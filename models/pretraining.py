@@ -8,12 +8,11 @@ import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F
 
+from oscar_paddle.models.config import contrast_classes
 from oscar_paddle.models.device import to_device
 from oscar_paddle.models.heads import MaskedWordHead
 from oscar_paddle.models.oscar import OscarWithHead
 from oscar_paddle.models.packing import with_first
-
-ABSENT_CLASSES = 2  # where config.json does not say how many
 
 
 class OscarForPretraining(OscarWithHead):
@@ -33,7 +32,7 @@ class OscarForPretraining(OscarWithHead):
 
     def __init__(self, config):
         super().__init__(config)
-        classes = config.num_contrast_classes = getattr(config, "num_contrast_classes", ABSENT_CLASSES)
+        classes = config.num_contrast_classes = contrast_classes(config)
         self.cls = nn.Layer()
         self.cls.predictions = MaskedWordHead(config, self.bert.embeddings.word_embeddings.weight)
         self.cls.seq_relationship = nn.Linear(config.hidden_size, classes)

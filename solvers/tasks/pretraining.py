@@ -9,13 +9,12 @@ from oscar_paddle.config.checks import all_see_all, evaluates_while_training, fo
 from oscar_paddle.config.errors import DataError, WeightsError
 from oscar_paddle.datasets.corpus.draws import examples_beside
 from oscar_paddle.datasets.pretraining_dataset import build_pretraining_data, rules_of
-from oscar_paddle.models.config import read_model_config
+from oscar_paddle.models.config import contrast_classes, read_model_config
 from oscar_paddle.models.packing import PackedBatch
 from oscar_paddle.solvers.metrics.pretraining import pretraining_metrics
 from oscar_paddle.solvers.scoring.triples import COLUMNS, TripleScorer, triple_blocks
 from oscar_paddle.solvers.tasks.task import Evaluation, Head, Recipe, Task, Term
 
-ABSENT_CLASSES = 2  # of the contrast head, where config.json does not say how many
 EXTRA = "extra_"  # before the names of the second corpus' losses and figures
 
 
@@ -230,7 +229,7 @@ def _class_rows(cfg):
     wanted = rules_of(cfg).num_contrast_classes
     rows = [(f"of the items (CORPUS.TEXTA_FALSE_PROB {cfg.CORPUS.TEXTA_FALSE_PROB:g})", str(wanted), "")]
     try:
-        found = getattr(read_model_config(cfg.PRETRAINED.DIR), "num_contrast_classes", ABSENT_CLASSES)
+        found = contrast_classes(read_model_config(cfg.PRETRAINED.DIR))
     except WeightsError:  # said when a run starts
         return rows
     words = str(found) if found == wanted else f"{found}: cls.seq_relationship starts afresh"
