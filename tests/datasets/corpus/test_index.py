@@ -305,6 +305,15 @@ def test_missing_files_are_named(folder, build, name, said):
     assert f"{folder / name}: no such file" in str(error.value) and said in str(error.value)
 
 
+def test_of_equal_ids_the_last_counts_and_others_that_are_missing_are_counted(folder, build, tokenizer):
+    labels, corpus = folder / "corpus" / "labels_coco" / "predictions_gt.tsv", folder / "corpus" / "corpus.tsv"
+    labels.write_text(labels.read_text() + '8\t{"objects": [{"class": "girl"}]}\n')
+    assert texts(build())[2][2] == tokenizer.encode("girl")
+    corpus.write_text(corpus.read_text().replace("\tcoco_7\t", "\tcoco_77\t").replace("\tcoco_8\t", "\tcoco_88\t"))
+    with pytest.raises(DataError, match="the label coco_77, which .*corpus.tsv row 1 asks for, and 2 others"):
+        build()
+
+
 def test_features_that_change(folder, build, monkeypatch):
     data = build()
     path = folder / "features" / "coco" / "features.tsv"
