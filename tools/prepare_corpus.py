@@ -11,8 +11,7 @@ from oscar_paddle.tools.shell.command_line import run_plain_tool, task_class, ta
 
 EXAMPLE = """\
   python tools/prepare_corpus.py --output_dir data/corpus --features coco data/coco_ir/model_0060000 \\
-    --captions coco data/coco_ir train \\
-    --questions coco vqa v2_OpenEnded_mscoco_train2014_questions.json v2_mscoco_train2014_annotations.json
+    --captions coco data/coco_ir train
   python tools/prepare_corpus.py --output_dir data/mine \\
     --features mine pictures/features --captions mine pictures train"""
 
@@ -24,7 +23,7 @@ def add_arguments(parser):
     add("--features", required=True, nargs=2, action="append", metavar=("NAME", "PATH"), help=words)
     words = "captions of a split in a folder that train_retrieval.py reads; may be repeated"
     add("--captions", nargs=3, action="append", default=[], metavar=("NAME", "DIR", "SPLIT"), help=words)
-    words = "questions and answers as their authors publish them, for prepare_questions.py; may be repeated"
+    words = "questions and answers as their authors publish them (docs/pretraining.md); may be repeated"
     add("--questions", metavar=("NAME TASK", "FILE"), help=words, **several)
     add("--tags", metavar=("NAME", "PATH"), help="object tags (default: those beside the features)", **several)
     add("--od_label_type", default="vg", help="tags of Oscar v1: {split}_xx_labels.pt (default: %(default)s)")

@@ -19,7 +19,7 @@ EXAMPLE = """\
 
 def add_arguments(parser):
     add = parser.add_argument
-    names = [name for name in task_names() if name != "retrieval"]
+    names = [name for name in task_names() if hasattr(task_class(name), "official")]
     add("--task", required=True, choices=names, help="the task that will read the files")
     words = "a split and its files: train, val, ... (VQA v2: the questions, then the annotations); may be repeated"
     add("--split", required=True, nargs="+", action="append", metavar=("NAME", "FILE"), help=words)

@@ -124,6 +124,14 @@ def test_statements(prepare, tmp_path):
     assert made(tmp_path, "nlvr2_dev.json")[1]["img_id"]["left"] == "nlvr2_dev-1-0-img0"  # the published names
 
 
+def test_tasks_without_questions_are_no_choice(tool, tmp_path):
+    code, _, err = tool(
+        "prepare_questions", "--task", "captioning", "--output_dir", tmp_path / "made", "--split", "a", "b"
+    )
+    choices = err.partition("choose from ")[2].partition(")")[0]
+    assert code == 2 and choices.replace("'", "") == "gqa, nlvr2, vqa"
+
+
 def test_own_questions(tool, tmp_path):
     lines = [
         {"image": "a.jpg", "question": "What?", "answer": "Dog."},
