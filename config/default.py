@@ -307,7 +307,7 @@ KEYS = {
     "CAPTION.NUM_BEAMS": Key(1, "--num_beams", at_least(1)).means("""
         Captions that are followed at once; 1: greedy, or sampling with DO_SAMPLE. Published scores: 5."""),
     "CAPTION.NUM_KEEP_BEST": Key(1, "--num_return_sequences, --num_keep_best", at_least(1)).means("""
-        Captions an image: the best ones of the beams, or samples."""),
+        Captions an image: the best ones of the beams, at most NUM_BEAMS, or samples."""),
     "CAPTION.LENGTH_PENALTY": Key(1.0, "--length_penalty", must_be("a finite number", lambda n: True)).means("""
         Beams are ranked by log-probability over length to this power."""),
     "CAPTION.REPETITION_PENALTY": Key(1.0, "--repetition_penalty", _POSITIVE).means("""

@@ -80,8 +80,8 @@ class CaptioningTask(Task):
             caption.MAX_GEN_LENGTH > caption.MAX_SEQ_A_LEN,
             remedy,
         )
-        remedy = "a search gives no more captions than it has beams"
-        too_many = not caption.DO_SAMPLE and 1 < caption.NUM_BEAMS < caption.NUM_KEEP_BEST
+        remedy = "a search gives no more captions than it has beams, a greedy one (NUM_BEAMS 1) a single caption"
+        too_many = not caption.DO_SAMPLE and not caption.USE_CBS and caption.NUM_BEAMS < caption.NUM_KEEP_BEST
         yield ("CAPTION.NUM_KEEP_BEST", "CAPTION.NUM_BEAMS"), too_many, remedy
         remedy = "drawing and beams do not go together: set NUM_BEAMS 1"
         yield ("CAPTION.DO_SAMPLE", "CAPTION.NUM_BEAMS"), caption.DO_SAMPLE and caption.NUM_BEAMS > 1, remedy

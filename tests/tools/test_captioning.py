@@ -161,6 +161,7 @@ def test_constraints_of_pictures_are_those_of_the_yaml_or_an_error(command, fold
         ("train_captioning", {"CAPTION__MAX_SEQ_A_LEN": 71}, 2, "CAPTION.MAX_SEQ_A_LEN is 71"),
         ("eval_captioning", {"CAPTION__MAX_GEN_LENGTH": 41}, 2, "MAX_GEN_LENGTH is 41"),
         ("eval_captioning", {"CAPTION__NUM_BEAMS": 3, "CAPTION__NUM_KEEP_BEST": 4}, 2, "NUM_KEEP_BEST is 4"),
+        ("eval_captioning", {"CAPTION__NUM_KEEP_BEST": 2}, 2, "a greedy one (NUM_BEAMS 1) a single caption"),
         ("eval_captioning", {"CAPTION__USE_CBS": True, "DATASET__TEST": "test.yaml"}, 1, "names no cbs_box"),
     ],
 )
