@@ -64,7 +64,7 @@ def read_frequencies(path):
     for gram, count in frequencies.items():
         if not isinstance(gram, tuple) or not all(isinstance(word, str) for word in gram) or not 1 <= len(gram) <= 4:
             raise DataError(f"{path}: the key {str(gram)[:60]!r} is no tuple of one to four words")
-        if not isinstance(count, (int, float)) or not count >= 0:
+        if not isinstance(count, (int, float)) or not 0 <= count < 2**53:
             raise DataError(f"{path}: {gram} has the frequency {str(count)[:40]!r}; expected a number of images")
     return Frequencies(frequencies, images)
 

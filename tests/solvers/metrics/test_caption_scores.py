@@ -216,6 +216,10 @@ def test_frequencies_written_and_read(tmp_path):
         (b"\x80\x02}q\x00.", 'expected a dictionary with "document_frequency"'),
         (b"(dS'document_frequency'\n(dS'a'\nI1\nssS'ref_len'\nI2\ns.", "is no tuple of one to four words"),
         (b"(dS'document_frequency'\n(d(S'a'\ntI1\nssS'ref_len'\nI0\ns.", "expected the number of images"),
+        (b"(dS'document_frequency'\n(d(S'a'\ntI1\nssS'ref_len'\nFinf\ns.", "expected the number of images"),
+        (b"(dS'document_frequency'\n(d(S'a'\ntI-1\nssS'ref_len'\nI2\ns.", "has the frequency '-1'"),
+        (b"(dS'document_frequency'\n(d(S'a'\ntFnan\nssS'ref_len'\nI2\ns.", "has the frequency 'nan'"),
+        (b"(dS'document_frequency'\n(d(S'a'\ntFinf\nssS'ref_len'\nI2\ns.", "has the frequency 'inf'"),
     ],
 )
 def test_frequencies_that_are_none(tmp_path, content, message):
