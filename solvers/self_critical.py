@@ -14,6 +14,7 @@ import paddle
 from oscar_paddle.models.decoding import Decoding, seeded_draws
 from oscar_paddle.models.device import to_device
 from oscar_paddle.models.generation import EagerWriter, generate, sample_captions
+from oscar_paddle.solvers.metrics.cider import reward_text
 from oscar_paddle.solvers.tasks.task import Term
 
 
@@ -98,14 +99,6 @@ class SelfCritical:
         wrapped = ([reward_text(reference) for reference in of_image] for of_image in references)
         repeated = [own for own, of_image in zip(wrapped, captions, strict=True) for _ in of_image]
         return np.reshape(self.cider.rewards(candidates, repeated), (len(captions), -1))
-
-
-def reward_text(caption):
-    """A caption as the reward reads it: ends stripped, one "." at the end removed, then " <eos>".
-
-    Upstream: words are then what stands between blanks; nothing is lower-cased or parted from its comma.
-    """
-    return caption.strip().removesuffix(".") + " <eos>"
 
 
 def advantages(rewards, greedy=None):

@@ -19,8 +19,9 @@ def add_arguments(parser):
 
 
 def main(args):
-    from oscar_paddle.datasets.captions.frequencies import word_frequencies, write_frequencies
+    from oscar_paddle.datasets.captions.frequencies import write_frequencies
     from oscar_paddle.datasets.captions.scored_files import read_references
+    from oscar_paddle.solvers.metrics.cider import word_frequencies
 
     frequencies = word_frequencies(read_references(args.captions).values())
     write_frequencies(args.output, frequencies)

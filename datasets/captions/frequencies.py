@@ -6,7 +6,6 @@ The file is a pickle {"document_frequency": {(word, ...): images}, "ref_len": im
 Source: docs/reference.md, self-critical reward.
 """
 
-from collections import Counter
 from typing import NamedTuple
 
 from oscar_paddle.config.errors import DataError
@@ -15,34 +14,12 @@ from oscar_paddle.datasets.formats.pickle_writer import Call, Name, write_pickle
 from oscar_paddle.datasets.formats.reading import reading
 from oscar_paddle.datasets.formats.whole_files import whole_file
 
-_ORDERS = 4
-
 
 class Frequencies(NamedTuple):
     """document_frequency: {n-gram, a tuple of 1 to 4 words: images that have it}. num_images: that were counted."""
 
     document_frequency: dict
     num_images: int
-
-
-def reward_words(caption):
-    """A caption as the reward reads it (see `solvers.self_critical.reward_text`), as words."""
-    return [*caption.strip().removesuffix(".").split(), "<eos>"]
-
-
-def word_frequencies(references):
-    """Frequencies of training captions: an iterable of the lists of captions (str) of all images, none empty."""
-    found, images = Counter(), 0
-    for captions in references:
-        found.update({gram for caption in captions for gram in _ngrams(reward_words(caption))})
-        images += 1
-    if images < 2:
-        raise DataError(f"{images} image(s) with captions; frequencies need two at least, or every reward is 0")
-    return Frequencies(found, images)
-
-
-def _ngrams(words):
-    return (tuple(words[i : i + n]) for n in range(1, _ORDERS + 1) for i in range(len(words) - n + 1))
 
 
 def read_frequencies(path):

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.datasets.captions.frequencies import Frequencies
 from oscar_paddle.solvers.metrics.bleu import ORDERS, ngrams
 
 _SIGMA = 6.0  # of the penalty for another length
@@ -110,6 +111,29 @@ def document_frequencies(references):
     for own in references:
         found.update(set().union(*own))
     return found
+
+
+def reward_text(caption):
+    """A caption as the reward reads it: ends stripped, one "." at the end removed, then " <eos>".
+
+    Upstream: words are then what stands between blanks; nothing is lower-cased or parted from its comma.
+    """
+    return caption.strip().removesuffix(".") + " <eos>"
+
+
+def word_frequencies(references):
+    """Frequencies of training captions as the reward reads them.
+
+    Args:
+        references: iterable of the lists of captions (str) of all images, none empty; DataError for fewer than two.
+    """
+    references = list(references)
+    if len(references) < 2:
+        raise DataError(
+            f"{len(references)} image(s) with captions; frequencies need two at least, or every reward is 0"
+        )
+    counts = ([_counts(reward_text(caption)) for caption in captions] for captions in references)
+    return Frequencies(document_frequencies(counts), len(references))
 
 
 def _counts(text):

@@ -208,9 +208,9 @@ def kept_words(words, ratio, rounding):
 
 def build_self_critical(cfg, data, tokenizer):
     """SelfCritical of a configuration, on a CaptionDataset whose images all have captions."""
-    from oscar_paddle.datasets.captions.frequencies import read_frequencies, word_frequencies
+    from oscar_paddle.datasets.captions.frequencies import read_frequencies
     from oscar_paddle.models.decoding import Specials
-    from oscar_paddle.solvers.metrics.cider import CiderD
+    from oscar_paddle.solvers.metrics.cider import CiderD, word_frequencies
     from oscar_paddle.solvers.self_critical import SelfCritical, SelfCriticalOptions
 
     for image, key in enumerate(data.image_keys):

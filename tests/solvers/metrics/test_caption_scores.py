@@ -10,18 +10,12 @@ import numpy as np
 import pytest
 
 from oscar_paddle.config.errors import DataError
-from oscar_paddle.datasets.captions.frequencies import (
-    Frequencies,
-    read_frequencies,
-    reward_words,
-    word_frequencies,
-    write_frequencies,
-)
+from oscar_paddle.datasets.captions.frequencies import Frequencies, read_frequencies, write_frequencies
 from oscar_paddle.datasets.captions.published import read_captions
 from oscar_paddle.solvers.metrics import toolkit
 from oscar_paddle.solvers.metrics.bleu import bleu, ngrams
 from oscar_paddle.solvers.metrics.captioning import caption_metrics
-from oscar_paddle.solvers.metrics.cider import CiderD
+from oscar_paddle.solvers.metrics.cider import CiderD, reward_text, word_frequencies
 from oscar_paddle.solvers.metrics.ptb import tokenize, tokens
 from oscar_paddle.solvers.metrics.rouge import rouge_l
 
@@ -192,7 +186,7 @@ def test_frequencies_count_images_not_captions():
     found = word_frequencies([["a dog.", "a dog "], ["a cat. ."]])
     assert found.num_images == 2 and found.document_frequency[("a",)] == 2
     assert found.document_frequency[("dog", "<eos>")] == 1 and ("dog.",) not in found.document_frequency
-    assert reward_words(" a cat. . ") == ["a", "cat.", "<eos>"]
+    assert reward_text(" a cat. . ").split() == ["a", "cat.", "<eos>"]
     with pytest.raises(DataError, match="two at least"):
         word_frequencies([["a dog"]])
 
