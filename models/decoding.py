@@ -52,22 +52,14 @@ class Decoding(NamedTuple):
     top_p: float = 1.0
 
 
-def check_decoding(decoding, config, first_tag=0):
-    """ConfigError where a model of this BertConfig cannot write so.
-
-    Args:
-        first_tag: position id of the first tag, where captions must have ended.
-    """
+def check_decoding(decoding, config):
+    """ConfigError where a model of this BertConfig cannot write so."""
     rows, words, beams = config.max_position_embeddings, config.vocab_size, decoding.num_beams
     for wrong, what in (
         (decoding.max_length < 2, f"max_length is {decoding.max_length}; [CLS] and [SEP] alone take 2"),
         (
             decoding.max_length > rows,
             f"max_length is {decoding.max_length}, but the model has {rows} positions (max_position_embeddings)",
-        ),
-        (
-            0 < first_tag < decoding.max_length,
-            f"max_length is {decoding.max_length}, but the tags begin at position {first_tag}",
         ),
         (beams < 1, f"num_beams is {beams}, expected 1 or more"),
         (2 * beams > words, f"num_beams is {beams}, which is more than half the {words} words of the model"),
