@@ -9,8 +9,6 @@ import numpy as np
 
 from oscar_paddle.config.errors import ConfigError, DataError
 
-NOTHING = -1e5  # Upstream: the score of a caption that an image does not have
-
 
 class Specials(NamedTuple):
     """Ids of the words that mean something to the search; `pad_ends`: whether [PAD] ends a caption, as in Oscar v1."""
@@ -322,8 +320,9 @@ def best_candidates(logits, ids, scores, count, penalty):
 
 
 def _ranked(found, specials, decoding):
+    """What `search` returns; every image has `keep` captions, as at the longest length 2 * num_beams end."""
     ids = np.full((len(found), decoding.keep, decoding.max_length), specials.pad, np.int64)
-    scores = np.full((len(found), decoding.keep), NOTHING, np.float32)
+    scores = np.zeros((len(found), decoding.keep), np.float32)
     for image, hypotheses in enumerate(found):
         for place, (score, words) in enumerate(hypotheses.found):
             ids[image, place, : len(words) + 1] = [*words, specials.sep]

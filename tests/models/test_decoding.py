@@ -7,7 +7,6 @@ import paddle
 import pytest
 
 from oscar_paddle.models.decoding import (
-    NOTHING,
     Decoding,
     Specials,
     best_candidates,
@@ -142,16 +141,19 @@ def test_a_caption_that_ends_is_ranked_with_its_last_word_and_without_its_place(
     assert found[0, 0] == pytest.approx(3 * log / 3**0.5, rel=1e-5)
 
 
-def test_an_image_with_fewer_captions_than_asked_for_says_so():
-    """With the longest length 2 every candidate ends, all of them empty."""
-    ids, scores = search(Scripted(2, uniform), SPECIALS, Decoding(num_beams=3, keep=3, max_length=3))
-    assert (ids[:, :, 0] == SPECIALS.cls).all() and (scores > NOTHING).all()
+def test_an_image_has_as_many_captions_as_asked_for():
+    """At the longest length every candidate ends: at 2 all of them empty."""
+    for longest in (2, 3):
+        ids, scores = search(Scripted(2, uniform), SPECIALS, Decoding(num_beams=3, keep=3, max_length=longest))
+        assert (ids[:, :, 0] == SPECIALS.cls).all() and (ids == SPECIALS.sep).any(axis=2).all()
+        np.testing.assert_allclose(scores, -np.log(8), rtol=1e-6)
 
     def ends(words):  # [SEP] or nothing
         return np.where(np.arange(8) == SPECIALS.sep, 50.0, -50.0)
 
     ids, scores = search(Scripted(1, ends), SPECIALS, Decoding(num_beams=2, keep=2, max_length=12))
-    assert ids[0, 0].tolist()[:3] == [0, 1, 2]
+    assert ids[0].tolist() == [[0, 1, *[2] * 10], [0, 0, 1, *[2] * 9]]
+    assert scores[0].tolist() == pytest.approx([0, -50], abs=1e-4)
 
 
 def test_an_unfinished_caption_ends_with_sep_in_place_of_its_last_word():
