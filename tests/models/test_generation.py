@@ -2,11 +2,14 @@
 
 import json
 
+import caption_golden
 import numpy as np
 import paddle
 import pytest
+from caption_golden import FOLDER, golden_model, golden_prefix
+from caption_golden import SPECIALS as GOLDEN
 from tiny import tiny_model
-from uncached import UncachedCaptions, golden_prefix
+from uncached import UncachedCaptions
 
 from oscar_paddle.config.errors import ConfigError, DataError
 from oscar_paddle.datasets.caption_prefix import CaptionPrefix
@@ -14,33 +17,24 @@ from oscar_paddle.datasets.tokenization import build_tokenizer
 from oscar_paddle.models.captioning import OscarForCaptioning
 from oscar_paddle.models.decoding import Decoding, Specials, given_draws, search, seeded_draws
 from oscar_paddle.models.generation import Captions, EagerWriter, generate, sample_captions
-from oscar_paddle.solvers.build import load
 
 CLOSE = 1e-5
-GOLDEN = Specials(cls=9, sep=10, pad=0, mask=11)
 TINY = Specials(cls=1, sep=2, pad=0, mask=3)
 
 
 @pytest.fixture(scope="module")
-def golden(repository):
-    return repository / "tests" / "golden" / "captioning"
+def expected():
+    return caption_golden.expected()[0]["generation"]
 
 
 @pytest.fixture(scope="module")
-def expected(golden):
-    return json.loads((golden / "expected.json").read_text(encoding="utf-8"))["generation"]
+def writer():
+    return EagerWriter(golden_model())
 
 
 @pytest.fixture(scope="module")
-def writer(golden):
-    model = load(golden / "checkpoint", OscarForCaptioning)
-    model.eval()
-    return EagerWriter(model)
-
-
-@pytest.fixture(scope="module")
-def prefix(golden):
-    return golden_prefix(golden, range(8))
+def prefix():
+    return golden_prefix()
 
 
 def agrees(found, expected):
@@ -92,10 +86,10 @@ def test_without_tags(writer, prefix, expected):
         assert agrees(found, expected["no_tags"][name])
 
 
-def test_the_lengths_of_training(golden, writer, prefix, expected):
-    slots, tokenizer = expected["during_training_lengths"]["tag_slots"], build_tokenizer(golden / "checkpoint", True)
+def test_the_lengths_of_training(writer, prefix, expected):
+    slots, tokenizer = expected["during_training_lengths"]["tag_slots"], build_tokenizer(FOLDER / "checkpoint", True)
     rows = []
-    for line in (golden / "coco_caption" / "coco.label.tsv").read_text(encoding="utf-8").splitlines():
+    for line in (FOLDER / "coco_caption" / "coco.label.tsv").read_text(encoding="utf-8").splitlines():
         tags = " ".join(tag["class"] for tag in json.loads(line.split("\t")[1]))
         rows.append([*tokenizer.encode(tags)[: slots - 1], GOLDEN.sep] if tags else [])
     lengths = np.array(list(map(len, rows)))
@@ -213,7 +207,7 @@ def test_a_caption_depends_on_its_image_alone(made_up):
 # ---- how it is done ----
 
 
-def test_two_positions_a_step_and_the_prefix_once(made_up, monkeypatch):
+def test_two_positions_a_step_and_the_prefix_once(made_up):
     """What reaches the key projection of a layer: all positions of the prefix, then two a beam."""
     model, prefix = made_up
     seen, key = [], model.bert.encoder.layer[0].attention.self.key
@@ -225,8 +219,7 @@ def test_two_positions_a_step_and_the_prefix_once(made_up, monkeypatch):
 
 
 def test_images_that_are_done_leave(made_up):
-    model, prefix = made_up
-    model = tiny_model(OscarForCaptioning, vocab_size=40, max_position_embeddings=30)
+    model, prefix = tiny_model(OscarForCaptioning, vocab_size=40, max_position_embeddings=30), made_up[1]
     bias = model.cls.predictions.bias.numpy()
     bias[TINY.sep] += 3  # captions end soon, at different lengths
     model.cls.predictions.bias.set_value(bias)

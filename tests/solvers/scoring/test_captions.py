@@ -1,20 +1,19 @@
 """Captions of a data set: the exported program writes what the model does, and results stand with their images."""
 
-import json
 import types
 
+import caption_golden
 import numpy as np
 import paddle
 import pytest
+from caption_golden import SPECIALS, golden_model, golden_prefix
 from tiny import tiny_model
-from uncached import golden_prefix
 
 from oscar_paddle.config.errors import ConfigError, DataError, UserError
 from oscar_paddle.datasets.caption_prefix import CaptionPrefix
 from oscar_paddle.models.captioning import OscarForCaptioning
-from oscar_paddle.models.decoding import Decoding, Specials, given_draws, seeded_draws
+from oscar_paddle.models.decoding import Decoding, given_draws, seeded_draws
 from oscar_paddle.models.generation import Captions, EagerWriter, generate
-from oscar_paddle.solvers.build import load
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scoring import captions as scoring
 from oscar_paddle.solvers.scoring import programs
@@ -30,22 +29,15 @@ from oscar_paddle.solvers.scoring.captions import (
 )
 from oscar_paddle.solvers.scoring.run import score_in_memory
 
-SPECIALS = Specials(cls=9, sep=10, pad=0, mask=11)
+
+@pytest.fixture(scope="module")
+def expected():
+    return caption_golden.expected()[0]["generation"]
 
 
 @pytest.fixture(scope="module")
-def golden(repository):
-    return repository / "tests" / "golden" / "captioning"
-
-
-@pytest.fixture(scope="module")
-def expected(golden):
-    return json.loads((golden / "expected.json").read_text(encoding="utf-8"))["generation"]
-
-
-@pytest.fixture(scope="module")
-def model(golden):
-    return load(golden / "checkpoint", OscarForCaptioning)
+def model():
+    return golden_model()
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +51,8 @@ def exported(model, cache):
 
 
 @pytest.fixture(scope="module")
-def prefix(golden):
-    return golden_prefix(golden, range(8))
+def prefix():
+    return golden_prefix()
 
 
 @pytest.fixture(scope="module")
