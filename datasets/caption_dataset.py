@@ -47,6 +47,11 @@ class CaptionBuilder(TextBuilder):
 
     caption_len: int = 40
 
+    @property
+    def caption_room(self):
+        """As `TextBuilder.caption_room`."""
+        return self.caption_len, "CAPTION.MAX_SEQ_A_LEN"
+
     def row_lengths(self, caption_lengths, tag_lengths, has_tags):
         """As `TextBuilder.row_lengths`."""
         caption_kept = np.minimum(caption_lengths, self.caption_len - 2)
@@ -242,8 +247,9 @@ def _dataset(cfg, tokenizer, split, found, training=False):
     options = cfg.CAPTION
     text = CaptionBuilder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN, options.MAX_SEQ_A_LEN)
     lengths = caption_tokens.lengths()
-    kept = np.minimum(lengths, options.MAX_SEQ_A_LEN - 2)
-    look_at_texts(split, {"captions": caption_tokens, "tags": tag_tokens}, tokenizer.unk_id, lengths, kept)
+    room, key = text.caption_room
+    tables = {"captions": caption_tokens, "tags": tag_tokens}
+    look_at_texts(split, tables, tokenizer.unk_id, lengths, np.minimum(lengths, room - 2), key)
     if training and (empty := np.flatnonzero(lengths == 0)).size:
         log.warning("%s: %s of %s captions have no word piece; they train [SEP] alone", split, len(empty), len(lengths))
     return CaptionDataset(
@@ -307,7 +313,7 @@ class _Split(NamedTuple):
         """The same without some images and their captions."""
         stays = [image_key(key) not in image_ids for key in self.keys]
         number = np.cumsum(stays) - 1
-        captions = [number for number, image in enumerate(self.images) if stays[image]]
+        captions = [caption for caption, image in enumerate(self.images) if stays[image]]
         return self._replace(
             keys=[key for key, keep in zip(self.keys, stays, strict=True) if keep],
             captions=[self.captions[caption] for caption in captions],

@@ -55,6 +55,11 @@ class TextBuilder:
         if (length := self.max_seq_len) < 3:
             raise ConfigError(f"INPUT.MAX_SEQ_LEN is {length}; [CLS], one word piece and [SEP] need at least 3")
 
+    @property
+    def caption_room(self):
+        """(positions that a caption with [CLS] and [SEP] has at most, full name of the key that says so)."""
+        return self.max_seq_len, "INPUT.MAX_SEQ_LEN"
+
     def row_lengths(self, caption_lengths, tag_lengths, has_tags):
         """Word pieces that each row keeps: the caption keeps its room, the tags get what is left.
 

@@ -1,4 +1,4 @@
-"""Captions and tags as the model sees them: unknown word pieces, and what does not fit into INPUT.MAX_SEQ_LEN."""
+"""Captions and tags as the model sees them: unknown word pieces, and what does not fit into a row."""
 
 import os
 import sys
@@ -45,6 +45,7 @@ class RowLengths:
     Attributes:
         rows: [N] int64, positions of the rows before anything is cut, special tokens included.
         cut: [(key, number of the caption, its pieces, those that are kept), ...], captions that lose word pieces.
+        caption_room: see `TextBuilder.caption_room`.
         captions_cut: how many those are. tags_cut: rows that lose tag pieces.
         tag_pieces, tag_pieces_kept: over all rows.
     """
@@ -59,6 +60,7 @@ class RowLengths:
         self.rows = TextBuilder(0, 0, _ENDLESS).row_lengths(*lengths)[2]
         cut = np.flatnonzero(caption_kept < caption_lengths)
         self.cut = [(*entries[index], int(caption_kept[index])) for index in cut]
+        self.caption_room = text.caption_room
         self.captions_cut, self.tags_cut = len(self.cut), int((tags_kept < tag_lengths).sum())
         self.tag_pieces, self.tag_pieces_kept = int(tag_lengths.sum()), int(tags_kept.sum())
 

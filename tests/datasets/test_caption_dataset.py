@@ -1,6 +1,7 @@
 """Captioning's tensors against the reference's, and its files with what can be wrong with them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -124,6 +125,11 @@ def test_what_captions_are_written_after(copied):
         sums[image, :count] = rows.img_feats[end - count : end].sum(1)
     np.testing.assert_allclose(sums, ARRAYS["test_region_sum"], atol=1e-4)
     assert data.image_keys == EXPECTED["image_keys"]
+
+
+def test_captions_that_are_cut_are_told_with_the_setting_that_cuts_them(copied, caplog):
+    build(folder=copied, CAPTION__MAX_SEQ_A_LEN=8)
+    assert re.search(r"captions are cut to fit CAPTION\.MAX_SEQ_A_LEN \(", caplog.text)
 
 
 def test_masking_is_a_function_of_seed_epoch_and_caption(copied):

@@ -141,7 +141,7 @@ def figures(check, cfg):
     sections = [("Splits", _split_rows(check))]
     sections += [("Regions", _region_rows(check, cfg))] if check.regions else []
     sections += [("Tags", _tag_rows(check))] if check.tag_counts else []
-    return sections + ([("Words", _word_rows(check, cfg))] if check.captions is not None else [])
+    return sections + ([("Words", _word_rows(check))] if check.captions is not None else [])
 
 
 def histograms(check, cfg):
@@ -154,8 +154,9 @@ def histograms(check, cfg):
     if check.rows is not None and len(check.rows.rows):
         rows, limit = check.rows, cfg.INPUT.MAX_SEQ_LEN
         words = f"{_share(rows.captions_cut, len(rows.rows))} captions lose words."
-        lengths, name = _lengths(check.captions), "MAX_SEQ_LEN - 2"
-        charts.append(histogram("Word pieces of a caption", words, "word pieces", lengths, limit - 2, name))
+        lengths, (room, key) = _lengths(check.captions), rows.caption_room
+        name = f"{key.partition('.')[2]} - 2"
+        charts.append(histogram("Word pieces of a caption", words, "word pieces", lengths, room - 2, name))
         words = f"{_share(rows.tags_cut, len(rows.rows))} rows lose tags."
         title = "[CLS] caption [SEP] tags [SEP]"
         charts.append(histogram(title, words, "positions", rows.rows, limit, "MAX_SEQ_LEN"))
@@ -203,7 +204,7 @@ def _tag_rows(check):
     ]
 
 
-def _word_rows(check, cfg):
+def _word_rows(check):
     rows = []
     for name, text in (("captions", check.captions), ("tags", check.tag_text)):
         if text is None or not text.pieces:
@@ -214,8 +215,8 @@ def _word_rows(check, cfg):
         if text.words:
             rows.append(Row(f"unknown words, {name}", _most(text.most_unknown())))
     if check.rows is not None and len(check.rows.rows):
-        total, limit = len(check.rows.rows), cfg.INPUT.MAX_SEQ_LEN
-        rows.append(Row(f"captions cut by MAX_SEQ_LEN {limit}", _share(check.rows.captions_cut, total)))
+        total, (room, key) = len(check.rows.rows), check.rows.caption_room
+        rows.append(Row(f"captions cut by {key.partition('.')[2]} {room}", _share(check.rows.captions_cut, total)))
         if check.tag_text is not None:
             kept = check.rows.tag_pieces_kept / max(1, check.rows.tag_pieces)
             cut = f"{_share(check.rows.tags_cut, total)}; {_percent(kept)} of the tags' word pieces fit"

@@ -9,6 +9,7 @@ from checked import found
 
 from oscar_paddle.config.default import get_cfg_defaults
 from oscar_paddle.datasets.checks.caption_files import check_caption_data
+from oscar_paddle.tools.pages.dataset import figures, histograms
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "captioning"
 
@@ -40,6 +41,16 @@ def test_the_golden_set(folder):
     assert not {"missing_file", "other_rows", "bad_row", "constraints", "bad_captions"} & set(kinds)
     text = next(group[0] for (kind, _), group in result.findings.examples.items() if kind == "caption_cut").text
     assert "38 fit" in text
+
+
+def test_the_page_names_the_setting_that_cuts_captions(folder):
+    cfg = get_cfg_defaults()
+    cfg.INPUT.MAX_SEQ_LEN, cfg.CAPTION.MAX_SEQ_A_LEN = 60, 30
+    result = check(folder, INPUT__MAX_SEQ_LEN=60, CAPTION__MAX_SEQ_A_LEN=30)
+    words = dict(figures(result, cfg))["Words"]
+    assert any(row[0] == "captions cut by MAX_SEQ_A_LEN 30" for row in words), words
+    (chart,) = [chart for chart in histograms(result, cfg) if chart.title == "Word pieces of a caption"]
+    assert "MAX_SEQ_A_LEN - 2" in chart.svg and "captions lose words" in chart.words
 
 
 def test_constraints_are_tried(folder):
