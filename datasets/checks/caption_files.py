@@ -64,10 +64,10 @@ def _read_split(cfg, name, path, findings):
     for key in needed:
         if not files[key]:
             findings.add("missing_file", path, f"names no {key!r} file")
-    for key in (key for key in files if files[key] and (key in needed or key == "caption")):
-        if not os.path.exists(files[key]) and not os.path.exists(references_file(files[key])):
-            findings.add("missing_file", files[key], f"no such file, which {path} names as {key!r}")
     source = files["caption"] if training or not files["caption"] else references_file(files["caption"])
+    for key in (key for key in files if files[key] and (key in needed or key == "caption")):
+        if not os.path.exists(source if key == "caption" else files[key]):
+            findings.add("missing_file", files[key], f"no such file, which {path} names as {key!r}")
     split = Split(name, source or path, 0)
     if source and os.path.isfile(source):
         _read_captions(split, findings)

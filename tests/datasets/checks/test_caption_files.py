@@ -88,6 +88,13 @@ def test_damage_is_found(folder, name, change, kind, words):
     assert any(words in text for text in texts), texts
 
 
+def test_captions_to_train_on_are_those_of_the_file_itself(folder):
+    """The file in COCO's form beside it is enough for an evaluation."""
+    (folder / "train_caption.json").unlink()
+    assert found(check(folder))["missing_file"] == 1
+    assert "missing_file" not in found(check(folder, ["test.yaml"]))
+
+
 def test_images_without_references(folder):
     path = folder / "train_caption_coco_format.json"
     content = json.loads(path.read_text())
