@@ -9,12 +9,15 @@ import paddle
 import pytest
 
 from oscar_paddle.config.default import get_cfg_defaults
+from oscar_paddle.models.decoding import Decoding
 from oscar_paddle.models.losses import masked_word_losses
 from oscar_paddle.solvers.build import load_tokenizer, model_for_training
+from oscar_paddle.solvers.metrics.cider import word_frequencies
 from oscar_paddle.solvers.optimizer import build_optimizer, clip_gradients, global_norm
 from oscar_paddle.solvers.ranks import Ranks
 from oscar_paddle.solvers.scheduler import learning_rate
 from oscar_paddle.solvers.scoring.run import score_in_memory
+from oscar_paddle.solvers.self_critical import SelfCriticalOptions
 from oscar_paddle.solvers.tasks.captioning import CaptioningEvaluation, CaptioningTask, kept_words
 from tests.datasets.test_caption_dataset import Replay
 
@@ -180,6 +183,47 @@ def test_the_file_of_predictions():
     for (key, rows), captions, mine in zip(wanted["rows"], found, evaluation.data.image_keys, strict=True):
         assert key == mine and captions[0][0] == rows[0]["caption"]
         assert np.exp(captions[0][1]) == pytest.approx(rows[0]["conf"], abs=1e-4)
+
+
+def test_every_setting_reaches_the_search():
+    wanted = Decoding(
+        num_beams=4,
+        max_length=15,
+        keep=3,
+        length_penalty=0.6,
+        repetition_penalty=1.3,
+        do_sample=True,
+        temperature=1.5,
+        top_k=7,
+        top_p=0.9,
+    )
+    keys = {**wanted._asdict(), "max_gen_length": wanted.max_length, "num_keep_best": wanted.keep, "pad_ends": True}
+    del keys["max_length"], keys["keep"]
+    task, model = task_and_model(**{f"CAPTION__{name.upper()}": value for name, value in keys.items()})
+    evaluation = task.evaluation(load_tokenizer(task.cfg, task.cfg.PRETRAINED.DIR), "test.yaml")
+    backend = evaluation.backend_in_training(model, Ranks())
+    assert backend.decoding == wanted and backend.specials == (9, 10, 0, 11, True)
+
+
+def test_samples_are_those_of_the_seed():
+    drawn = {"CAPTION__DO_SAMPLE": True, "CAPTION__NUM_KEEP_BEST": 2, "CAPTION__MAX_GEN_LENGTH": 6}
+    first, again, other = (written(**drawn, MISC__SEED=seed)[1].reshape(8, 2, 7) for seed in (1, 1, 2))
+    assert (first == again).all() and (first[:, 0] != first[:, 1]).any(axis=1).all()
+    assert (first != other).any(axis=(1, 2)).all()
+
+
+def test_every_setting_reaches_self_critical_training():
+    wanted = SelfCriticalOptions(num_samples=3, baseline="sample", shared_prefix=True, max_length=15)
+    task, _ = task_and_model(
+        CAPTION__SCST=True,
+        CAPTION__SCST_SAMPLES=3,
+        CAPTION__SCST_BASELINE="sample",
+        CAPTION__SCST_SHARED_PREFIX=True,
+        CAPTION__MAX_GEN_LENGTH=15,
+        CAPTION__CIDER_FREQUENCIES="",
+    )
+    assert task.self_critical.options == wanted
+    assert task.self_critical.cider.frequencies == word_frequencies(task.train.references.values()).document_frequency
 
 
 def test_the_lengths_of_evaluation_inside_training():
