@@ -147,6 +147,7 @@ def test_an_image_has_as_many_captions_as_asked_for():
         ids, scores = search(Scripted(2, uniform), SPECIALS, Decoding(num_beams=3, keep=3, max_length=longest))
         assert (ids[:, :, 0] == SPECIALS.cls).all() and (ids == SPECIALS.sep).any(axis=2).all()
         np.testing.assert_allclose(scores, -np.log(8), rtol=1e-6)
+    assert ids[0].tolist() == [[0, 1, 2], [0, 0, 1], [0, 0, 1]], "of equals the one that ended earlier comes first"
 
     def ends(words):  # [SEP] or nothing
         return np.where(np.arange(8) == SPECIALS.sep, 50.0, -50.0)
@@ -154,6 +155,22 @@ def test_an_image_has_as_many_captions_as_asked_for():
     ids, scores = search(Scripted(1, ends), SPECIALS, Decoding(num_beams=2, keep=2, max_length=12))
     assert ids[0].tolist() == [[0, 1, *[2] * 10], [0, 0, 1, *[2] * 9]]
     assert scores[0].tolist() == pytest.approx([0, -50], abs=1e-4)
+
+
+def test_an_image_is_done_by_the_estimate_of_the_reference():
+    """With a penalty below 0 it is no bound: a caption that would be better (2 log 0.7) is not waited for."""
+
+    def scores(words):
+        found = np.full(8, -50.0)
+        if words == (0,):
+            found[[4, SPECIALS.sep]] = np.log([0.7, 0.3])
+        else:
+            found[SPECIALS.sep] = 0
+        return found
+
+    ids, found = search(Scripted(1, scores), SPECIALS, Decoding(num_beams=2, max_length=12, length_penalty=-1.0))
+    assert ids[0, 0].tolist() == [0, 1, *[2] * 10]
+    assert found[0, 0] == pytest.approx(np.log(0.3), rel=1e-5)
 
 
 def test_an_unfinished_caption_ends_with_sep_in_place_of_its_last_word():
