@@ -93,6 +93,7 @@ def test_submissions(tool, tmp_path):
         ("coco", [{"id": "7"}, {"id": "8"}], "expected"),
         ("coco", [{"id": 7}, {"id": 7}], "is there twice"),
         ("nocaps", [{"id": 7}, {"id": 8}], "open_images_id"),
+        ("nocaps", [{"id": 7, "open_images_id": "7"}, {"id": 7, "open_images_id": "8"}], "8 (id 7) is there twice"),
     ],
 )
 def test_submissions_that_are_wrong_are_not_written(tool, tmp_path, kind, images, message):

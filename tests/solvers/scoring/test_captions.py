@@ -204,6 +204,7 @@ def test_a_batch_is_bounded_by_its_positions(model, data):
         for rows, prefix in scorer.block_batches(caption_groups(8, 42)[0][0])
     ]
     assert len(sizes) > 1 and max(sizes) <= 300
+    assert backend(eager_writer(model), Decoding(do_sample=True, keep=4)).written == 4 * 20
     assert scorer.speed(caption_groups(8, 42)[0][0]) > 0 and scorer.title == "captions of 8 images"
 
 
