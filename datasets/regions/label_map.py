@@ -71,11 +71,15 @@ def _lines(path):
 
 def _by_number(content, kind, first, path):
     numbers = content.get(f"{kind}_to_idx")
-    if numbers is None:
-        numbers = {name: int(number) for number, name in content.get(f"idx_to_{kind}", {}).items()}
-    if not numbers and kind == "attribute":
-        return []
-    names = {number: name for name, number in numbers.items() if number != 0}
-    if sorted(names) != list(range(1, len(names) + 1)) or len(names) < len(numbers) - 1 or not names:
+    try:
+        if numbers is None:
+            numbers = {name: int(number) for number, name in content.get(f"idx_to_{kind}", {}).items()}
+        if not numbers and kind == "attribute":
+            return []
+        names = {number: name for name, number in numbers.items() if number != 0}
+        in_a_row = sorted(names) == list(range(1, len(names) + 1))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: {kind}_to_idx or idx_to_{kind}: expected an object of names and numbers") from error
+    if not in_a_row or len(names) < len(numbers) - 1 or not names:
         raise DataError(f"{path}: {kind}_to_idx does not number {len(numbers)} names from 1 on")
     return [first, *(names[number] for number in range(1, len(names) + 1))]

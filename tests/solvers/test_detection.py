@@ -150,5 +150,9 @@ def test_label_maps(tmp_path):
     (tmp_path / "l.json").write_text('{"label_to_idx": {"a": 1, "b": 3}}')
     with pytest.raises(DataError, match="label_to_idx does not number 2 names from 1 on"):
         LabelMap(tmp_path / "l.json")
+    for content in '{"label_to_idx": ["a"]}', '{"label_to_idx": {"a": [1]}}', '{"idx_to_label": {"one": "a"}}':
+        (tmp_path / "l.json").write_text(content)
+        with pytest.raises(DataError, match="l.json: label_to_idx or idx_to_label: expected an object"):
+            LabelMap(tmp_path / "l.json")
     with pytest.raises(DataError, match="found 2 of them; set DETECTOR.LABEL_MAP"):
         find_label_map(tmp_path / "w.pth")
