@@ -5,7 +5,6 @@ As in dataset.py, findings are collected and nothing stops at the first.
 
 import time
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from oscar_paddle.config.progress import tqdm
 from oscar_paddle.datasets.checks.dataset import draw
 from oscar_paddle.datasets.checks.figures import KEPT_DRAWINGS, Figures
 from oscar_paddle.datasets.checks.findings import Findings, file_and_text
+from oscar_paddle.datasets.checks.questions import QuestionCheck
 from oscar_paddle.datasets.formats.reading import MissingFile
 from oscar_paddle.datasets.refer.annotations import SPLITS, read_expressions
 from oscar_paddle.datasets.refer_dataset import (
@@ -28,28 +28,13 @@ from oscar_paddle.datasets.refer_dataset import (
 from oscar_paddle.datasets.regions.source import EmptyImage
 
 
-@dataclass(kw_only=True)
-class ReferCheck(Figures):
-    """What was found: as `datasets.checks.questions.QuestionCheck`."""
-
-    findings: Findings
-    sections: list
-    images: dict
-    chosen: set | None
-    regions: dict
-    seconds: float
-    splits: tuple = ()
-    captions: object = None
-    rows: object = None
-
-
 def check_refer(cfg, split_names=None, max_images=0, processes=1, seed=0):
     """Check the splits that a config names. Writes nothing.
 
     Args:
         split_names, max_images, seed: as for `check_dataset`. processes: one reads: the stores are on one disk.
     Returns:
-        ReferCheck.
+        QuestionCheck.
     Raises:
         ConfigError: a split that the data set does not have.
     """
@@ -90,7 +75,7 @@ def check_refer(cfg, split_names=None, max_images=0, processes=1, seed=0):
             (words.format(name), f"{100 * share:.1f} %", "") for name, share in zip(splits, reached, strict=True)
         ]
         sections.append(("Proposals", [("regions: mean / fewest / most", shown, ""), *allowed]))
-    return ReferCheck(
+    return QuestionCheck(
         **vars(figures),
         findings=findings,
         sections=sections,
