@@ -103,6 +103,12 @@ PROBLEMS = {  # what stops training or spoils its numbers
     "repeated_question": Kind(
         "A question id stands twice", "Give every question an id of its own: servers take one answer for each."
     ),
+    "blank_expression": Kind("Empty expressions", "Write the missing text, or remove them."),
+    "repeated_expression": Kind("A sent_id stands twice", "Give every expression a sent_id of its own."),
+    "flat_object": Kind(
+        "Objects whose box has no area",
+        "Correct their bbox in instances.json, or leave out the expressions about them.",
+    ),
     "bad_corpus": Kind(
         "Description of a corpus is damaged", "Correct the YAML file (docs/pretraining.md says what it holds)."
     ),

@@ -45,12 +45,13 @@ def check_refer(cfg, split_names=None, max_images=0, processes=1, seed=0):
         raise ConfigError(f"--splits {wrong[0]}: refs({cfg.REFER.SPLIT_BY}).p has {there}")
     named = split_names or dict.fromkeys((cfg.DATASET.TRAIN, cfg.DATASET.DEV, cfg.DATASET.TEST))
     splits = {name: found for name in named if (found := _expressions(cfg, name, findings))}
-    images = {}
+    images, refs = {}, f"refs({cfg.REFER.SPLIT_BY}).p"
     for name, expressions in splits.items():
-        for each in expressions:
-            if images.setdefault(each.image_id, name) != name and "train" in (name, images[each.image_id]):
-                text = f"image {each.image_id} is in {images[each.image_id]} and in {name}"
-                findings.add("leak_id", f"refs({cfg.REFER.SPLIT_BY}).p", text)
+        _check_expressions(refs, name, expressions, findings)
+        for image_id in dict.fromkeys(each.image_id for each in expressions):
+            if images.setdefault(image_id, name) != name and "train" in (name, images[image_id]):
+                text = f"image {image_id} is in {images[image_id]} and in {name}"
+                findings.add("leak_id", refs, text)
     rng = np.random.default_rng(seed)
     chosen = draw(rng, images, max_images) if 0 < max_images < len(images) else None
     figures, regions = Figures(), {}
@@ -92,6 +93,21 @@ def _expressions(cfg, name, findings):
     except DataError as error:
         kind, (path, text) = "missing_file" if isinstance(error, MissingFile) else "unreadable", file_and_text(error)
         findings.add(kind, path, f"split {name!r}: {text}")
+
+
+def _check_expressions(refs, split, expressions, findings):
+    """Texts, objects and ids of a split's expressions."""
+    times = Counter(each.sent_id for each in expressions)
+    for sent_id, count in times.items():
+        if count > 1:
+            findings.add("repeated_expression", refs, f"sent_id {sent_id} of split {split!r}: {count} times")
+    for each in expressions:
+        if not each.text.strip():
+            findings.add("blank_expression", refs, f"sent_id {each.sent_id} of split {split!r}: {each.text[:20]!r}")
+    for ann_id, each in {each.ann_id: each for each in expressions}.items():
+        if 0 in each.box[2:]:
+            text = f"annotation {ann_id} (of ref_id {each.ref_id} of split {split!r}): {list(each.box)}"
+            findings.add("flat_object", "instances.json", text)
 
 
 def _open(cfg, open_store, findings):
@@ -139,6 +155,7 @@ def _check_boxes(store, image_id, found, findings):
     kinds["box_inverted"] = int((found.boxes[:, 2:] < found.boxes[:, :2]).any(axis=1).sum())
     size = [found.width, found.height]
     kinds["box_outside"] = int(((found.boxes[:, :2] < -1) | (found.boxes[:, 2:] > np.add(size, 2))).any(axis=1).sum())
+    kinds["box_flat"] = int((found.boxes[:, 2:] == found.boxes[:, :2]).any(axis=1).sum())
     kinds["zero_region"] = int((found.features == 0).all(axis=1).sum())
     for kind, count in kinds.items():
         if count:

@@ -1,6 +1,7 @@
 """tools/check_dataset.py and the tasks: which one a configuration is for, and that its own words are used."""
 
 import json
+import pickle
 import shutil
 
 import pytest
@@ -53,7 +54,7 @@ def test_what_is_not_clear_is_asked(check, tmp_path):
 
 
 def test_referring_expressions(repository, check, tmp_path):
-    """Clean as published; a store that was cut off and a picture in two splits are told."""
+    """Clean as published; what is wrong with texts, objects, splits and a store that was cut off is told."""
     data = tmp_path / "data"
     shutil.copytree(repository / "tests/golden/vilbert_rec/data/referExpression", data)
     settings = {
@@ -63,8 +64,26 @@ def test_referring_expressions(repository, check, tmp_path):
     code, out, err = check(settings)
     assert code == 0 and "RefExp splits" in out and "val: a proposal meets" in out, err
     assert check(settings, "--splits", "test1")[0] == 2
-    refs = data / "refcoco+" / "refs(unc).p"
-    refs.write_bytes(refs.read_bytes().replace(b"X\x03\x00\x00\x00val", b"X\x05\x00\x00\x00testA"))
+    path = data / "refcoco+" / "refs(unc).p"
+    refs = pickle.loads(path.read_bytes())
+    first, second, *_ = [ref for ref in refs if ref["split"] == "val" and len(ref["sentences"]) > 1]
+    first["sentences"][0]["raw"] = " "
+    first["sentences"][1]["sent_id"] = first["sentences"][0]["sent_id"]
+    second["split"] = "train"
+    path.write_bytes(pickle.dumps(refs, 2))
+    instances = json.loads((data / "refcoco+" / "instances.json").read_text())
+    (annotation,) = [each for each in instances["annotations"] if each["id"] == first["ann_id"]]
+    annotation["bbox"] = [9, 9, 0, 0]
+    (data / "refcoco+" / "instances.json").write_text(json.dumps(instances))
+    code, out, _ = check(settings)
+    sent_id = first["sentences"][0]["sent_id"]
+    for title, words in {
+        "Empty expressions: 1": f"sent_id {sent_id} of split 'val': ' '",
+        "A sent_id stands twice: 1": f"sent_id {sent_id} of split 'val': 2 times",
+        "Objects whose box has no area: 1": f"annotation {first['ann_id']} (of ref_id",
+        "Leak: the same image in two splits: 1": f"image {second['image_id']} is in train and in val",
+    }.items():
+        assert title in out and words in out, out
     store = data / "refcoco+_resnet101_faster_rcnn_genome.lmdb" / "data.mdb"
     store.write_bytes(store.read_bytes()[:-4096])
     code, out, _ = check(settings)
