@@ -30,7 +30,7 @@ from oscar_paddle.datasets.regions.oscar_v1 import Labels, open_labels
 from oscar_paddle.datasets.regions.source import stem
 from oscar_paddle.datasets.regions.vinvl import ObjectTags
 
-ORIGIN = "--split names it"
+ORIGIN = "the command line names it"
 
 
 class Question(NamedTuple):

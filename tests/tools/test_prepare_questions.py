@@ -250,7 +250,7 @@ def test_what_is_there_is_kept(prepare, tmp_path):
             ("--split", "train", "x.json", "--tags", "y"),
             "say where the object tags are (--tags), or that there are none",
         ),
-        (("--split", "train", "none.json"), "none.json: no such file; --split names it"),
+        (("--split", "train", "none.json"), "none.json: no such file; the command line names it"),
     ],
 )
 def test_bad_arguments(tool, tmp_path, words, message):
