@@ -149,14 +149,13 @@ def plan_lines(source, target):
     """The plan as a table, and what else is written, one line each."""
     rows = [("name", "shape", "type", "action"), *plan_rows(source, target)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]) for row in rows]
+    lines.append(summary(source))
     settings, origin = source.settings, source.settings.source or "none in the folder: the published ones"
-    shown = ("max_seq_length", "max_img_seq_length", "do_lower_case", "add_od_labels")
-    return [
-        *("  ".join([*map(str.ljust, row[:3], widths), row[3]]) for row in rows),
-        summary(source),
-        f"input settings ({origin}): " + ", ".join(f"{name} {getattr(settings, name)}" for name in shown),
-        f"vocabulary: {source.vocab or 'none'}",
-    ]
+    if settings.source or not source.has_two_streams:  # the published ones are Oscar's and VinVL's
+        shown = ("max_seq_length", "max_img_seq_length", "do_lower_case", "add_od_labels")
+        lines.append(f"input settings ({origin}): " + ", ".join(f"{name} {getattr(settings, name)}" for name in shown))
+    return [*lines, f"vocabulary: {source.vocab or 'none'}"]
 
 
 def summary(source):

@@ -1,9 +1,10 @@
 """What a checkpoint folder of each form holds, written without PyTorch: weights, config.json, and what goes with them.
 
 The reference wants `pytorch_model.bin`, two companions of the vocabulary, and `training_args.bin`, whose settings it
-takes over when it evaluates. VinVL-Paddle wants `paddle_model.bin`: a pickle that paddle.load of Paddle 2 and 3 reads,
-under NumPy 1 and 2 (paddle.save itself would name modules that only the writer's own NumPy has), with linear weights
-of the encoder and the classifier as [in, out], and the port's names for the region features beside the reference's.
+takes over when it evaluates; ViLBERT's programs want the first alone. VinVL-Paddle wants `paddle_model.bin`: a pickle
+that paddle.load of Paddle 2 and 3 reads, under NumPy 1 and 2 (paddle.save itself would name modules that only the
+writer's own NumPy has), with linear weights of the encoder and the classifier as [in, out], and the port's names for
+the region features beside the reference's.
 
 In all functions: folder: an existing one. source: `models.checkpoints.conversion.Source`. on_bytes: called with sizes
 that add up to that of all tensors.
@@ -42,6 +43,9 @@ def write_pytorch(folder, source, on_bytes):
     tensors = {tensor.name: tensor.value for tensor in source.tensors}
     write_torch_tensors(folder / PYTORCH_WEIGHTS, tensors, on_bytes)
     write_json_object(folder / CONFIG, source.config)
+    if source.has_two_streams:  # its programs read nothing else
+        _keep_settings(folder, source.settings)
+        return
     layernorm = {"use_img_layernorm": 0, "img_layer_norm_eps": 1e-12}
     args = {**source.settings.to_args(), **{key: source.config.get(key, usual) for key, usual in layernorm.items()}}
     write_torch_file(folder / ARGS_BIN, argparse.Namespace(**args))
@@ -88,7 +92,7 @@ def _write_paddle(folder, source, on_bytes, content):
 
 
 def _keep_settings(folder, settings):
-    """So that the way back to PyTorch still knows them."""
+    """What the folder told, so that the next conversion still knows it."""
     if settings.source:
         write_json_object(folder / ARGS_JSON, settings.to_args())
 

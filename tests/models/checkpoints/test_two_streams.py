@@ -59,6 +59,16 @@ def test_every_form_gives_the_same_tensors_bit_for_bit(published, tmp_path):
         assert "img_feature_dim" not in json.loads((here / "config.json").read_text())
 
 
+def test_settings_go_along_and_none_are_made_up(published, tmp_path):
+    """Upstream's programs keep none; those that one of our folders tells are still there after the way to PyTorch."""
+    there = run(published, tmp_path / "there", PYTORCH)
+    assert {path.name for path in there.iterdir()} == {"pytorch_model.bin", "config.json", "vocab.txt"}
+    assert not any("input settings" in line for line in conversion.plan_lines(conversion.read_source(there), OURS))
+    (there / "training_args.json").write_text(json.dumps({"max_seq_length": 20}))
+    back = run(run(there, tmp_path / "ported", VILBERT_PADDLE), tmp_path / "back", PYTORCH)
+    assert conversion.read_source(back).settings.max_seq_length == 20
+
+
 def test_the_port_finds_every_matrix_turned_but_the_embedding_tables(published, tmp_path):
     state = read_state(published)
     ported = paddle.load(str(run(published, tmp_path / "port", VILBERT_PADDLE) / "paddle_model_0.pdparams"))
