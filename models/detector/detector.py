@@ -78,13 +78,6 @@ class Found(NamedTuple):
     features: np.ndarray
     attributes: tuple | None
 
-    def rows(self):
-        """[k, F + 6] float32 as the models take them: features, then x1, y1, x2, y2, width, height as shares of the
-        picture's sides."""
-        sides = np.array(self.size * 2, np.float32)
-        shares = self.boxes / sides
-        return np.concatenate([self.features, shares, shares[:, 2:] - shares[:, :2]], axis=1).astype(np.float32)
-
 
 class Detector(nn.Layer):
     """The network of a DetectorShape, with upstream names but for the batch norms, which are part of convolutions."""

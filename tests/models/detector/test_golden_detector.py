@@ -10,6 +10,7 @@ import paddle
 import pytest
 from PIL import Image
 
+from oscar_paddle.datasets.regions.values import box_values
 from oscar_paddle.models.detector.boxes import clip_boxes
 from oscar_paddle.models.detector.detector import DetectorRules, regressed
 from oscar_paddle.models.detector.heads import cut, sample_weights
@@ -90,7 +91,8 @@ def test_detections(model, number):
     np.testing.assert_allclose(found.scores, wanted(number, "detection_scores"), atol=1e-3)
     np.testing.assert_allclose(found.boxes, wanted(number, "rect"), atol=0.05)
     np.testing.assert_allclose(found.features, wanted(number, "detection_features"), atol=1e-3, rtol=1e-3)
-    np.testing.assert_allclose(found.rows(), wanted(number, "row"), atol=1e-3, rtol=1e-3)
+    rows = np.concatenate([found.features, box_values(found.boxes, *found.size)], axis=1)
+    np.testing.assert_allclose(rows, wanted(number, "row"), atol=1e-3, rtol=1e-3)
     labels, scores = found.attributes
     np.testing.assert_allclose(scores, wanted(number, "attr_scores"), atol=1e-3)
     real = wanted(number, "attr_scores") > 0
