@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oscar_paddle.config.errors import DataError
+from oscar_paddle.solvers.metrics.refer import HIT
 from oscar_paddle.tools.pages.page import fair_sample, read_result, render, write_evaluation_page, write_page
 from oscar_paddle.tools.pages.pictures import Drawing
 
 _KEYS = {"expression", "image_id", "box", "predicted", "row", "logit", "iou", "best_iou", "alike"}
 _TOOL = "tools/eval_refer.py"
-HIT = 0.5
 
 
 class Pointed(NamedTuple):
