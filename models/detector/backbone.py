@@ -16,9 +16,7 @@ class Stage(NamedTuple):
 
     Attributes:
         blocks: how many. inner: channels of the 3x3 convolutions. out: channels of the stage's output.
-        groups: of the 3x3 convolutions. stride: of the first block.
-        stride_in_1x1: whether the first convolution of that block has it, rather than the 3x3 one.
-        dilation: of the 3x3 convolutions.
+        groups: of the 3x3 convolutions. stride: of the first block's 3x3 convolution and shortcut.
     """
 
     blocks: int
@@ -26,8 +24,6 @@ class Stage(NamedTuple):
     out: int
     groups: int = 1
     stride: int = 2
-    stride_in_1x1: bool = False
-    dilation: int = 1
 
 
 class Bottleneck(nn.Layer):
@@ -36,17 +32,8 @@ class Bottleneck(nn.Layer):
     def __init__(self, width, stage, is_first):
         super().__init__()
         stride = stage.stride if is_first else 1
-        outer, middle = (stride, 1) if stage.stride_in_1x1 else (1, stride)
-        self.conv1 = nn.Conv2D(width, stage.inner, 1, stride=outer)
-        self.conv2 = nn.Conv2D(
-            stage.inner,
-            stage.inner,
-            3,
-            stride=middle,
-            padding=stage.dilation,
-            dilation=stage.dilation,
-            groups=stage.groups,
-        )
+        self.conv1 = nn.Conv2D(width, stage.inner, 1)
+        self.conv2 = nn.Conv2D(stage.inner, stage.inner, 3, stride=stride, padding=1, groups=stage.groups)
         self.conv3 = nn.Conv2D(stage.inner, stage.out, 1)
         self.downsample = nn.Sequential(nn.Conv2D(width, stage.out, 1, stride=stride)) if is_first else None
 
@@ -69,14 +56,12 @@ def build_stage(width, stage):
 class Stem(nn.Layer):
     """7x7 convolution with stride 2, ReLU, 3x3 maximum with stride 2."""
 
-    def __init__(self, width, ceil_pool):
+    def __init__(self, width):
         super().__init__()
         self.conv1 = nn.Conv2D(3, width, 7, stride=2, padding=3)
-        self.ceil_pool = ceil_pool
 
     def forward(self, pictures):
-        hidden = F.relu(self.conv1(pictures))
-        return F.max_pool2d(hidden, 3, stride=2, padding=0 if self.ceil_pool else 1, ceil_mode=self.ceil_pool)
+        return F.max_pool2d(F.relu(self.conv1(pictures)), 3, stride=2, padding=1)
 
 
 class Backbone(nn.Layer):
@@ -84,12 +69,11 @@ class Backbone(nn.Layer):
 
     Args:
         stem: channels of the stem. stages: list of Stage.
-        ceil_pool: the stem's maximum has no padding and rounds its size up (Caffe's networks).
     """
 
-    def __init__(self, stem, stages, ceil_pool=False):
+    def __init__(self, stem, stages):
         super().__init__()
-        self.stem = Stem(stem, ceil_pool)
+        self.stem = Stem(stem)
         self.depth = len(stages)
         for number, (width, stage) in enumerate(zip([stem, *(s.out for s in stages)], stages, strict=False), 1):
             setattr(self, f"layer{number}", build_stage(width, stage))

@@ -35,19 +35,15 @@ def check_boxes(boxes, size=None, where="boxes"):
         raise DataError(f"{where}: box {number} {boxes[number].tolist()} {what}")
 
 
-def overlaps(boxes, others, inclusive=False):
-    """Intersection over union of boxes [n, 4] and [m, 4]: [n, m] float32; 0 where both have no area.
-
-    inclusive: edges count as the last pixel inside.
-    """
-    one = np.float32(1 if inclusive else 0)
+def overlaps(boxes, others):
+    """Intersection over union of boxes [n, 4] and [m, 4]: [n, m] float32; 0 where both have no area."""
 
     def area(b):
-        return (b[:, 2] - b[:, 0] + one) * (b[:, 3] - b[:, 1] + one)
+        return (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
 
     lower = np.maximum(boxes[:, None, :2], others[None, :, :2])
     upper = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    sides = np.maximum(upper - lower + one, 0)
+    sides = np.maximum(upper - lower, 0)
     inside = sides[..., 0] * sides[..., 1]
     union = area(boxes)[:, None] + area(others)[None] - inside
     return np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)

@@ -27,7 +27,6 @@ class DetectorShape(NamedTuple):
         stem: channels of the stem. stages: the Stages before the regions. last: the Stage that runs on them.
         proposal_width: channels inside the proposal head. classes: the background included.
         attributes, class_width, attribute_width: see `AttributeHead`; 0 attributes: there is no such head.
-        ceil_pool: see `Backbone`. pooling: see `RegionFeatures`.
     """
 
     stem: int = 64
@@ -39,8 +38,6 @@ class DetectorShape(NamedTuple):
     attributes: int = 525
     class_width: int = 256
     attribute_width: int = 512
-    ceil_pool: bool = False
-    pooling: str = "align"
 
 
 class DetectorRules(NamedTuple):
@@ -87,13 +84,13 @@ class Detector(nn.Layer):
         self.shape = shape
         width = shape.stages[-1].out
         self.backbone = nn.Layer()
-        self.backbone.body = Backbone(shape.stem, shape.stages, shape.ceil_pool)
+        self.backbone.body = Backbone(shape.stem, shape.stages)
         self.rpn = nn.Layer()
         self.rpn.head = ProposalHead(width, shape.proposal_width, shape.anchors)
         self.roi_heads = nn.Layer()
         self.roi_heads.box = box = nn.Layer()
         box.feature_extractor = nn.Layer()
-        box.feature_extractor.head = RegionFeatures(width, shape.last, shape.pooling)
+        box.feature_extractor.head = RegionFeatures(width, shape.last)
         box.predictor = ClassHead(shape.last.out, shape.classes)
         if shape.attributes:
             self.attribute = nn.Layer()

@@ -7,7 +7,6 @@ import numpy as np
 import paddle
 import paddle.nn as nn
 import paddle.nn.functional as F
-from paddle.vision import ops
 
 from oscar_paddle.models.detector.backbone import average, build_stage
 from oscar_paddle.models.detector.boxes import check_boxes
@@ -22,13 +21,12 @@ class RegionFeatures(nn.Layer):
 
     Args:
         width: C. stage: Stage, of the last stage.
-        pooling: "align" (bilinear samples, VinVL) or "max" (rounded cells, Caffe's bottom-up attention).
     """
 
-    def __init__(self, width, stage, pooling="align"):
+    def __init__(self, width, stage):
         super().__init__()
         self.layer4 = build_stage(width, stage)
-        self.pooling, self.stride = pooling, stage.stride
+        self.stride = stage.stride
 
     def forward(self, features, boxes):
         """Map [1, C, h, w] and boxes [n, 4] in pixels -> region features [n, F], at least 0."""
@@ -40,29 +38,21 @@ class RegionFeatures(nn.Layer):
     def maps(self, features):
         """What is computed once for all regions, of the map [1, C, h, w].
 
-        For bilinear samples, which are sums with weights, these are the first 1x1 convolution and the shortcut's: it is
-        the same to apply them before the samples are taken, and there are far fewer cells than samples.
+        These are the first 1x1 convolution and the shortcut's: as samples are sums with weights, it is the same to
+        apply them before the samples are taken, and there are far fewer cells than samples.
         """
-        if self.pooling == "max":
-            return (features,)
         first = self.layer4[0]
         return tuple(F.conv2d(features, conv.weight) for conv in (first.conv1, first.downsample[0]))
 
     def parts(self, boxes, size):
         """Boxes [n, 4] on a map of (h, w) cells as the inputs of `describe`, CHUNK at a time."""
         for start in range(0, len(boxes), CHUNK):
-            part = boxes[start : start + CHUNK]
-            if self.pooling == "max":
-                yield (paddle.to_tensor(part),)
-            else:
-                yield tuple(paddle.to_tensor(weights) for weights in sample_weights(part, size))
+            weights = sample_weights(boxes[start : start + CHUNK], size)
+            yield tuple(map(paddle.to_tensor, weights))
 
-    def describe(self, maps, *boxes):
-        """Maps, and the boxes as `parts` gives them -> [n, F]."""
-        if self.pooling == "max":
-            count = paddle.to_tensor([len(boxes[0])], dtype="int32")
-            return average(self.layer4(ops.roi_pool(maps[0], boxes[0], count, SIDE, 1 / STRIDE)))
-        (down, across), first = boxes, self.layer4[0]
+    def describe(self, maps, down, across):
+        """Maps, and boxes as `parts` gives them -> [n, F]."""
+        first = self.layer4[0]
         hidden = cut(maps[0], down, across) + first.conv1.bias.reshape([1, -1, 1, 1])
         every = self.stride  # the shortcut skips cells as the block does
         shortcut = cut(maps[1], down[:, ::every], across[:, ::every])

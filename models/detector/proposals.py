@@ -26,15 +26,12 @@ class ProposalRules(NamedTuple):
     Attributes:
         before_nms, after_nms: how many of the highest scores go into the suppression, and at most come out.
         overlap: a box goes whose intersection over union with a better one is larger.
-        inclusive: whether a box's right and lower edge is its last pixel when it is decoded (VinVL), or lies behind it
-            (Caffe's bottom-up attention).
         min_size: shortest side that a box may have, in pixels of the resized picture; 0 = any.
     """
 
     before_nms: int = 6000
     after_nms: int = 300
     overlap: float = 0.7
-    inclusive: bool = True
     min_size: float = 0.0
 
 
@@ -76,16 +73,15 @@ def all_anchors(cells, height, width, stride=STRIDE):
     return (shift + cells).reshape(-1, 4)
 
 
-def decode(anchors, corrections, weights=(1.0, 1.0, 1.0, 1.0), inclusive=True):
+def decode(anchors, corrections, weights=(1.0, 1.0, 1.0, 1.0)):
     """Boxes [n, 4] changed by corrections [n, 4] (of the centre in sides, of the sides as logarithms), float32."""
-    one = np.float32(1 if inclusive else 0)
     anchors, corrections = np.asarray(anchors, np.float32), np.asarray(corrections, np.float32)
-    sides = anchors[:, 2:] - anchors[:, :2] + 1  # the anchors' own sides always count the last pixel
+    sides = anchors[:, 2:] - anchors[:, :2] + 1  # widths count the last pixel
     centres = anchors[:, :2] + 0.5 * sides
     corrections = corrections / np.array(weights, np.float32)
     centres = corrections[:, :2] * sides + centres
     sides = np.exp(np.minimum(corrections[:, 2:], np.float32(MOST_GROWTH))) * sides
-    return np.concatenate([centres - 0.5 * sides, centres + 0.5 * sides - one], axis=1)
+    return np.concatenate([centres - 0.5 * sides, centres + 0.5 * sides - np.float32(1)], axis=1)
 
 
 def propose(scores, corrections, cells, size, rules):
@@ -106,7 +102,7 @@ def propose(scores, corrections, cells, size, rules):
     corrections = corrections.reshape(count, 4, height, width).transpose(2, 3, 0, 1).reshape(-1, 4)
     order = np.argsort(-objectness, kind="stable")[: rules.before_nms]
     anchors = all_anchors(cells, height, width)[order]
-    boxes = clip_boxes(decode(anchors, corrections[order], inclusive=rules.inclusive), size)
+    boxes = clip_boxes(decode(anchors, corrections[order]), size)
     objectness = objectness[order]
     if rules.min_size:
         large = (boxes[:, 2:] - boxes[:, :2] + 1 >= rules.min_size).all(axis=1)
