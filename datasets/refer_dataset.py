@@ -27,8 +27,6 @@ from oscar_paddle.datasets.token_cache import TokenTable, token_table
 
 log = logging.getLogger(__name__)
 POSITIVE = 0.5  # IoU from which a region is a target in training, and above which an answer counts
-LOCATION = 5  # values: x1, y1, x2, y2 and area, in shares of the picture
-CONTROLS = ("none", "expressions", "features")
 
 
 class RegionRows(NamedTuple):
@@ -69,7 +67,7 @@ class ReferDataset:
         proposals: LmdbRegions of the detections.
         ground_truth: LmdbRegions of the annotated boxes, which training adds to the rows; None in evaluation.
         tokens: TokenTable of the expressions. text: TextBuilder. max_region: rows of an image, the first so many.
-        control: one of CONTROLS: "expressions": each with the text of one about another picture; "features": each
+        control: REFER.CONTROL: "none"; "expressions": each with the text of one about another picture; "features": each
             image with the features of another one, in its own boxes. So one sees what the other half alone reaches.
     """
 
@@ -277,10 +275,11 @@ def build_refer_data(cfg, tokenizer, split, training=False):
     name = f"{cfg.REFER.DATASET} {split}"
     expressions, pictures = read_expressions(annotation_folder(cfg), cfg.REFER.SPLIT_BY, split)
     proposals, ground_truth = open_proposals(cfg), open_ground_truth(cfg) if training else None
-    check_detector(cfg, [proposals, *([ground_truth] if training else [])])
+    stores = [proposals, ground_truth] if training else [proposals]
+    check_detector(cfg, stores)
     if training and cfg.REFER.LEAVE_OUT:
         expressions = _without(expressions, cfg.REFER.LEAVE_OUT)
-    look_up(expressions, [proposals, *([ground_truth] if training else [])], name)
+    look_up(expressions, stores, name)
     expressions = settle_empty(cfg, expressions, proposals, name, training)
     cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
     tokens = token_table([each.text for each in expressions], tokenizer, cache_dir, f"{cfg.REFER.DATASET}_{split}")
