@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from oscar_paddle.solvers.machine import cpu_vendor
@@ -21,6 +22,10 @@ if cpu_vendor() == "AuthenticAMD":
 # Below a script's "&" Ctrl-C is ignored, and so it would be by everything that starts here; tools are to heed it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test is timed: an example that writes files takes as long as the machine lets it.
+hypothesis.settings.register_profile("untimed")
+hypothesis.settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"

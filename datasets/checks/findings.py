@@ -168,7 +168,7 @@ NOTICES = {  # what to know, though nothing breaks on it
     "no_id_map": Kind("No imageid2idx.json", "Not needed; opening the features takes longer without it."),
     "caption_cut": Kind(
         "Captions longer than their room",
-        "Raise INPUT.MAX_SEQ_LEN (captioning: CAPTION.MAX_SEQ_A_LEN), if the model has the positions.",
+        "Raise INPUT.MAX_SEQ_LEN (of written captions: CAPTION.MAX_SEQ_A_LEN), if the model has the positions.",
     ),
     "tags_cut": Kind("Tags that do not fit behind the caption", "Raise INPUT.MAX_SEQ_LEN, or accept the cut."),
     "regions_cut": Kind("Images with more regions than INPUT.MAX_REGION", "Raise it, or accept the cut."),

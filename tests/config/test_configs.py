@@ -158,7 +158,7 @@ def test_published_captioning_settings(name, batch, lr, epochs, weights, is_vinv
     smoothing, drop = (0.1, 0.2) if is_vinvl else (0.0, 0.0)
     holds(cfg.CAPTION, SCST=False, LABEL_SMOOTHING=smoothing, DROP_WORST_RATIO=drop, **LENGTHS_OF_CAPTIONING)
     holds(cfg.CAPTION, TIE_WEIGHTS=is_vinvl, FREEZE_EMBEDDING=is_vinvl, MASK_PROB=0.15, MAX_MASKED_TOKENS=3)
-    assert cfg.CAPTION.PAD_ENDS != is_vinvl
+    assert is_vinvl != cfg.CAPTION.PAD_ENDS
     assert not is_vinvl or cfg.CAPTION.DROP_WORST_AFTER == 20000
     holds(cfg.PRETRAINED, FRESH_HEAD=not is_vinvl, USE_IMG_LAYERNORM=-1)
     holds(cfg.INPUT, MAX_SEQ_LEN=70, MAX_REGION=50, ADD_OD_LABEL=True, DO_LOWER_CASE=True)

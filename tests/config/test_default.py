@@ -84,7 +84,7 @@ def test_every_key_is_declared_in_full_and_its_default_is_allowed(name, key):
     assert key.problem(key.default) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([name for name in KEYS if KEYS[name].rule and KEYS[name].rule.options]), st.data())
 def test_a_key_with_options_refuses_anything_else_and_names_them(tmp_path_factory, name, data):
     options = KEYS[name].rule.options

@@ -170,7 +170,7 @@ CHANGES = st.sets(st.sampled_from(sorted(KEYS)), max_size=8).flatmap(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(CHANGES)
 @example({"DATASET.CACHE_DIR": "a\x85b\u2028c"})
 def test_opts_arrive_and_dumping_then_loading_changes_nothing(changes):

@@ -275,7 +275,7 @@ YAML_PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(st.one_of(st.lists(YAML_PIECES, max_size=14).map("".join), st.text(max_size=30)))
 @example("MISC: {SEED: !!timestamp x}")
 @example("INPUT: &a\n  <<: *a\n")

@@ -33,7 +33,7 @@ def test_logits_equal_textbook_attention_over_padded_rows(model, mask_type):
     assert expected.std() > 0.05
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 6)), min_size=1, max_size=6), st.integers(0, 1000))
 def test_a_row_is_the_same_in_any_company(model, lengths, seed):
     random = np.random.default_rng(seed)

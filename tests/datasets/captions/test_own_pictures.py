@@ -212,7 +212,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(VALUES | st.dictionaries(KEYS, VALUES), max_size=3), st.booleans())
 def test_any_json_is_read_or_refused(tmp_path_factory, values, karpathys):
     folder = tmp_path_factory.getbasetemp()

@@ -21,7 +21,7 @@ def captions_of(count, per_image=5):
     return {10 * i: [f"caption {n} of {i}" for n in range(per_image)] for i in range(count)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 30), st.integers(1, 7), st.integers(2, 20), st.integers(0, 20), st.integers(0, 9))
 def test_candidates_are_different_captions_with_the_own_ones(count, per_image, size, hard, seed):
     captions = captions_of(count, per_image)

@@ -97,7 +97,7 @@ def test_missing_and_foreign_caption_files(tmp_path):
     refused(read_captions, tmp_path, "val", message="HTML page")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.dictionaries(
         st.integers(0, 10**12) | st.text(max_size=3),

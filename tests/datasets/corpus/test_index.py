@@ -55,7 +55,7 @@ lines = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines, st.integers(1, 40), st.booleans())
 def test_blocks_of_any_size_hold_every_line_once(tmp_path, found, block_bytes, ends):
     (tmp_path / "a.tsv").write_bytes(b"\n".join(found) + b"\n" * ends)

@@ -23,7 +23,7 @@ def npy(array, **options):
     return buffer.getvalue()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ARRAYS, st.booleans(), st.booleans())
 def test_what_numpy_wrote(tmp_path_factory, array, packed, column_order):
     array = np.asfortranarray(array) if column_order and array.ndim else array
@@ -88,7 +88,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 900), st.integers(0, 255)), min_size=1, max_size=6), st.booleans())
 def test_damaged_bytes_never_raise_anything_else(tmp_path_factory, changes, packed):
     buffer = io.BytesIO()

@@ -53,7 +53,7 @@ def refused(data, message, names=None):
 # ---- what data is ----
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(DATA, st.sampled_from(PROTOCOLS))
 def test_data_comes_out_as_it_went_in(value, protocol):
     assert load(pickle.dumps(value, protocol), "x") == value
@@ -316,7 +316,7 @@ def test_every_truncation_is_one_clear_error(protocol):
         refused(data[:length], "damaged")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(PROTOCOLS[2:]), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1))
 @example(2, [(0, 0)])
 def test_flipped_bytes_never_raise_anything_else(protocol, changes):
@@ -326,7 +326,7 @@ def test_flipped_bytes_never_raise_anything_else(protocol, changes):
     load_or_refuse(bytes(data))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_random_bytes_never_raise_anything_else(data):
     load_or_refuse(b"\x80\x04" + data)
@@ -336,7 +336,7 @@ OPERATIONS = b"(0123.2NI]})tulaesbRQqhrjcoi\x81\x85\x86\x87\x88\x89\x8f\x90\x91\
 PIECES = [bytes([code]) for code in OPERATIONS] + [b"K\x01", b"X\x01\x00\x00\x00a", b"h\x00", b"q\x00"] * 5
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(PIECES), max_size=40))
 def test_random_programs_never_raise_anything_else(pieces):
     load_or_refuse(b"cargparse\nNamespace\n)R" + b"".join(pieces) + b".")

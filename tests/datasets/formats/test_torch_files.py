@@ -326,7 +326,7 @@ def test_truncated_files_are_refused(tmp_path, name):
 
 
 @MAPPED
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(sorted(SAMPLES)),
     st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=6),

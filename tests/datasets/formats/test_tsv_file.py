@@ -220,7 +220,7 @@ def test_opening_123287_rows_is_quick(tmp_path):
     assert time.monotonic() - opened < 20  # about 0.3
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.binary(max_size=80).map(lambda row: b"i" + row.replace(b"\n", b"")), min_size=1, max_size=30),
     st.booleans(),

@@ -35,7 +35,7 @@ def images():
     return {7: random.random((3, DIM), np.float32), "n12": random.random((1, DIM), np.float32)}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_any_order_of_rows(tmp_path_factory, regions, random):
     images = {10 + i: np.full((count, DIM), i, np.float32) for i, count in enumerate(regions)}

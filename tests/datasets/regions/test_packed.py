@@ -122,7 +122,7 @@ def flip(path, at, value=None):
     path.write_bytes(content)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     key=st.sampled_from(["rows", "width", "dtype", "ids", "tags", "source", "orders_images"]),
     value=st.sampled_from([0, -1, 1 << 62, 2.0, None, True, "O", "float64", [], ["a", {}], {}, [1, 1], "absent"]),
@@ -168,7 +168,7 @@ def test_a_store_of_another_width_is_ignored(folder, packed, caplog):
     assert type(regions) is RegionFeatures and "holds 2054 values a region; expected 2048" in log
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_damaged_value_is_noticed(golden, tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp() / "damaged"

@@ -264,7 +264,7 @@ def test_reading_is_quick(write):
     assert best < 0.02  # about 0.8 ms measured, nearly all of it in base64
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), min_size=1, max_size=5))
 def test_damaged_bytes_never_raise_anything_else(tmp_path_factory, changes):
     content = bytearray((row(3, regions(2, 10)) + "\n" + row(5, regions(3, 10)) + "\n").encode())

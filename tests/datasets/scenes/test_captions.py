@@ -18,7 +18,7 @@ def written():
     return [(scene, write_captions(scene, 3)) for scene in scenes]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), index=st.integers(0, 10**6))
 def test_five_different_true_captions(oracle, seed, index):
     scene = sample_scene(seed, "train", index)

@@ -186,7 +186,7 @@ def questions(asked, form):
 
 
 @pytest.mark.parametrize("form", KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), index=st.integers(0, 10**6))
 def test_every_question_has_one_true_answer(form, seed, index):
     scene = sample_scene(seed, "test", index)
@@ -371,7 +371,7 @@ def test_the_oracle_agrees(scenes, written):
             assert is_true(statement.text, scenes[left], scenes[right]) is true, statement
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), num_scenes=st.integers(0, 12))
 def test_a_handful_of_scenes(seed, num_scenes):
     scenes = {scene.image_id: scene for scene in (sample_scene(seed, "train", i) for i in range(num_scenes))}

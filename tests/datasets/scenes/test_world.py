@@ -57,7 +57,7 @@ def test_draws_stay_in_their_ranges(seed, n):
     assert stream.weighted({"never": 0.0, "always": 1.0}) == "always"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.sampled_from(SPLITS), st.integers(0, 10**5))
 def test_a_scene_is_a_pure_function_and_survives_json(seed, split, index):
     scene = sample_scene(seed, split, index)

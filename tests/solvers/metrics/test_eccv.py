@@ -25,7 +25,7 @@ def test_lists_worked_by_hand():
     assert rankings["b"] == {7: [102, 104, 103, 101]}  # here 104 is the positive; query 8 is not asked for
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 60), st.sampled_from([2, 9, 10**6]))
 def test_lists_equal_a_slow_sort(seed, num_queries, num_items, num_values):
     rng = np.random.default_rng(seed)

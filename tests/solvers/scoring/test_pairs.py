@@ -92,7 +92,7 @@ def test_next_to_no_padding(model, tmp_path):
 
 
 @given(num_images=st.integers(1, 400), num_columns=st.integers(1, 3000))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_blocks_cover_the_matrix_once(num_images, num_columns):
     times = np.zeros((num_images, num_columns), np.uint8)
     groups = block_groups(num_images, num_columns)

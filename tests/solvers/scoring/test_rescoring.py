@@ -177,7 +177,7 @@ def brute_force(margins, data, top, folds):
     protocol=st.sampled_from(PROTOCOLS),
     block=st.sampled_from([1, 100, 777, 10**6]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_choice_is_that_of_a_sort(case, place, seed, values, top, folds, protocol, block):
     """Few different values make many ties; of equals the first ones are taken, and no list gets more than its share."""
     data = case.make_data(place, candidates=protocol == "candidates")
