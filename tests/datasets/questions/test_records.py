@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oscar_paddle.config.errors import DataError
@@ -27,7 +27,6 @@ def file(tmp_path_factory):
     return tmp_path_factory.mktemp("records") / "questions.json"
 
 
-@settings(deadline=None)
 @given(RECORDS, st.sampled_from([None, 1]), st.booleans(), st.integers(1, 40))
 def test_any_list_of_objects_comes_back(file, records, indent, ascii_only, chunk):
     """Whatever its spacing, and wherever the window over the file ends."""
@@ -47,7 +46,6 @@ def test_a_byte_order_mark_is_passed_over(file, text, inside):
     assert [record for _, record in read_records(file, "", inside)] == [{"q": 1}]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_give_records_or_one_error(file, data):
     file.write_bytes(data)
