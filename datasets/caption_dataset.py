@@ -32,7 +32,7 @@ from oscar_paddle.datasets.regions.layouts import open_regions, open_source
 from oscar_paddle.datasets.regions.source import RegionSource, image_key, stem
 from oscar_paddle.datasets.regions.vinvl import ObjectTags, Rows
 from oscar_paddle.datasets.tensorize import TextBuilder
-from oscar_paddle.datasets.token_cache import TokenTable, token_table
+from oscar_paddle.datasets.token_cache import TokenTable, cache_folder, token_table
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ def build_caption_data(cfg, tokenizer, split, training=False):
 
 def _dataset(cfg, tokenizer, split, found, training=False):
     """CaptionDataset of a _Split."""
-    cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
+    cache_dir = cache_folder(cfg)
     name = Path(split).stem
     caption_tokens = token_table(found.captions, tokenizer, cache_dir, f"{name}_captions")
     tag_tokens = token_table(found.tags, tokenizer, cache_dir, f"{name}_tags")

@@ -6,7 +6,6 @@ Source: docs/reference.md, pre-training items.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from oscar_paddle.datasets.corpus.definition import read_definition
 from oscar_paddle.datasets.corpus.draws import Draws
 from oscar_paddle.datasets.corpus.index import Corpus, open_corpus
 from oscar_paddle.datasets.tensorize import LongestFirstBuilder
+from oscar_paddle.datasets.token_cache import cache_folder
 from oscar_paddle.datasets.tokenization import MASK
 
 MASKED = 0.15  # share of the word pieces that are predicted
@@ -246,7 +246,7 @@ def build_pretraining_data(cfg, tokenizer, dataset_file, which=0, mode=None):
     corpus = open_corpus(
         read_definition(dataset_file, data.DATA_DIR),
         tokenizer,
-        cache_dir=data.CACHE_DIR or os.path.join(data.DATA_DIR, ".oscar_cache"),
+        cache_dir=cache_folder(cfg),
         max_seq_len=cfg.INPUT.MAX_SEQ_LEN,
         use_gtlabels=settings.USE_GTLABELS,
         chunks=(settings.CHUNK_START_ID, settings.CHUNK_END_ID),

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import logging
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from oscar_paddle.datasets.refer.annotations import Referred, read_expressions
 from oscar_paddle.datasets.regions.lmdb_store import LmdbRegions
 from oscar_paddle.datasets.regions.source import image_key
 from oscar_paddle.datasets.tensorize import TextBuilder
-from oscar_paddle.datasets.token_cache import TokenTable, token_table
+from oscar_paddle.datasets.token_cache import TokenTable, cache_folder, token_table
 
 log = logging.getLogger(__name__)
 POSITIVE = 0.5  # IoU from which a region is a target in training, and above which an answer counts
@@ -281,7 +280,7 @@ def build_refer_data(cfg, tokenizer, split, training=False):
         expressions = _without(expressions, cfg.REFER.LEAVE_OUT)
     look_up(expressions, stores, name)
     expressions = settle_empty(cfg, expressions, proposals, name, training)
-    cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
+    cache_dir = cache_folder(cfg)
     tokens = token_table([each.text for each in expressions], tokenizer, cache_dir, f"{cfg.REFER.DATASET}_{split}")
     text = CUTS[cfg.REFER.CUT](tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)
     lengths, none = tokens.lengths(), np.zeros(len(expressions), bool)

@@ -23,7 +23,7 @@ from oscar_paddle.datasets.regions.layouts import open_regions
 from oscar_paddle.datasets.regions.source import RegionSource
 from oscar_paddle.datasets.sampling import draw_negative
 from oscar_paddle.datasets.tensorize import TextBuilder
-from oscar_paddle.datasets.token_cache import TokenTable, token_table
+from oscar_paddle.datasets.token_cache import TokenTable, cache_folder, token_table
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ def _build(cfg, tokenizer, split, image_ids, captions, caption_ids, regions):
         progress = tqdm(image_ids, f"reading tags of {split}", unit=" images", delay=2, leave=False)
         tags = [labels[image_id] for image_id in progress]
     texts = [captions[image_id][number] for image_id, number in caption_ids]
-    cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
+    cache_dir = cache_folder(cfg)
     text = TextBuilder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)
     caption_tokens = token_table(texts, tokenizer, cache_dir, f"{split}_captions")
     tag_tokens = token_table(tags, tokenizer, cache_dir, f"{split}_tags")

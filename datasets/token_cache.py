@@ -71,6 +71,11 @@ class TokenTable:
         return found / max(1, self.lengths().sum())
 
 
+def cache_folder(cfg):
+    """The folder in which a configuration's token ids are kept, a str or Path."""
+    return cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
+
+
 def token_table(strings, tokenizer, cache_dir, name):
     """Token ids of all strings, from the cache where it has them.
 

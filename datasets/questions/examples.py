@@ -6,7 +6,6 @@ Shape letters: E examples, r encoder rows of an example (1, or 2 for image pairs
 import hashlib
 import os
 from array import array
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from oscar_paddle.datasets.formats.reading import MissingFile
 from oscar_paddle.datasets.questions.records import read_records
 from oscar_paddle.datasets.regions.joined import JoinedFeatures
 from oscar_paddle.datasets.regions.layouts import open_regions
-from oscar_paddle.datasets.token_cache import token_table
+from oscar_paddle.datasets.token_cache import cache_folder, token_table
 
 TRUTHS = ("false", "true")  # the classes of a task without answers
 
@@ -241,7 +240,7 @@ def build_examples(cfg, tokenizer, layout, training=False):
     examples = examples.without(left_out) if left_out else examples
     if not examples.sentences:
         raise DataError(f"{layout.name}: no examples (those without an answer do not count)")
-    cache_dir = cfg.DATASET.CACHE_DIR or Path(cfg.DATASET.DATA_DIR) / ".oscar_cache"
+    cache_dir = cache_folder(cfg)
     sentence_tokens = token_table(examples.sentences, tokenizer, cache_dir, f"{layout.name}_sentences")
     tag_tokens = token_table(examples.tags, tokenizer, cache_dir, f"{layout.name}_tags")
     text = layout.builder(tokenizer.cls_id, tokenizer.sep_id, cfg.INPUT.MAX_SEQ_LEN)
