@@ -176,9 +176,11 @@ class CaptioningTask(Task):
         found = self.digests(train.image_ids, captions=train.caption_tokens, tags=train.tag_tokens)
         if options.SCST:
             found["the captions that rewards are made of"] = references_digest(train)
-        if options.SCST and options.CIDER_FREQUENCIES:
-            path = Path(self.cfg.DATASET.DATA_DIR) / options.CIDER_FREQUENCIES
-            found["the document frequencies (CAPTION.CIDER_FREQUENCIES)"] = digest(path.read_bytes())
+            found["the longest caption that is drawn (CAPTION.MAX_GEN_LENGTH)"] = str(options.MAX_GEN_LENGTH)
+            name = options.CIDER_FREQUENCIES
+            found["the document frequencies (CAPTION.CIDER_FREQUENCIES)"] = (
+                digest((Path(self.cfg.DATASET.DATA_DIR) / name).read_bytes()) if name else "of the training captions"
+            )
         return found
 
     # ---- evaluation

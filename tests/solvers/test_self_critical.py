@@ -191,7 +191,7 @@ def test_a_run_is_the_references(tmp_path):
 
 
 @pytest.mark.parametrize("file", ["coco-train-words.p", "train_caption_coco_format.json"])
-def test_a_run_does_not_resume_with_other_frequencies_or_references(tmp_path, file):
+def test_a_run_does_not_resume_with_other_frequencies_references_or_lengths(tmp_path, file):
     data = shutil.copytree(golden.FOLDER / "coco_caption", tmp_path / "data")
     cfg = get_cfg_defaults()
     cfg.DATASET.DATA_DIR, cfg.DATASET.TRAIN, cfg.CAPTION.SCST = str(data), "train.yaml", True
@@ -213,6 +213,12 @@ def test_a_run_does_not_resume_with_other_frequencies_or_references(tmp_path, fi
         if file.endswith(".p")
         else "the captions that rewards are made of"
     ]
+    before = fingerprint()
+    for key, value in ("CIDER_FREQUENCIES", ""), ("MAX_GEN_LENGTH", 12):
+        cfg.CAPTION[key], old = value, cfg.CAPTION[key]
+        (changed,) = [name for name, digest in fingerprint().items() if digest != before[name]]
+        assert f"(CAPTION.{key})" in changed
+        cfg.CAPTION[key] = old
 
 
 def test_a_run_does_not_resume_with_other_batches_even_without_dropout(tmp_path):
